@@ -1,0 +1,107 @@
+"""The model's own chat template, with the doctor's turns marked, so that loss falls on them and nowhere else."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medsft.cli import UserError
+
+FOLDER = Path(__file__).parent / "chat_templates"
+# Two rounds show how turns are joined and where the system message goes; the spaces show whether content is stripped.
+PROBE = [
+    {"role": "user", "content": "I have a headache."},
+    {"role": "assistant", "content": "Since when?"},
+    {"role": "user", "content": "Two days."},
+    {"role": "assistant", "content": "Rest, and drink water."},
+]
+
+
+class Rendered(NamedTuple):
+    """One dialogue as the model reads it: `input_ids` and `loss_mask` (1 where loss falls), both of length tokens."""
+
+    input_ids: list[int]
+    loss_mask: list[int]
+
+
+def training_template(tokenizer: Any, path: str | None = None) -> str:
+    """Jinja source that renders as the tokenizer's own template does and marks the answers for the loss.
+
+    Taken from, in this order: `path`; plain Patient:/Doctor: lines where the tokenizer has no template; the shipped
+    template that renders the same text; TRL's patch for the families it knows. Raises UserError where none applies or
+    where the end of turn would carry no loss.
+    """
+    template = _choose(tokenizer, path)
+    try:
+        rendered = render(tokenizer, PROBE, template)
+    except Exception as error:  # jinja raises many kinds; all of them mean that the template is unusable here
+        raise UserError(f"{path or 'chat template'}: cannot be rendered: {' '.join(str(error).split())}") from error
+    if not any(rendered.loss_mask):
+        raise UserError(f"{path or 'chat template'}: marks nothing; put {{% generation %}} around the doctor's turn")
+    last = rendered.input_ids[max(i for i, kept in enumerate(rendered.loss_mask) if kept)]
+    if last not in stop_ids(tokenizer):
+        raise UserError(
+            f"{path or 'chat template'}: the end of turn is outside {{% generation %}}, so the model would never learn "
+            "to stop; move it inside, or give a fixed template with --chat_template_path FILE.jinja"
+        )
+    return template
+
+
+def render(tokenizer: Any, messages: list[dict[str, str]], template: str) -> Rendered:
+    """Tokenize a dialogue with a training template."""
+    encoded = tokenizer.apply_chat_template(
+        messages, chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    return Rendered(list(encoded["input_ids"]), list(encoded["assistant_masks"]))
+
+
+def inference_template(template: str) -> str:
+    """The same template without the marks, which only training libraries understand."""
+    return re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)
+
+
+def stop_ids(tokenizer: Any) -> set[int]:
+    """Tokens that end a turn: the tokenizer's end of sequence, and ChatML's end of turn where it exists."""
+    ids = {tokenizer.eos_token_id}
+    return ids | ({tokenizer.convert_tokens_to_ids("<|im_end|>")} if "<|im_end|>" in tokenizer.get_vocab() else set())
+
+
+def _choose(tokenizer: Any, path: str | None) -> str:
+    if path is not None:
+        return _read(Path(path))
+    if tokenizer.chat_template is None:
+        return _read(FOLDER / "plain.jinja")
+    own = _text(tokenizer, tokenizer.chat_template)
+    for file in sorted(FOLDER.glob("*.jinja")):
+        if _text(tokenizer, file.read_text(encoding="utf-8")) == own:
+            return file.read_text(encoding="utf-8")
+
+    from trl.chat_template_utils import get_training_chat_template
+
+    try:
+        return get_training_chat_template(tokenizer) or tokenizer.chat_template
+    except ValueError as error:
+        raise UserError(
+            "the model's chat template does not mark the assistant's turns and is not one of the known ones; copy it to "
+            "a file, put {% generation %} and {% endgeneration %} around the answer and its end of turn, and pass "
+            "--chat_template_path FILE.jinja"
+        ) from error
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"--chat_template_path {path}: no such file")
+    return path.read_text(encoding="utf-8")
+
+
+def _text(tokenizer: Any, template: str) -> str:
+    """What a template makes of the probe, with and without a generation prompt; '' if it refuses."""
+    from jinja2.exceptions import TemplateError
+
+    try:
+        whole = tokenizer.apply_chat_template(PROBE, chat_template=template, tokenize=False)
+        asked = tokenizer.apply_chat_template(
+            PROBE[:3], chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError:
+        return ""
+    return f"{whole}\0{asked}"

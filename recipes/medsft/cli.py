@@ -1,0 +1,128 @@
+"""What every script shares at the command line: instant --help, YAML plus overrides, kind errors, exit status.
+
+Exit status: 0 done; 2 the user's input or configuration is wrong; 3 it does not fit this machine; 130 interrupted.
+"""
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+class UserError(Exception):
+    """The input or the configuration is wrong. The message is one line that names the place and the remedy."""
+
+
+class DoesNotFit(Exception):
+    """This machine cannot do it (memory, disk, device). The message says what would fit."""
+
+
+def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
+    """Run a script's `main`; turn our own errors into one line and the exit status of the contract."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(doc or "", arguments))
+        return
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except DoesNotFit as error:
+        print(f"does not fit: {error}", file=sys.stderr)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        print("\ninterrupted: what is finished is kept, the same command continues from there", file=sys.stderr)
+        sys.exit(130)
+
+
+def help_text(doc: str, arguments: Iterable[type]) -> str:
+    """The script's docstring and its own options, without importing torch (under a tenth of a second)."""
+    lines = [doc.strip(), "", "options:", "  --config FILE.yaml", "      values of any option below; flags override it"]
+    for field in [f for cls in arguments for f in dataclasses.fields(cls)]:
+        default = field.default_factory() if field.default is dataclasses.MISSING else field.default  # type: ignore
+        shown = "" if default in (None, "", []) else f" (default: {default})"
+        lines += [f"  --{field.name}", f"      {field.metadata.get('help', '')}{shown}"]
+    return "\n".join(lines)
+
+
+def parse(arguments: list[type], default_config: Path | None = None, argv: list[str] | None = None) -> tuple[Any, ...]:
+    """Parse `--config FILE.yaml` and `--field value` overrides into one instance per dataclass, in order.
+
+    Raises UserError for a missing or malformed YAML, an unknown key (the nearest known one is named), or a value of
+    the wrong type.
+    """
+    argv = [part for arg in (sys.argv[1:] if argv is None else argv) for part in _split_config(arg)]
+    if "--config" not in argv and default_config is not None:
+        argv = ["--config", str(default_config), *argv]
+    config = read_config(argv)
+
+    from trl import TrlParser
+
+    parser = TrlParser(arguments, allow_abbrev=False)
+    parser.error = _raise_user_error  # argparse would print 300 lines of usage first
+    known = {action.dest for action in parser._actions} | {"env"}
+    for key in config:
+        _check_known(key, known, f"in {argv[argv.index('--config') + 1]}")
+    for flag in [a.split("=")[0] for a in argv if a.startswith("--") and a.split("=")[0] != "--config"]:
+        if flag not in parser._option_string_actions:
+            _check_known(flag.removeprefix("--").replace("-", "_"), known, "on the command line")
+    try:
+        return parser.parse_args_and_config(argv)
+    except (TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def read_config(argv: list[str]) -> dict[str, Any]:
+    """The YAML named by `--config` in `argv` as a dict; empty if there is none."""
+    if "--config" not in argv:
+        return {}
+    position = argv.index("--config") + 1
+    if position == len(argv):
+        raise UserError("--config needs a YAML file after it")
+
+    import yaml
+
+    path = Path(argv[position])
+    if not path.is_file():
+        near = ", ".join(sorted(str(p) for p in CONFIGS.glob("*/*.yaml"))[:6])
+        raise UserError(f"{path}: no such configuration file; some that exist: {near}")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: expected 'key: value' lines, found {type(config).__name__}")
+    return config
+
+
+def peek(name: str, default: Any, default_config: Path | None = None) -> Any:
+    """One option's value from the command line or the YAML, read without torch, for guards that must be fast."""
+    argv = [part for arg in sys.argv[1:] for part in _split_config(arg)]
+    for position, arg in enumerate(argv):
+        if arg == f"--{name}" and position + 1 < len(argv):
+            return argv[position + 1]
+        if arg.startswith(f"--{name}="):
+            return arg.split("=", 1)[1]
+    if "--config" not in argv and default_config is not None:
+        argv += ["--config", str(default_config)]
+    return read_config(argv).get(name, default)
+
+
+def _split_config(arg: str) -> list[str]:
+    return ["--config", arg.split("=", 1)[1]] if arg.startswith("--config=") else [arg]
+
+
+def _check_known(key: str, known: set[str], where: str) -> None:
+    if key in known:
+        return
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else "see --help for the known options"
+    raise UserError(f"unknown option '{key}' {where}: {hint}")
+
+
+def _raise_user_error(message: str) -> None:
+    raise UserError(message)

