@@ -112,6 +112,18 @@ def peek(name: str, default: Any, default_config: Path | None = None) -> Any:
     return read_config(argv).get(name, default)
 
 
+def settings(parsed: tuple[Any, ...], default_config: Path | None = None) -> dict[str, Any]:
+    """What the user decided, by YAML or flag, as it was parsed: enough to run the same again with `--config`."""
+    argv = [part for arg in sys.argv[1:] for part in _split_config(arg)]
+    if "--config" not in argv and default_config is not None:
+        argv = ["--config", str(default_config), *argv]
+    chosen = read_config(argv)
+    for flag in [a.split("=")[0].removeprefix("--") for a in argv if a.startswith("--") and a != "--config"]:
+        value = next(getattr(part, flag) for part in parsed if hasattr(part, flag))
+        chosen[flag] = getattr(value, "value", value)  # enumerations by their name
+    return chosen
+
+
 def _split_config(arg: str) -> list[str]:
     return ["--config", arg.split("=", 1)[1]] if arg.startswith("--config=") else [arg]
 

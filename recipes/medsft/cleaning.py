@@ -1,0 +1,182 @@
+"""Named, counted cleaning rules for online consultations, each a small function from text to text.
+
+Markup rules apply to both sides. Courtesy rules apply to the doctor's words and take whole sentences only: a sentence
+goes when it holds a formula ('thanks for your query', 'hope this helps') and every one of its words is courtesy; a
+single medical word keeps it. 'Hello,' may stay.
+"""
+
+import dataclasses
+import html
+import re
+from collections.abc import Callable
+
+import ftfy
+
+from medsft.deidentification import PLATFORM
+from medsft.dialogue import INVISIBLE, Dialogue, Turn, arrange
+
+# Repair wrongly decoded text only: entities are strip_html's, quotation marks and ligatures stay as they were typed.
+MOJIBAKE = ftfy.TextFixerConfig(
+    unescape_html=False, uncurl_quotes=False, fix_latin_ligatures=False, fix_line_breaks=False
+)
+ENTITY = re.compile(r"&(?:#\d{1,6}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,20});", re.IGNORECASE)
+ATTRIBUTES = r"(?:\s+[a-z-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s<>]+))*"
+BREAK_TAG = re.compile(rf"</?(?:br|p|div|li|tr|h[1-6]){ATTRIBUTES}\s*/?>", re.IGNORECASE)
+TAG = re.compile(
+    rf"</?(?:span|b|i|u|strong|em|a|ul|ol|table|tbody|td|th|font|img|sup|sub|hr|blockquote){ATTRIBUTES}\s*/?>",
+    re.IGNORECASE,
+)
+ARROW = re.compile(r"\s*(?:-{2,}>\s*<link>|<link>|(?<=online)\s*-{2,}>|-{2,}>(?=\s*(?:\n|\Z))|>>(?=\s*(?:\n|\Z)))")
+SENTENCE = re.compile(r"(?:https?://\S+|www\.\S+|\.\s?com(?![a-z])\s?|[^.!?\n])*(?:[.!?]+[\"')]*|\n|\Z)[^\S\n]*")
+ADVERT = re.compile(
+    r"(?:regarding follow ?up:? ?|follow us [a-z ]{0,30}? or )?"
+    r"(?:(?:for|regarding) (?:any |a )?(?:further|more|other|detailed) [\w ]{3,30}?,? )?(?:please |kindly )?"
+    r"(?:(?:to )?consult|contact|chat with|book a [\w ]{0,20}consultation with"
+    r"|(?:revert|get back|come back|write back)[\w' ]{0,70}? to) "
+    r"(?:an?|our|the)(?: [\w-]+){0,6}? \w+(?:ist|ian|eon|or|ert)s?(?: and traumatologist)?(?: physician)?,? "
+    r"(?:online|[ao]n platform)"
+)
+OPENING = re.compile(
+    r"thank(?:s| you)(?: (?:so|very) much| a lot)? for (?:your|the (?:query|question)|posting|choosing|contacting|using"
+    r"|writing|trusting|consulting|asking (?:on|at|your|us))|welcome (?:back )?to|greetings from|\bappreciates?\b"
+    r"|query is important|i am happy to help you today|our pleasure|gone through (?:your|the|this)"
+    r"|(?:read|reviewed|evaluated) (?:your|by)|understand (?:your|the|ur) (?:\w+ )?concern|here is my advice"
+    r"|has been (?:received|reviewed|forwarded)|have received your"
+)
+CLOSING = re.compile(
+    r"\bhope (?:this|that|it|i|we|to|your (?:query|question|doubt|concern))\b|\A(?:i |we )?trust (?:i|we|this|your question)\b"
+    r"|\bwish(?:ing|es)? (?:you|a|good|your)\b|let me know if|feel free|be happy to (?:help|assist)|assist you further"
+    r"|(?:\A|please |kindly )rate (?:this|it|our|us)\b|feedback|write back|revert|log in|stay healthy|answer useful"
+    r"|close the (?:thread|discussion)|thank the doctor|\bpremium\b|\bclick\b|follow-?\s?up question|follow us"
+    r"|for information only|doctor-patient relationship|like to video|have a healthy day|\bplatform\b"
+    r"|(?:platform|panel|experts?|specialists?|we)\b.* round the clock"
+)
+COURTESY = frozenset(
+    "a accept after again all always am an and answer answered answering answers any anytime appreciate appreciates are "
+    "around as ask asking assist assistance at available back be been being best book by call can care carefully case "
+    "chat choosing clarification clarifications click clock close closed com concern concerns consult consultation "
+    "contact contacting continue continued continuing could create day dear detail detailed details diligence "
+    "disclaimer discussion do doctor doctor-patient doctors does doubt doubts down each experienced expert experts "
+    "family feedback feel five follow follow-up followup follow-ups for forum forwarded found free friends from further "
+    "genuine get give given go gone good good-health great greetings guidance happy has have healthy health hello help "
+    "helped helpful helping helps here hesitate hi his home hope how i if important in information informative is it "
+    "join kind kindly know lastly leave let like liked link live log love make many matter may me medical member "
+    "members message messages minutes more most much my night no not now of off on one online only opinion opinions or "
+    "other our ours over paid panel part partner patience plan platform please pleasure post posting premium priority "
+    "problem provide providing qualified queries query question questions quick raising rate read real received "
+    "recovery regarding regards relationship remaining remember reply resolve resolved response revert review reviewed "
+    "round s satisfaction say send service services share sharing site so solved speak speedy specialist specialists "
+    "stars stay submitting support talk team text thank thanks that the their them there this thread through tips to "
+    "today together touch trust trusted trusting try unlimited up upgrade us use useful user using valuable valued "
+    "verified very via video view visit visiting was way we website welcome well went were what where which will wish "
+    "wishes wishing with within would write writing you your yours physician physicians surgeons account choose "
+    "settles here's advice history understand understood thoroughly additional ahead certified conversation evaluated in case "
+    "depth time warm x experience experienced".split()
+)
+GREETING = re.compile(
+    r"(?:\W|\b(?:hi+|hello|hey|dear|user|sir|madam|ma'?am|doctor|dr|there|regards|thanks|thank you|bye|ok|okay|"
+    r"good (?:morning|day|evening)|\[\w+\])\b)*",
+    re.IGNORECASE,
+)
+
+
+def fix_mojibake(text: str) -> str:
+    return ftfy.fix_text(text, MOJIBAKE)
+
+
+def strip_html(text: str) -> str:
+    """Entities to characters, twice for what was escaped twice; then known tags only, so that 'TSH <5' survives."""
+    for _ in range(2):
+        text = ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    return TAG.sub("", BREAK_TAG.sub("\n", text))
+
+
+def plain_spaces(text: str) -> str:
+    """No-break and other odd spaces to a plain one, zero-width characters away, at most one empty line."""
+    text = re.sub(r"\r\n?|[\u2028\u2029\x85]", "\n", text)
+    text = re.sub(r"[\x00\u200b\u2060\ufeff\xad]", "", text)
+    text = re.sub(r"[^\S\n]+", " ", text)
+    return re.sub(r" ?\n ?(?:\n ?)*\n ?", "\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
+
+
+def drop_dangling_arrow(text: str) -> str:
+    """'consult a dermatologist online -->' points at a link that is no longer there."""
+    return ARROW.sub("\n", text).strip()
+
+
+def drop_adverts(text: str) -> str:
+    """'For further doubts consult a dermatologist online'."""
+    return _drop_sentences(text, lambda words: bool(match := ADVERT.match(words)) and _courteous(words[match.end() :]))
+
+
+def drop_opening_formulas(text: str) -> str:
+    """'Thanks for your query on ...', 'I have gone through your question and understand your concern'."""
+    return _drop_sentences(text, lambda words: bool(OPENING.search(words)) and _courteous(words))
+
+
+def drop_closing_formulas(text: str) -> str:
+    """'Hope this helps', 'Wishing you good health', 'Please rate this answer'."""
+    return _drop_sentences(text, lambda words: bool(CLOSING.search(words)) and _courteous(words))
+
+
+MARKUP_RULES = (
+    ("mojibake", fix_mojibake),
+    ("html", strip_html),
+    ("spaces", plain_spaces),
+    ("dangling_arrow", drop_dangling_arrow),
+)
+COURTESY_RULES = (
+    ("advert", drop_adverts),
+    ("opening_formula", drop_opening_formulas),
+    ("closing_formula", drop_closing_formulas),
+)
+
+
+def clean(dialogue: Dialogue) -> tuple[Dialogue | None, list[str]]:
+    """The dialogue after every rule, with the names of the rules that changed it.
+
+    None where nothing is left of the last answer: then the only name is the reason, 'boilerplate_only' or
+    'empty_after_cleaning'.
+    """
+    fired: list[str] = []
+    turns: list[Turn] = []
+    for role, words in dialogue.turns:
+        text, names = clean_text(words, role)
+        if role == "assistant" and set(names) & {name for name, _ in COURTESY_RULES} and GREETING.fullmatch(text):
+            text = ""
+        fired += names
+        turns.append((role, text))
+    if not INVISIBLE.sub("", turns[-1][1]):
+        return None, ["boilerplate_only" if dialogue.turns[-1][1].strip() and fired else "empty_after_cleaning"]
+    kept, _, repairs = arrange([turn for turn in turns if INVISIBLE.sub("", turn[1])])
+    if len(kept) < 2:
+        return None, ["empty_after_cleaning"]
+    return dataclasses.replace(dialogue, turns=kept), sorted({*fired, *repairs})
+
+
+def clean_text(text: str, role: str) -> tuple[str, list[str]]:
+    """One turn after the rules of its side, and the names of those that changed it."""
+    fired = []
+    for name, rule in MARKUP_RULES + (COURTESY_RULES if role == "assistant" else ()):
+        changed = rule(text)
+        if changed != text:
+            fired.append(name)
+        text = changed
+    return plain_spaces(text), fired
+
+
+def _drop_sentences(text: str, unwanted: Callable[[str], bool]) -> str:
+    pieces = [match[0] for match in SENTENCE.finditer(text) if match[0]]
+    kept = [piece for piece in pieces if not unwanted(_words(piece))]
+    return text if len(kept) == len(pieces) else plain_spaces("".join(kept))
+
+
+def _words(sentence: str) -> str:
+    """Lower case, platform names as one word, no outer punctuation, and no greeting in front."""
+    text = PLATFORM.sub(" platform ", sentence)
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).lower().replace("’", "'")  # 'hiWarm welcome', as crawled
+    return re.sub(r"\s+", " ", text).strip(" \n.,;:!?-()\"'")
+
+
+def _courteous(words: str) -> bool:
+    return all(word in COURTESY for word in re.findall(r"[a-z]+(?:['-][a-z]+)*", words))

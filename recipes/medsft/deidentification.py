@@ -1,0 +1,113 @@
+"""Identifiers out of dialogues: typed placeholders such as [PHONE] in place of what points at a person or a site.
+
+Rules only, no model: e-mail, URL, phone, doctors' names after a title or in a signature, patients who introduce
+themselves, platform names. Names in running text without a title are not found; that needs a trained recogniser.
+"""
+
+import re
+from collections import Counter
+
+import phonenumbers
+
+PLATFORM = re.compile(
+    r"\b(?:health\s?care\s?magic|icliniq|chat\s?doctor|health\s?tap|questiondoctors?|mediask online|healthquery\s?24"
+    r"|askdocnow)(?:\s?\.\s?com(?!(?-i:[a-z]))|(?!\w))",
+    re.IGNORECASE,
+)
+EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:(?:\.[\w-]+)*\.[a-z]{2,}|,(?:com|net|org)\b)", re.IGNORECASE)
+TOP_LEVEL = r"com|org|net|edu|gov|info|int|eu|de|fr|uk|in|au|ca|za|io"
+URL = re.compile(
+    rf"(?:https?://|\bwww\.)[^\s<>\"]*|(?<![\w@.])(?:[a-z0-9-]+\.)+(?:(?:{TOP_LEVEL})/[^\s<>\"]*|(?:com|org|net)\b)",
+    re.IGNORECASE,
+)
+# Seven digits close together: below that nothing is tried, so doses, dates and 119/64 cost nothing and stay.
+MAYBE_PHONE = re.compile(r"(?:\d[\s().-]{0,3}){7}")
+INTERNATIONAL = re.compile(r"(?<!\w)\+\d[\d\s().-]{7,17}\d\b")
+REGIONS = ("US", "GB", "IN")  # home countries of the known corpora; numbers with a + are found for every country
+
+CAPITALISED = r"[A-ZÀ-ÖØ-Þ](?:['’][A-Z])?[a-zß-ÿ]+(?:[A-Z][a-z]+)?(?:[-'’][A-Z][a-z]+)*"
+NAME = rf"(?:[A-Z]\.[ ]?)*{CAPITALISED}(?:[ ](?:(?:van|von|de|del|bin|al|ur)[ ])?(?:[A-Z]\.|{CAPITALISED})){{0,3}}"
+ARTICLE = r"(?:\b(?:a|an|any|another|the|my|your|his|her|our|their|this|that|good|other|with|to)[ ])"
+TITLED = re.compile(rf"({ARTICLE}?)\b(?:(?:[Dd]r|DR|Prof)\b\.?|([Dd]octor|Professor)\b)[ ]?({NAME})")
+SIGNED = re.compile(rf"(\b(?i:regards|sincerely|signed|best wishes)[,.: \n]+)({CAPITALISED}(?:[ ]{CAPITALISED}){{1,2}})(?=\W*\Z)")
+SIGNED_LOWER = re.compile(r"((?:\A|[.!?,…\n]|\bregards|\bthanks)\s*)dr\.? ?[a-z]{3,}(?: [a-z]{3,})?(?=[\s.]*\Z)")
+NAMED_SELF = re.compile(rf"(\b[Mm]y name(?: is|['’]s)[ .]?)({NAME}|[a-z]+)")
+PRESENTED_SELF = re.compile(
+    rf"(\bI am |\bI['’]m |\b[Tt]his is )({CAPITALISED} {CAPITALISED})(?=[,.]| from | writing| and I |, \d)"
+)
+HERE = re.compile(rf"((?:\A|[.!?,]\s*))({CAPITALISED} {CAPITALISED})(?= here\b)")
+# Words that follow 'Dr.' or 'I am' with a capital for another reason than being a name.
+NOT_NAMES = frozenset(
+    "a all also although am an and any are as ask at be because been before but by call can check could did do does "
+    "doctor dr for from further general get give go good had has have having he hello help her hi his hope how i if in "
+    "is it its just kindly last let like may maybe me my need no not now of office on one only or our out patient "
+    "most doctors throat please pregnant rather right said say see seek she should since so some still take tell thank thanks that the "
+    "their them then there they this to today told too try type very was we well were what when where which who why "
+    "will with without would yes yesterday you your very worried married male female both currently suffering "
+    "diabetic afraid sorry new also living working african american indian british asian black white "
+    "monday tuesday wednesday thursday friday saturday sunday january february march april june july august september "
+    "october november december".split()
+)
+
+
+def deidentify(text: str, role: str) -> tuple[str, Counter[str]]:
+    """The text with placeholders, and how many of each kind were put in. `role` is 'user' or 'assistant'."""
+    counts: Counter[str] = Counter()
+    text = _replace(EMAIL, "EMAIL", text, counts)
+    text = URL.sub(lambda match: _url(match[0], counts), text)
+    text = _phones(text, counts)
+    text = TITLED.sub(lambda match: _titled(match, counts), text)
+    if role == "assistant":
+        text = _replace_second(SIGNED, "DOCTOR", text, counts)
+        text = _replace_second(SIGNED_LOWER, "DOCTOR", text, counts)
+    else:
+        for pattern in (NAMED_SELF, PRESENTED_SELF, HERE):
+            text = _replace_second(pattern, "PATIENT", text, counts)
+    return _replace(PLATFORM, "PLATFORM", text, counts), counts
+
+
+def _replace(pattern: re.Pattern[str], kind: str, text: str, counts: Counter[str]) -> str:
+    text, number = pattern.subn(f"[{kind}]", text)
+    counts[kind] += number
+    return text
+
+
+def _replace_second(pattern: re.Pattern[str], kind: str, text: str, counts: Counter[str]) -> str:
+    """Replace what follows the pattern's first group, unless it starts with a word that is no name."""
+
+    def placeholder(match: re.Match[str]) -> str:
+        rest = match[0][len(match[1]) :]
+        if any(word in NOT_NAMES or word.endswith("ing") for word in re.findall(r"[a-zß-ÿ'’]+", rest.lower())[:2]
+               if word != "dr"):
+            return match[0]
+        counts[kind] += 1
+        return f"{match[1]}[{kind}]"
+
+    return pattern.sub(placeholder, text)
+
+
+def _titled(match: re.Match[str], counts: Counter[str]) -> str:
+    article, spelt_out, name = match.groups()
+    first = re.split(r"[ -]", name)[0].lower()
+    if first in NOT_NAMES or (article and spelt_out == "doctor"):  # 'ask your doctor Most people ...'
+        return match[0]
+    counts["DOCTOR"] += 1
+    return f"{article}[DOCTOR]"
+
+
+def _url(url: str, counts: Counter[str]) -> str:
+    counts["URL"] += 1
+    kept = url.rstrip(".,;:!?)]'")
+    return "[URL]" + url[len(kept) :]
+
+
+def _phones(text: str, counts: Counter[str]) -> str:
+    """Phone numbers by the phonenumbers library (valid and grouped as that country writes them), then any +number."""
+    if not MAYBE_PHONE.search(text):
+        return text
+    for region in REGIONS:
+        leniency = phonenumbers.Leniency.STRICT_GROUPING
+        for match in reversed(list(phonenumbers.PhoneNumberMatcher(text, region, leniency))):
+            text = f"{text[: match.start]}[PHONE]{text[match.end :]}"
+            counts["PHONE"] += 1
+    return _replace(INTERNATIONAL, "PHONE", text, counts)

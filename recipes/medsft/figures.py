@@ -1,0 +1,115 @@
+"""The report's three figures as PNG: losses, scores with intervals, lengths. Colour never stands alone.
+
+Drawn 6.4 inches wide with 11 point text, so that they stay readable at the 360 pixels of a phone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from medsft.results import Study
+from medsft.verdict import label
+
+# Okabe and Ito 2008, without its yellow, which is too pale on white.
+COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
+FLOOR_COLOUR = "#6b6b6b"
+WIDTH, DPI, BINS = 6.4, 160, 40
+NO_METADATA = {"Software": None}  # the same input gives the same bytes
+matplotlib.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def draw_all(study: Study, results: dict[str, Any], folder: Path) -> None:
+    """Write loss.png, scores.png and lengths.png into `folder`."""
+    folder.mkdir()
+    for name, figure in (
+        ("loss", losses(study)),
+        ("scores", scores(results)),
+        ("lengths", lengths(study.data)),
+    ):
+        figure.savefig(folder / f"{name}.png", dpi=DPI, metadata=NO_METADATA)
+
+
+def losses(study: Study) -> Figure:
+    """Training loss above, dev loss below, over optimizer steps; one line per trained arm."""
+    figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for axes, key, title in ((upper, "loss", "Training loss"), (lower, "eval_loss", "Loss on the dev split")):
+        for index, arm in enumerate(study.arms):
+            history = arm.train["history"] if arm.train else []
+            points = [(row["step"], row[key]) for row in history if row.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=_plain(arm.name), markersize=4, **_style(index))
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        axes.set_ylabel("nats per answer token")
+        axes.grid(color="#dddddd", linewidth=0.6)
+        _legend_or_note(axes, "nothing was logged")
+    lower.set_xlabel("optimizer step")
+    return figure
+
+
+def scores(results: dict[str, Any]) -> Figure:
+    """One panel per primary metric: mean and interval of every arm (colour, filled) and floor (grey, hollow)."""
+    metrics, arms, floors = results["primary"], results["arms"], results["floors"]
+    rows = -(-len(metrics) // 2) or 1
+    names = [*arms, *floors]
+    figure = Figure(figsize=(WIDTH, 0.6 + rows * (0.7 + 0.24 * len(names))), layout="constrained")
+    panels = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
+    for panel, metric in zip(panels, metrics, strict=False):
+        for position, name in enumerate(names):
+            value = {**floors, **arms}[name]["metrics"].get(metric)
+            if value:
+                _interval(panel, value, position, name in floors)
+        panel.set_title(label(metric), loc="left", fontsize=11, fontweight="bold")
+        panel.grid(axis="x", color="#dddddd", linewidth=0.6)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+    for panel in panels[len(metrics) :]:
+        panel.set_axis_off()
+    panels[0].set_yticks(range(len(names)), [_plain(name if name in arms else f"floor: {name}") for name in names])
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+def lengths(data: dict[str, Any]) -> Figure:
+    """Histogram of the training rows' lengths in tokens, with the token budget where it is known."""
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    axes = figure.subplots()
+    tokens = data.get("lengths", [])
+    if tokens:
+        axes.hist(tokens, bins=BINS, color=COLOURS[1], edgecolor="white", linewidth=0.4, label="training dialogues")
+    budget = data.get("arguments", {}).get("max_length")
+    if budget:
+        axes.axvline(budget, color=COLOURS[4], linestyle="--", label=f"budget: {budget} tokens")
+    axes.set_xlabel("tokens of the whole dialogue")
+    axes.set_ylabel("rows")
+    _legend_or_note(axes, "no lengths were recorded")
+    return figure
+
+
+def _interval(panel: Axes, value: dict[str, float], position: int, is_floor: bool) -> None:
+    style = {"color": FLOOR_COLOUR, "marker": "o"} if is_floor else _style(position)
+    panel.plot([value["low"], value["high"]], [position, position], color=style["color"], linewidth=2)
+    face = "white" if is_floor else style["color"]
+    panel.plot([value["mean"]], [position], style["marker"], color=style["color"], markerfacecolor=face, markersize=6)
+
+
+def _style(index: int) -> dict[str, Any]:
+    place = index % len(COLOURS)
+    return {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": STYLES[place]}
+
+
+def _legend_or_note(axes: Axes, note: str) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=FLOOR_COLOUR)
+
+
+def _plain(text: str) -> str:
+    """An arm's name as it is: a dollar sign would start mathematics."""
+    return text.replace("$", r"\$")

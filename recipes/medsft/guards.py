@@ -1,0 +1,92 @@
+"""What cannot work is refused before a weight is loaded, with the way out. `check_machine` runs even before torch."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from medsft.cli import DoesNotFit, UserError, peek
+from medsft.hardware import hub_reachable, machine
+
+WORKS_HERE = "what works on this machine: make demo"
+OFFLOADABLE = {"adamw_torch", "adamw_torch_fused"}
+
+
+def check_machine(default_config: Path) -> None:
+    """Raise UserError or DoesNotFit within seconds where the model, the data or the device cannot be had here."""
+    name = str(peek("model_name_or_path", "", default_config))
+    study = str(peek("study_dir", "runs/mistral_7b", default_config))
+    missing = []
+    if not _on_cpu(default_config) and machine(".").gpus == 0:
+        missing.append("an NVIDIA GPU (nvidia-smi finds none)")
+    if not (_is_local(name) or _in_cache(name)) and not hub_reachable():
+        missing.append(f"the model {name} (not in the cache, and the hub cannot be reached)")
+    if not (Path(study) / "data" / "data_report.json").exists():
+        missing.append(f"the prepared split {study}/data (python recipes/prepare_data.py --study_dir {study} ...)")
+    if not missing:
+        return
+    message = f"{name or 'this recipe'} needs {'; '.join(missing)}; {WORKS_HERE}"
+    raise DoesNotFit(message) if "GPU" in missing[0] else UserError(message)
+
+
+def check_training(config: Any, model_args: Any) -> None:
+    """Refuse what every arm must not do. Raises UserError."""
+    if config.trust_remote_code:
+        raise UserError("trust_remote_code runs a stranger's code beside patients' words; remove it")
+    if config.push_to_hub and not config.hub_private_repo:
+        raise UserError("push_to_hub would publish the model; add --hub_private_repo true")
+    if model_args.dtype not in ("bfloat16", "float32", "float16"):
+        raise UserError(f"dtype '{model_args.dtype}': name it, bfloat16 or float32; 'auto' would differ between arms")
+
+
+def check_lora(config: Any, model_args: Any) -> None:
+    """Refuse combinations that would train something else than LoRA or QLoRA. Raises UserError."""
+    check_training(config, model_args)
+    if not model_args.use_peft:
+        raise UserError("sft_lora.py trains adapters; set use_peft: true, or run sft_full.py")
+    targets = model_args.lora_target_modules or []
+    if "lm_head" in targets:
+        raise UserError("LoRA on lm_head is refused by TRL's fused loss; use lora_modules_to_save: [lm_head] instead")
+    if model_args.load_in_4bit and _zero_stage(config) == 3:
+        raise UserError("QLoRA under ZeRO-3 loads whole 4-bit weights in each rank; use multi_gpu.yaml or zero2.yaml")
+
+
+def check_full(config: Any, model_args: Any) -> None:
+    """Refuse combinations that would not be full fine-tuning with the optimizer asked for. Raises UserError."""
+    check_training(config, model_args)
+    if model_args.use_peft or model_args.load_in_4bit or model_args.load_in_8bit:
+        raise UserError("sft_full.py trains every weight; adapters and quantized weights belong to sft_lora.py")
+    if _offloads_optimizer(config) and str(config.optim.value) not in OFFLOADABLE:
+        raise UserError(
+            f"optim {config.optim.value} under DeepSpeed offload silently becomes another optimizer (L2 Adam); "
+            "set optim: adamw_torch"
+        )
+
+
+def _on_cpu(default_config: Path) -> bool:
+    asked = str(peek("use_cpu", False, default_config)).lower() in ("true", "1", "yes")
+    return asked or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+
+
+def _is_local(name: str) -> bool:
+    return name.startswith("embedded/") or Path(name).expanduser().is_dir()
+
+
+def _in_cache(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def _deepspeed(config: Any) -> dict[str, Any]:
+    """The DeepSpeed configuration in force: from the recipe, or from `accelerate launch` through its plugin."""
+    plugin = config.deepspeed_plugin
+    return plugin.deepspeed_config if plugin is not None else {}
+
+
+def _zero_stage(config: Any) -> int:
+    return int(_deepspeed(config).get("zero_optimization", {}).get("stage", 0))
+
+
+def _offloads_optimizer(config: Any) -> bool:
+    place = _deepspeed(config).get("zero_optimization", {}).get("offload_optimizer", {}) or {}
+    return place.get("device", "none") != "none"

@@ -1,0 +1,126 @@
+"""Scores of answers against the doctor's: lists of predictions and references in, one list of numbers per metric out.
+
+ROUGE is rouge_score with stemming; its tokenizer keeps only a-z and 0-9, so text in another script scores 0.
+BERTScore is bert_score's own embedding and greedy matching (Zhang et al. 2020, eq. 1), without idf weights.
+"""
+
+import importlib.metadata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from medsft.cli import UserError
+from medsft.model import load_config, load_tokenizer, resolve
+
+ROUGE = ("rouge1", "rouge2", "rougeL")
+PRIMARY = (*ROUGE, "bertscore_f1")  # declared before any result is seen: the only metrics that are tested
+# bert_score keeps every token vector of a call: 128 texts of at most 512 x 384 floats are 100 MB.
+PAIRS_PER_CALL = 64
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The model BERTScore reads its token vectors from, and the hash that identifies the scores it makes."""
+
+    model: Any
+    tokenizer: Any
+    layer: int
+    hash: str
+
+
+def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, list[float]]:
+    """F-measure of each ROUGE (Lin 2004) under its own name, with `_precision` and `_recall` beside it, in 0..1."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(list(ROUGE), use_stemmer=True)
+    pairs = tqdm(zip(references, predictions, strict=True), total=len(references), desc="ROUGE", delay=1)
+    scores = [scorer.score(reference, prediction) for reference, prediction in pairs]
+    columns = {}
+    for name in ROUGE:
+        columns[name] = [float(score[name].fmeasure) for score in scores]
+        columns[f"{name}_precision"] = [float(score[name].precision) for score in scores]
+        columns[f"{name}_recall"] = [float(score[name].recall) for score in scores]
+    return columns
+
+
+def bertscore(
+    encoder: Encoder, predictions: Sequence[str], references: Sequence[str], batch_size: int
+) -> dict[str, list[float]]:
+    """`bertscore_f1`, not rescaled. Text beyond the encoder's length is not read; an empty side scores 0."""
+    import torch
+    from bert_score.utils import bert_cos_score_idf
+
+    # An empty text makes bert_score 0.3.13 call a tokenizer method that transformers 5 no longer has.
+    pairs = [(encodable(r), encodable(p), i) for i, (r, p) in enumerate(zip(references, predictions, strict=True))]
+    # Equal references side by side are encoded once per call; sorting by length saves padding.
+    pairs = sorted((pair for pair in pairs if pair[0] and pair[1]), key=lambda pair: (len(pair[0]), pair))
+    marks = {encoder.tokenizer.cls_token_id: 0.0, encoder.tokenizer.sep_token_id: 0.0}
+    weights = defaultdict(lambda: 1.0, marks)  # every token counts, the start and end marks do not
+    scores = [0.0] * len(predictions)
+    with torch.inference_mode(), tqdm(total=len(pairs), desc="BERTScore", delay=1) as bar:
+        for start in range(0, len(pairs), PAIRS_PER_CALL):
+            refs, cands, rows = zip(*pairs[start : start + PAIRS_PER_CALL], strict=True)
+            result = bert_cos_score_idf(
+                encoder.model, list(refs), list(cands), encoder.tokenizer, weights,
+                batch_size=batch_size, device=encoder.model.device,
+            )  # fmt: skip
+            for row, value in zip(rows, result[:, 2].tolist(), strict=True):
+                scores[row] = value
+            bar.update(len(rows))
+    return {"bertscore_f1": scores}
+
+
+def encodable(text: str) -> str:
+    """The text without outer blanks; half surrogate pairs, which a tokenizer refuses, become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def rescale(values: Sequence[float], baseline: float) -> list[float]:
+    """Linear map that sends `baseline`, the score of unrelated texts, to 0 and leaves 1 (bert_score's rescaling)."""
+    return [(value - baseline) / (1 - baseline) for value in values]
+
+
+def end_of_turn(stopped: Sequence[bool]) -> dict[str, list[float]]:
+    """1 where the model ended its own turn, 0 where it ran into the limit of new tokens."""
+    return {"end_of_turn": [float(value) for value in stopped]}
+
+
+def length_ratio(predictions: Sequence[str], references: Sequence[str]) -> dict[str, list[float]]:
+    """Words of the prediction over words of the reference (an empty reference counts as one word)."""
+    pairs = zip(predictions, references, strict=True)
+    return {"length_ratio": [len(p.split()) / max(1, len(r.split())) for p, r in pairs]}
+
+
+def load_encoder(name: str, layer: int | None) -> Encoder:
+    """Load the first `layer` layers of an encoder (all if None) in float32, on the GPU if there is one.
+
+    bert_score's own loader is not used: it takes any path that contains "t5" for a T5 model, and reads pickles.
+    Raises UserError when the encoder cannot be loaded, has no safetensors file, or has fewer layers.
+    """
+    import torch
+    from bert_score.utils import get_hash
+    from transformers import AutoModel
+
+    config, tokenizer = load_config(name), load_tokenizer(name)
+    layer = config.num_hidden_layers if layer is None else layer
+    if not 1 <= layer <= config.num_hidden_layers:
+        raise UserError(f"bert_layer {layer}: {name} has the layers 1 to {config.num_hidden_layers}")
+    config.num_hidden_layers = layer
+    try:
+        model = AutoModel.from_pretrained(resolve(name), config=config, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"bert_model {name}: {reason}; choose an encoder stored as safetensors") from error
+    # Some tokenizers state no limit (1e30), which overflows when passed on; BERT-like models have 512 positions.
+    positions = config.to_dict().get("max_position_embeddings", 512)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions, 512)
+    model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return Encoder(model, tokenizer, layer, get_hash(name, layer, False, False, False, False))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that the scores depend on."""
+    return {name: importlib.metadata.version(name) for name in ("rouge-score", "bert-score", "transformers")}

@@ -1,0 +1,43 @@
+"""What a person wants to read before the first step: sizes, tokens, precision, predicted memory."""
+
+from typing import Any
+
+from medsft.arguments import StudyArguments
+from medsft.training import Data, parameter_counts
+
+
+def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[str, int]) -> None:
+    """Print the derived numbers of a run; on the main process only."""
+    if not trainer.is_world_process_zero():
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    args = trainer.args
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    rows = len(trainer.train_dataset)
+    steps_per_epoch = max(1, rows // batch)
+    steps = args.max_steps if args.max_steps > 0 else round(steps_per_epoch * args.num_train_epochs)
+    trainable, total = parameter_counts(trainer.model)
+    kinds = sorted({str(p.dtype).removeprefix("torch.") for p in trainer.model.parameters() if p.requires_grad})
+    frozen = sorted({str(p.dtype).removeprefix("torch.") for p in trainer.model.parameters() if not p.requires_grad})
+
+    table = Table(title=f"arm '{study.arm}'", show_header=False, title_justify="left")
+    table.add_row("rows to train on", f"{len(data.train):,} ({rows:,} after packing)" if args.packing else f"{rows:,}")
+    table.add_row("tokens", f"{data.tokens:,}, of which the doctor's (these carry loss) {data.answer_tokens:,}")
+    table.add_row("a step", f"{batch} rows, about {data.tokens * batch // max(1, len(data.train)):,} tokens")
+    table.add_row("steps", f"{steps:,} ({steps / steps_per_epoch:.2f} epochs of {steps_per_epoch:,})")
+    table.add_row("parameters", f"{trainable:,} trainable of {total:,} ({100 * trainable / total:.3f} %)")
+    table.add_row("precision", f"trained {', '.join(kinds)}; frozen {', '.join(frozen) or 'none'}; autocast {_autocast(args)}")
+    table.add_row("optimizer", f"{args.optim.value}, learning rate {args.learning_rate:g}, {args.lr_scheduler_type.value}")
+    table.add_row("runs as", f"{args.world_size} process(es) on {args.device}, {trainer.accelerator.distributed_type.value}")
+    table.add_row("predicted peak", f"device {_gb(predicted['device_bytes'])}, host {_gb(predicted['host_bytes'])}")
+    Console().print(table)
+
+
+def _autocast(args: Any) -> str:
+    return "bfloat16" if args.bf16 else "float16" if args.fp16 else "off"
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

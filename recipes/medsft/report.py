@@ -1,0 +1,182 @@
+"""Render a study folder as report.html, report.md, results.json and figures; every number comes from its files."""
+
+import base64
+import html
+import random
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from medsft import __version__, figures, published
+from medsft.arguments import ReportArguments
+from medsft.cli import UserError
+from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
+from medsft.results import COST, Json, Study, gather, input_files, load_study
+from medsft.verdict import interval, label, number, verdict
+
+REPORT_VERSION = 1  # raise it when the same files would give another report
+TEMPLATES = Path(__file__).parent / "templates"
+SHORT = 300  # characters of an example's text in report.md
+OUTPUTS = ("report.html", "report.md", "results.json")
+FIGURES = ("loss", "scores", "lengths")
+LIMITS = (
+    "Not medical advice. The answers below come from language models in a study; no clinician has checked them.",
+    "ROUGE and BERTScore measure likeness to one doctor's wording, not whether an answer is right or safe.",
+    "A difference that was not shown is not a proof of equality: look at its interval.",
+    "One seed for each arm: another training seed could move every trained arm, and the intervals do not cover that.",
+    "The intervals stand for drawing other patients like these, not for other hospitals, platforms or languages.",
+)
+
+
+def write_report(arguments: ReportArguments) -> tuple[Path, Json, bool]:
+    """Write study_dir/report/ as a whole. Returns the folder, results.json's content, and whether it was there already.
+
+    Raises UserError where an input is missing or broken, naming the stage to run.
+    """
+    if arguments.examples < 0:
+        raise UserError(f"examples {arguments.examples}: give a whole number from 0")
+    study_dir = Path(arguments.study_dir)
+    study = load_study(study_dir)
+    folder, mark = study_dir / "report", input_fingerprint(study_dir, arguments)
+    if all((folder / name).is_file() for name in OUTPUTS):
+        results = read_json(folder / "results.json")
+        if results.get("fingerprint") == mark:
+            return folder, results, True
+    results = {"title": arguments.title, **gather(study), "fingerprint": mark}
+    results["verdict"] = verdict(results)
+    results["versions"]["report"] = {"medsft": __version__, "report_version": str(REPORT_VERSION)}
+    examples = draw_examples(study, arguments.examples, arguments.seed)
+    with new_folder(folder) as temporary:
+        figures.draw_all(study, results, temporary / "figures")
+        context = render_context(study, results, examples, asdict(arguments))
+        embedded = {name: _data_uri(temporary / "figures" / f"{name}.png") for name in FIGURES}
+        page = _environment(autoescape=True).get_template("report.html.j2").render(context, figures=embedded)
+        write_text(temporary / "report.html", page)
+        markdown = _environment(autoescape=False).get_template("report.md.j2").render(context)
+        write_text(temporary / "report.md", markdown)
+        write_json(temporary / "results.json", results)
+    return folder, results, False
+
+
+def input_fingerprint(study_dir: Path, arguments: ReportArguments) -> str:
+    """Changes with the content of any input file, any option but the folder's place, and the report's own version."""
+    files = {str(path.relative_to(study_dir)): sha256_file(path) for path in input_files(study_dir)}
+    options = {name: value for name, value in asdict(arguments).items() if name != "study_dir"}
+    return fingerprint(REPORT_VERSION, files, options, study_dir.resolve().name)
+
+
+def draw_examples(study: Study, count: int, seed: int) -> list[Json]:
+    """`count` test rows drawn by seed among those every arm answered, in file order, with each arm's answer."""
+    by_arm = {arm.name: {row["id"]: row for row in arm.generations} for arm in study.arms}
+    first, *others = by_arm.values()
+    shared = [row_id for row_id in first if all(row_id in rows for rows in others)]
+    drawn = set(random.Random(seed).sample(range(len(shared)), min(count, len(shared))))
+    return [
+        {**first[row_id], "answers": {name: rows[row_id] for name, rows in by_arm.items()}}
+        for index, row_id in enumerate(shared)
+        if index in drawn
+    ]
+
+
+def not_measured(study: Study, results: Json) -> list[str]:
+    """What a reader could take for granted and this run does not show."""
+    compared = {row["arm"] for row in results["comparisons"]}
+    missing = [f"{name}: begun, but not scored (generate.py, then score.py)." for name in study.unscored]
+    missing += [
+        f"{arm}: not compared with the baseline; run score.py again."
+        for arm in results["arms"]
+        if arm != "baseline" and arm not in compared
+    ]
+    if study.plan is None:
+        missing.append("Memory plan: there is no plan.json (plan_memory.py).")
+    if not any((memory["measured"] or {}).get("device_bytes") for memory in results["memory"].values()):
+        missing.append("GPU memory: no arm of this study was trained on a GPU.")
+    return missing + [
+        "Whether the answers are medically right, safe or kind: no clinician read them.",
+        "Whether answers to messages with red flags send the patient to urgent care.",
+        "Whether names or texts of the training rows come back in the answers.",
+        "How far the results move with another training seed.",
+        "What fine-tuning cost the model elsewhere (forgetting).",
+        "Energy and money.",
+    ]
+
+
+def render_context(study: Study, results: Json, examples: list[Json], options: Json) -> Json:
+    """What both templates see."""
+    secondary = [m for m in study.arms[0].scores["metrics"] if m not in results["primary"]]
+    base_models = {(arm.train or arm.generation).get("base_model") for arm in study.arms} - {None}
+    return {
+        "results": results,
+        "study": study,
+        "examples": examples,
+        "options": options,
+        "tables": [("Primary metrics", results["primary"]), *([("Other metrics", secondary)] if secondary else [])],
+        "base_models": sorted(base_models),
+        "plan_gpus": study.plan["hardware"]["gpus"] if study.plan else 0,
+        "cost_labels": COST,
+        "not_measured": not_measured(study, results),
+        "limits": LIMITS,
+        "published_source": published.SOURCE,
+        "published_noise": published.NOISE,
+    }
+
+
+def _environment(autoescape: bool) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        label=label,
+        number=number,
+        interval=interval,
+        gb=_gb,
+        pvalue=_pvalue,
+        count=_count,
+        md=_md,
+        clip=_clip,
+        yaml=_yaml,
+    )
+    return environment
+
+
+def _gb(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value / 1e9:,.2f} GB" if value else "none used"
+
+
+def _pvalue(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _count(value: Any) -> str:
+    """Whole numbers with thousands separators, other numbers with at most two decimals, the rest as it is."""
+    if value is None:
+        return "–"
+    return f"{value:,.2f}".removesuffix(".00") if isinstance(value, int | float) else str(value)
+
+
+def _md(value: Any) -> str:
+    """One line of Markdown that shows the text itself: no HTML, no table cell, no emphasis, no link, no image."""
+    flat = html.escape(" ".join(str(value).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", flat)
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= SHORT else text[: SHORT - 1].rstrip() + "…"
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,0 +1,264 @@
+"""What LoRA, QLoRA and full fine-tuning share: the arm's folder, its data, its measures and its record."""
+
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from transformers import TrainerCallback, set_seed
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTTrainer
+
+from medsft import chat_template, model
+from medsft.arguments import StudyArguments
+from medsft.cli import UserError
+from medsft.files import fingerprint, read_json, write_json, write_text
+from medsft.preparation import load_split
+from medsft.versions import versions
+
+
+class Arm(NamedTuple):
+    """One way of training inside a study: its folder, the fingerprint of all that decides its result, and whether it is done."""
+
+    folder: Path
+    fingerprint: str
+    settings: dict[str, Any]
+    done: bool
+
+
+class Data(NamedTuple):
+    """The prepared rows as `messages`, and the tokenizer with its training template."""
+
+    train: Any
+    dev: Any
+    tokenizer: Any
+    template: str
+    own_template: str | None
+    answer_tokens: int
+    tokens: int
+
+
+def open_arm(study: StudyArguments, settings: dict[str, Any], is_main: bool) -> Arm:
+    """Find out whether this arm is done, half done or new. Raises UserError where the folder holds another run."""
+    folder = Path(study.study_dir) / study.arm
+    data = read_json(Path(study.study_dir) / "data" / "data_report.json")
+    decisive = {key: value for key, value in settings.items() if key not in ("study_dir", "disable_tqdm")}
+    mark = fingerprint(decisive, data["fingerprint"], versions())
+    record = folder / "train.json"
+    if record.exists() and read_json(record)["fingerprint"] == mark:
+        return Arm(folder, mark, settings, done=True)
+    stamp = folder / "fingerprint"
+    if stamp.exists() and stamp.read_text(encoding="utf-8").strip() != mark:
+        raise UserError(
+            f"{folder} holds a run with other settings, data or package versions; "
+            f"choose another --arm, or delete the folder"
+        )
+    if is_main and not stamp.exists():
+        write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+        write_text(stamp, mark + "\n")
+    return Arm(folder, mark, settings, done=False)
+
+
+def load_data(study: StudyArguments, max_length: int | None, base_model: str, template_path: str | None) -> Data:
+    """The study's split, ready for the trainer. Raises UserError where it was prepared for another template or budget."""
+    report = read_json(Path(study.study_dir) / "data" / "data_report.json")
+    prepared = report["arguments"]["max_length"]
+    if max_length is not None and max_length < report["tokens"]["train"]["max"]:
+        raise UserError(
+            f"max_length {max_length} would cut answers: the split in {study.study_dir}/data was prepared for {prepared} "
+            f"tokens; run prepare_data.py with --max_length {max_length}, or train with --max_length {prepared}"
+        )
+    tokenizer = model.load_tokenizer(base_model)
+    own_template = tokenizer.chat_template
+    template = chat_template.training_template(tokenizer, template_path)
+    tokenizer.chat_template = template
+    train, dev = load_split(study.study_dir, "train"), load_split(study.study_dir, "dev")
+    train = train.select(range(min(len(train), study.max_train_rows or len(train))))
+    dev = dev.select(range(min(len(dev), study.max_dev_rows or len(dev))))
+    answer_tokens = sum(train["answer_tokens"])
+    tokens = answer_tokens + sum(train["prompt_tokens"])
+    return Data(
+        train.select_columns("messages"),
+        dev.select_columns("messages"),
+        tokenizer,
+        template,
+        own_template,
+        answer_tokens,
+        tokens,
+    )
+
+
+class Meter(TrainerCallback, ExportableState):
+    """Counts what was really trained on; its state is kept in checkpoints, so a resumed run counts on."""
+
+    def __init__(self, tokens: int = 0, answer_tokens: int = 0, step_seconds: float = 0.0) -> None:
+        self.tokens, self.answer_tokens, self.step_seconds = tokens, answer_tokens, step_seconds
+        self._started = 0.0
+
+    def state(self) -> dict[str, Any]:
+        values = {"tokens": self.tokens, "answer_tokens": self.answer_tokens, "step_seconds": self.step_seconds}
+        return {"args": values, "attributes": {}}
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._started = time.monotonic()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.step_seconds += time.monotonic() - self._started
+
+    def count(self, inputs: dict[str, torch.Tensor]) -> None:
+        mask = inputs.get("attention_mask")
+        self.tokens += int(inputs["input_ids"].numel() if mask is None else mask.sum())
+        self.answer_tokens += int((inputs["labels"] != -100).sum())
+
+
+class StopOnSignal(TrainerCallback):
+    """SIGTERM or SIGINT: finish the step, write a checkpoint, stop. A second SIGINT ends the run at once."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        signal.signal(signal.SIGTERM, self._remember)
+        signal.signal(signal.SIGINT, self._remember)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **__: Any) -> None:
+        if args.world_size > 1:  # ranks may be signalled on two sides of a step; all must stop at the same one
+            flag = torch.tensor(int(self.received), device=args.device)
+            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+            self.received = bool(flag)
+        if self.received:
+            control.should_save = control.should_training_stop = True
+
+    def _remember(self, number: int, _: Any) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = True
+        print("stopping: a checkpoint is written at the end of this step", file=sys.stderr)
+
+
+class MeteredTrainer(SFTTrainer):
+    """TRL's trainer that tells the Meter what it trains on."""
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        meter = next(c for c in self.callback_handler.callbacks if isinstance(c, Meter))
+        meter.count(inputs)
+        return super().training_step(model, inputs, *args, **kwargs)
+
+
+def build_trainer(arm: Arm, data: Data, base_model: str, config: Any, init: dict[str, Any], **adapters: Any) -> SFTTrainer:
+    """TRL's SFTTrainer on this study's data. The model is given by name, so that ZeRO-3 can shard it while it loads."""
+    config.output_dir = str(arm.folder)
+    config.restore_callback_states_from_checkpoint = True
+    config.model_init_kwargs = {**(config.model_init_kwargs or {}), **init, "use_safetensors": True}
+    set_seed(config.seed)  # before the adapters are drawn; the Trainer's own call comes too late for them
+    return MeteredTrainer(
+        model=model.resolve(base_model),
+        args=config,
+        train_dataset=data.train,
+        eval_dataset=data.dev if config.eval_strategy != "no" else None,
+        processing_class=data.tokenizer,
+        callbacks=[Meter(), StopOnSignal()],
+        **adapters,
+    )
+
+
+def train(trainer: SFTTrainer, arm: Arm) -> float:
+    """Train, from the newest checkpoint if there is one. Returns wall seconds of this run; raises KeyboardInterrupt if stopped."""
+    checkpoint = get_last_checkpoint(str(arm.folder))
+    if checkpoint and trainer.is_world_process_zero():
+        print(f"continuing from {checkpoint}")
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if next(c for c in trainer.callback_handler.callbacks if isinstance(c, StopOnSignal)).received:
+        raise KeyboardInterrupt
+    if trainer.args.eval_strategy != "no":
+        trainer.evaluate()
+    return time.monotonic() - started
+
+
+def save(trainer: SFTTrainer, arm: Arm, data: Data, name: str) -> None:
+    """Write `adapter/` or `model/` under a temporary name, then rename it: the folder is whole or absent."""
+    temporary, final = arm.folder / f".{name}.tmp", arm.folder / name
+    data.tokenizer.chat_template = data.own_template or chat_template.inference_template(data.template)
+    trainer.save_model(str(temporary))
+    trainer.accelerator.wait_for_everyone()
+    if not trainer.is_world_process_zero():
+        return
+    data.tokenizer.save_pretrained(temporary)
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(temporary, final)
+
+
+def record(trainer: SFTTrainer, arm: Arm, study: StudyArguments, base_model: str, predicted: dict[str, int], wall: float) -> None:
+    """Write train.json, the measures of this arm, as the last act: the arm counts as done once it is there."""
+    meter = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Meter))
+    sums = _over_ranks(trainer, [meter.tokens, meter.answer_tokens, _peak_host_bytes()], "sum")
+    device = _over_ranks(trainer, [_peak_device_bytes()], "max")[0]
+    if not trainer.is_world_process_zero():
+        return
+    keep = ("step", "loss", "eval_loss", "learning_rate")
+    history = [{k: row[k] for k in keep if k in row} for row in trainer.state.log_history]
+    history = [row for row in history if "loss" in row or "eval_loss" in row]
+    evals = [row for row in history if "eval_loss" in row]
+    trainable, total = parameter_counts(trainer.model)
+    write_json(
+        arm.folder / "train.json",
+        {
+            "arm": study.arm,
+            "base_model": base_model,
+            "total_parameters": total,
+            "trainable_parameters": trainable,
+            "trainable_percent": round(100 * trainable / total, 4),
+            "steps": trainer.state.global_step,
+            "tokens_seen": sums[0],
+            "answer_tokens_seen": sums[1],
+            "wall_seconds": round(wall, 2),
+            "tokens_per_second": round(sums[0] / meter.step_seconds, 2) if meter.step_seconds else None,
+            "peak_memory": {"device_bytes": device, "host_bytes": sums[2]},
+            "predicted_memory": predicted,
+            "history": history,
+            "best_step": min(evals, key=lambda row: row["eval_loss"])["step"] if evals else None,
+            "seed": trainer.args.seed,
+            "processes": trainer.args.world_size,
+            "distributed": str(trainer.accelerator.distributed_type.value),
+            "quantization": "nf4" if getattr(trainer.model, "is_loaded_in_4bit", False) else None,
+            "settings": arm.settings,
+            "versions": versions(),
+            "fingerprint": arm.fingerprint,
+        },
+    )
+
+
+def parameter_counts(network: Any) -> tuple[int, int]:
+    """(trainable, total) logical parameters: sharded ones counted whole, 4-bit ones counted unpacked."""
+    trainable = total = 0
+    for parameter in network.parameters():
+        size = getattr(parameter, "ds_numel", parameter.numel())
+        if parameter.__class__.__name__ == "Params4bit":
+            size = parameter.quant_state.shape.numel()
+        trainable += size if parameter.requires_grad else 0
+        total += size
+    return trainable, total
+
+
+def _over_ranks(trainer: SFTTrainer, values: list[int], how: str) -> list[int]:
+    tensor = torch.tensor(values, dtype=torch.int64, device=trainer.args.device)
+    return [int(v) for v in trainer.accelerator.reduce(tensor, "sum").tolist()] if how == "sum" else [
+        int(v) for v in trainer.accelerator.gather(tensor[None]).max(0).values.tolist()
+    ]
+
+
+def _peak_host_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def _peak_device_bytes() -> int:
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0

@@ -1,0 +1,51 @@
+"""Full fine-tuning: train every weight of an instruct model on the doctor's turns of the prepared split.
+
+    python recipes/sft_full.py --config recipes/configs/demo/full.yaml           # a laptop, no GPU
+    accelerate launch recipes/sft_full.py                                        # Mistral-7B, one 80 GB GPU
+    accelerate launch --config_file accelerate_configs/zero3_offload.yaml \\
+        recipes/sft_full.py --config recipes/configs/mistral_7b/full_offload.yaml   # states in host memory
+
+Every field of trl.SFTConfig and trl.ModelConfig is an option too (https://huggingface.co/docs/trl/sft_trainer).
+Writes model/, train.json and config.yaml into STUDY_DIR/ARM; interrupted, the same command continues.
+"""
+
+from medsft import guards
+from medsft.arguments import StudyArguments
+from medsft.cli import CONFIGS, parse, run, settings
+
+DEFAULT = CONFIGS / "mistral_7b" / "full_8bit.yaml"
+
+
+def main() -> None:
+    guards.check_machine(DEFAULT)
+
+    import torch._dynamo  # noqa: F401 - imported later, inside DeepSpeed's zero.Init, it fails with a signature mismatch
+    from trl import ModelConfig, SFTConfig
+
+    from medsft import memory, preview, training
+
+    study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], DEFAULT)
+    guards.check_full(config, model_args)
+    arm = training.open_arm(study, settings(parsed, DEFAULT), config.should_save)
+    if arm.done:
+        print(f"already done: {arm.folder}/train.json")
+        return
+
+    base = model_args.model_name_or_path
+    data = training.load_data(study, config.max_length, base, config.chat_template_path)
+    strategy = memory.strategy_of(config, model_args.dtype)
+    predicted = memory.predict_training(strategy, base, config)
+    memory.check_fits(predicted, study.host_reserve_gb)
+
+    init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
+    trainer = training.build_trainer(arm, data, base, config, init)
+    preview.print_plan(trainer, data, study, predicted)
+
+    wall = training.train(trainer, arm)
+    training.save(trainer, arm, data, "model")
+    training.record(trainer, arm, study, base, predicted, wall)
+    trainer.end()
+
+
+if __name__ == "__main__":
+    run(main, __doc__, StudyArguments)

@@ -1,0 +1,51 @@
+"""LoRA and QLoRA: train adapters of an instruct model on the doctor's turns of the prepared split.
+
+    python recipes/sft_lora.py --config recipes/configs/demo/lora.yaml           # a laptop, no GPU
+    accelerate launch recipes/sft_lora.py                                        # Mistral-7B, one 48 GB GPU
+    accelerate launch recipes/sft_lora.py --config recipes/configs/mistral_7b/qlora.yaml --learning_rate 1e-4
+
+Every field of trl.SFTConfig and trl.ModelConfig is an option too (https://huggingface.co/docs/trl/sft_trainer).
+Writes adapter/, train.json and config.yaml into STUDY_DIR/ARM; interrupted, the same command continues.
+"""
+
+from medsft import guards
+from medsft.arguments import StudyArguments
+from medsft.cli import CONFIGS, parse, run, settings
+
+DEFAULT = CONFIGS / "mistral_7b" / "lora.yaml"
+
+
+def main() -> None:
+    guards.check_machine(DEFAULT)
+
+    from trl import ModelConfig, SFTConfig, get_peft_config
+
+    from medsft import memory, model, preview, training
+
+    study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], DEFAULT)
+    guards.check_lora(config, model_args)
+    arm = training.open_arm(study, settings(parsed, DEFAULT), config.should_save)
+    if arm.done:
+        print(f"already done: {arm.folder}/train.json")
+        return
+
+    base = model_args.model_name_or_path
+    data = training.load_data(study, config.max_length, base, config.chat_template_path)
+    predicted = memory.predict_training("qlora" if model_args.load_in_4bit else "lora", base, config, model_args.lora_r)
+    memory.check_fits(predicted, study.host_reserve_gb)
+
+    quantization = model.nf4(model_args.dtype, model_args.use_bnb_nested_quant) if model_args.load_in_4bit else None
+    init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
+    trainer = training.build_trainer(
+        arm, data, base, config, init, peft_config=get_peft_config(model_args), quantization_config=quantization
+    )
+    preview.print_plan(trainer, data, study, predicted)
+
+    wall = training.train(trainer, arm)
+    training.save(trainer, arm, data, "adapter")
+    training.record(trainer, arm, study, base, predicted, wall)
+    trainer.end()
+
+
+if __name__ == "__main__":
+    run(main, __doc__, StudyArguments)

@@ -1,0 +1,132 @@
+"""recipes/plan_memory.py from the command line."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import plan_memory
+from medsft.cli import run
+from medsft.hardware import machine
+from medsft.published_memory import STUDY_MODEL, TOTALS, claims
+from medsft.sizes import known_config, sizes_of
+
+SCRIPT = Path(plan_memory.__file__)
+A100 = ["--gpu", "a100-80gb", "--gpus", "1", "--host", "167GB", "--disk", "2TB"]
+CATEGORIES = {"weights", "gradients", "optimizer", "activations", "other"}
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch, capsys):
+    """Run the script in this process: (exit status, plan.json or None, stdout, stderr)."""
+
+    def call(*arguments: str) -> tuple[int, dict | None, str, str]:
+        monkeypatch.setattr(sys, "argv", ["plan_memory.py", "--output_dir", str(tmp_path), *arguments])
+        status = 0
+        try:
+            run(plan_memory.main, plan_memory.__doc__)
+        except SystemExit as stop:
+            status = stop.code
+        out, err = capsys.readouterr()
+        path = tmp_path / "plan.json"
+        return status, json.loads(path.read_text(encoding="utf-8")) if path.exists() else None, out, err
+
+    return call
+
+
+def test_the_study_on_its_machine(tmp_path):
+    started = time.monotonic()
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--model_name_or_path",
+        STUDY_MODEL,
+        *A100,
+        "--output_dir",
+        tmp_path / "a",
+        "--as_published",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 60  # about 6 s of processor time; the machine may be shared
+    result = json.loads((tmp_path / "a" / "plan.json").read_text(encoding="utf-8"))
+    assert result["model"]["parameters"] == 7_241_732_096 and result["model"]["lora_parameters"] == 41_943_040
+    assert result["hardware"]["host_bytes"] == 167 * 10**9
+    fits = {row["name"]: row["fits"] for row in result["strategies"]}
+    assert fits["full_zero3_offload"] and fits["full"] and not fits["full_fp32"]
+    assert fits[result["recommended"]] and result["recommended_reason"]
+    for row in result["strategies"]:
+        assert set(row["device_bytes"]) == CATEGORIES and row["accelerate_config"].endswith(".yaml")
+        assert all(
+            isinstance(size, int) for size in [*row["device_bytes"].values(), row["host_bytes"], row["disk_bytes"]]
+        )
+    for text in ("recommended: lora", "84.0 GB", "98.0 GB", "120.0 GB", "115.9 GB", "43.5 GB", "0.579 %"):
+        assert text in done.stdout
+
+
+def test_a_laptop_and_a_second_run(plan, tmp_path):
+    status, first, out, _ = plan("--gpu", "none", "--host", "24GB")
+    assert status == 0 and first["recommended"] == "full" and first["hardware"]["gpus"] == 0
+    assert "cpu.yaml" in out and "already done" not in out
+    written = (tmp_path / "plan.json").stat().st_mtime_ns
+    status, second, out, _ = plan("--gpu", "none", "--host", "24GB")
+    assert status == 0 and "already done" in out and "recommended: full" in out
+    assert (tmp_path / "plan.json").stat().st_mtime_ns == written and second == first
+    _, third, _, _ = plan("--gpu", "none", "--host", "24GB", "--max_length", "1024")
+    assert third["fingerprint"] != first["fingerprint"]
+
+
+def test_nothing_fits(plan):
+    for _ in range(2):  # also when plan.json is already there
+        status, result, out, err = plan("--gpu", "none", "--host", "1GB")
+        assert status == 3 and result["recommended"] is None and "recommended:" not in out
+        assert err.startswith("does not fit: ") and err.count("\n") == 1 and "qlora" in err and "host 1.0 GB" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gpu", "a100-8gb"], "a100-80gb"),
+        (["--host", "lots"], "167GB"),
+        (["--gpu", "none", "--gpus", "2"], "--gpus 2"),
+        (["--max_length", "0"], "--max_length"),
+        (["--lora_r", "-1"], "--lora_r"),
+        (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size"),
+        (["--hosts", "1GB"], "did you mean 'host'"),
+        (["--model_name_or_path", "./no/such/folder"], "no/such/folder"),
+    ],
+)
+def test_mistakes_are_one_line(plan, arguments, words):
+    status, result, _, err = plan(*arguments)
+    assert status == 2 and result is None
+    assert err.startswith("error: ") and err.count("\n") == 1 and words in err
+
+
+def test_a_local_folder(plan, tmp_path):
+    folder = tmp_path / "model"
+    known_config("HuggingFaceTB/SmolLM2-360M-Instruct").save_pretrained(folder)
+    status, result, _, _ = plan("--model_name_or_path", str(folder), "--gpu", "l4", "--host", "32GB", "--disk", "1TB")
+    assert status == 0 and result["model"]["parameters"] == 361_821_120 and result["recommended"] == "full_fp32"
+
+
+def test_the_machine_is_read(plan):
+    _, result, _, _ = plan()
+    assert result["hardware"]["host_bytes"] == machine(".").host_bytes
+
+
+def test_help_is_instant_and_complete():
+    started = time.monotonic()
+    text = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
+    assert time.monotonic() - started < 2
+    assert "--as_published" in text and "Exit status 3" in text
+
+
+def test_published_totals_are_explained():
+    rows = claims(sizes_of(known_config(STUDY_MODEL)))
+    assert sorted(TOTALS.values()) == [84 * 10**9, 98 * 10**9, 120 * 10**9]
+    assert [row.published for row in rows[:3]] == ["84.0 GB", "98.0 GB", "120.0 GB"]
+    assert [row.exact.split()[0] for row in rows[:3]] == ["86.9", "101.9", "115.9"]
+    assert all("our reading" in row.remark for row in rows[:2])
