@@ -9,6 +9,7 @@ rows that both answered.
 """
 
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,19 @@ def main() -> None:
         return
 
     keep_floors = done.get("floors_fingerprint") == floor_print
-    settings, floor_scores = done.get("settings", {}), done.get("floors", {})
+    settings, floor_scores = (done["settings"], done["floors"]) if keep_floors else ({}, {})
     if todo or not keep_floors:
+        systems = {arm: arms[arm] for arm in todo}
+        floor_rows = {} if keep_floors else answer_as_floors(study, test_rows, arguments)
         encoder = metrics.load_encoder(arguments.bert_model, arguments.bert_layer)
-        settings = make_settings(encoder, test_rows, arguments)
-        for arm in todo:
-            score_arm(study / arm, arms[arm], encoder, settings, arm_prints[arm])
-        if not keep_floors:
-            floor_scores = score_floors(study, test_rows, encoder, settings)
+        everything = [*systems.values(), *floor_rows.values(), random_pairs(test_rows, arguments)]
+        print(f"scoring {sum(map(len, everything))} answers: {', '.join([*systems, *floor_rows])}")
+        *bert, unrelated = bertscores(everything, encoder, arguments)
+        settings = make_settings(encoder, unrelated, arguments)
+        for (arm, rows), values in zip(systems.items(), bert, strict=False):
+            write_arm(study / arm, rows, score_rows(rows, values, settings), settings, arm_prints[arm])
+        for (name, rows), values in zip(floor_rows.items(), bert[len(systems) :], strict=True):
+            floor_scores[name] = summarise(rows, score_rows(rows, values, settings), settings)
     per_example = {arm: read_jsonl(study / arm / PER_EXAMPLE) for arm in arms}
     comparison = {
         "floors": floor_scores,
@@ -87,16 +93,36 @@ def is_scored(folder: Path, arm_print: str) -> bool:
     return scores.is_file() and (folder / PER_EXAMPLE).is_file() and read_json(scores).get("fingerprint") == arm_print
 
 
-def make_settings(encoder: metrics.Encoder, test_rows: Rows, arguments: ScoreArguments) -> Settings:
-    """How the scores are made, with BERTScore's mean over random pairs of references, where the rescaled score is 0."""
-    references = [row["reference"] for row in test_rows]
-    other = [references[row] for row in floors.derangement(len(references), arguments.seed)]
-    pairs = metrics.bertscore(encoder, other, references, arguments.bert_batch_size)["bertscore_f1"]
-    baseline = sum(pairs) / len(pairs)
+def answer_as_floors(study: Path, test_rows: Rows, arguments: ScoreArguments) -> dict[str, Rows]:
+    """The test rows as each floor answers them. A floor's text is whole, so it counts as an ended turn."""
+    prompts, references = [row["prompt"] for row in test_rows], [row["reference"] for row in test_rows]
+    predictions = floors.floor_predictions(prompts, references, floors.training_file(study), arguments.seed)
+    return {
+        name: [{**row, "prediction": text, "stopped": True} for row, text in zip(test_rows, texts, strict=True)]
+        for name, texts in predictions.items()
+    }
+
+
+def random_pairs(test_rows: Rows, arguments: ScoreArguments) -> Rows:
+    """Each test row answered with another row's reference: what BERTScore gives to unrelated texts."""
+    others = floors.derangement(len(test_rows), arguments.seed)
+    return [{**row, "prediction": test_rows[at]["reference"]} for row, at in zip(test_rows, others, strict=True)]
+
+
+def bertscores(systems: list[Rows], encoder: metrics.Encoder, arguments: ScoreArguments) -> list[list[float]]:
+    """BERTScore of every system's rows in one pass, where a reference that several systems share is encoded once."""
+    rows = [row for system in systems for row in system]
+    predictions, references = [row["prediction"] for row in rows], [row["reference"] for row in rows]
+    values = iter(metrics.bertscore(encoder, predictions, references, arguments.bert_batch_size)["bertscore_f1"])
+    return [list(islice(values, len(system))) for system in systems]
+
+
+def make_settings(encoder: metrics.Encoder, unrelated: list[float], arguments: ScoreArguments) -> Settings:
+    """How the scores are made; `unrelated` are the scores of random pairs, whose mean is 0 on the rescaled scale."""
+    baseline = sum(unrelated) / len(unrelated)
     if baseline > 0.999:
-        raise UserError(
-            f"{arguments.study_dir}: scoring needs at least two different references; answer more test rows"
-        )
+        where = f"{arguments.study_dir}/*/generations.jsonl: field 'reference'"
+        raise UserError(f"{where}: scoring needs at least two different ones; answer more test rows")
     return {
         "encoder": arguments.bert_model,
         "layer": encoder.layer,
@@ -111,41 +137,29 @@ def make_settings(encoder: metrics.Encoder, test_rows: Rows, arguments: ScoreArg
     }
 
 
-def score_arm(folder: Path, rows: Rows, encoder: metrics.Encoder, settings: Settings, arm_print: str) -> None:
+def score_rows(rows: Rows, bert: list[float], settings: Settings) -> Columns:
+    """Every metric of every row: one list of len(rows) numbers per metric."""
+    predictions, references = [row["prediction"] for row in rows], [row["reference"] for row in rows]
+    columns = metrics.rouge(predictions, references)
+    columns["bertscore_f1"] = bert
+    columns["bertscore_f1_rescaled"] = metrics.rescale(bert, settings["bert_baseline"])
+    columns |= metrics.end_of_turn([row["stopped"] for row in rows])
+    return columns | metrics.length_ratio(predictions, references)
+
+
+def write_arm(folder: Path, rows: Rows, columns: Columns, settings: Settings, arm_print: str) -> None:
     """Write one arm's scores_per_example.jsonl, then its scores.json."""
-    print(f"scoring {folder.name}: {len(rows)} answers")
-    columns = score_rows(rows, encoder, settings)
     per_example = [
         {"id": row["id"], "group": row["group"], **{name: column[at] for name, column in columns.items()}}
         for at, row in enumerate(rows)
     ]
     write_jsonl(folder / PER_EXAMPLE, per_example)
     head, tail = {"arm": folder.name}, {"per_example": PER_EXAMPLE, "settings": settings, "fingerprint": arm_print}
-    summary = significance.summarise(columns, [row["group"] for row in rows], *resampling(settings))
-    write_json(folder / "scores.json", head | summary | tail)
+    write_json(folder / "scores.json", head | summarise(rows, columns, settings) | tail)
 
 
-def score_floors(study: Path, test_rows: Rows, encoder: metrics.Encoder, settings: Settings) -> dict[str, Any]:
-    """Each floor's n and metrics. A floor's text is whole, so it counts as an ended turn."""
-    prompts, references = [row["prompt"] for row in test_rows], [row["reference"] for row in test_rows]
-    predictions = floors.floor_predictions(prompts, references, floors.training_file(study), settings["seed"])
-    summaries = {}
-    for name, texts in predictions.items():
-        print(f"scoring floor {name}: {len(texts)} answers")
-        rows = [{**row, "prediction": text, "stopped": True} for row, text in zip(test_rows, texts, strict=True)]
-        columns = score_rows(rows, encoder, settings)
-        summaries[name] = significance.summarise(columns, [row["group"] for row in rows], *resampling(settings))
-    return summaries
-
-
-def score_rows(rows: Rows, encoder: metrics.Encoder, settings: Settings) -> Columns:
-    """Every metric of every row: one list of len(rows) numbers per metric."""
-    predictions, references = [row["prediction"] for row in rows], [row["reference"] for row in rows]
-    columns = metrics.rouge(predictions, references)
-    columns |= metrics.bertscore(encoder, predictions, references, settings["bert_batch_size"])
-    columns["bertscore_f1_rescaled"] = metrics.rescale(columns["bertscore_f1"], settings["bert_baseline"])
-    columns |= metrics.end_of_turn([row["stopped"] for row in rows])
-    return columns | metrics.length_ratio(predictions, references)
+def summarise(rows: Rows, columns: Columns, settings: Settings) -> dict[str, Any]:
+    return significance.summarise(columns, [row["group"] for row in rows], *resampling(settings))
 
 
 def resampling(settings: Settings) -> tuple[int, float, int]:
@@ -154,11 +168,12 @@ def resampling(settings: Settings) -> tuple[int, float, int]:
 
 def print_tables(arms: dict[str, dict[str, Any]], comparison: dict[str, Any]) -> None:
     """The arms and the floors by metric, then the comparisons."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     level = f"{comparison['settings']['confidence']:.0%}"
-    table = Table("metric", "arm or floor", "mean", f"{level} interval", "n", title="Scores")
+    table = Table("metric", "arm or floor", "mean", f"{level} interval", "n", title="Scores", box=SIMPLE)
     systems = arms | {f"floor: {name}": floor for name, floor in comparison["floors"].items()}
     for metric in SHOWN:
         for name, system in systems.items():
@@ -170,7 +185,8 @@ def print_tables(arms: dict[str, dict[str, Any]], comparison: dict[str, Any]) ->
     if not comparison["comparisons"]:
         print(f"no comparison: it takes the arm '{BASELINE}' and another one")
         return
-    table = Table("metric", "arm", "difference", f"{level} interval", "p", "p (Holm)", "n", title=f"Against {BASELINE}")
+    heads = ("metric", "arm", "change", f"{level} interval", "p", "p Holm", "n")
+    table = Table(*heads, title=f"Against {BASELINE}", box=SIMPLE)
     for row in comparison["comparisons"]:
         p, p_holm, difference = f"{row['p']:.4f}", f"{row['p_holm']:.4f}", f"{row['difference']:+.3f}"
         table.add_row(row["metric"], row["arm"], difference, interval(row), p, p_holm, str(row["n"]))

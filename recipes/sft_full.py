@@ -22,10 +22,11 @@ def main() -> None:
     import torch._dynamo  # noqa: F401 - imported later, inside DeepSpeed's zero.Init, it fails with a signature mismatch
     from trl import ModelConfig, SFTConfig
 
-    from medsft import memory, preview, training
+    from medsft import preview, training
 
     study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], DEFAULT)
     guards.check_full(config, model_args)
+    training.ensure_split(study, config, DEFAULT)
     arm = training.open_arm(study, settings(parsed, DEFAULT), config.should_save)
     if arm.done:
         print(f"already done: {arm.folder}/train.json")
@@ -33,9 +34,8 @@ def main() -> None:
 
     base = model_args.model_name_or_path
     data = training.load_data(study, config.max_length, base, config.chat_template_path)
-    strategy = memory.strategy_of(config, model_args.dtype)
-    predicted = memory.predict_training(strategy, base, config)
-    memory.check_fits(predicted, study.host_reserve_gb)
+    strategy = guards.strategy_of(config, model_args.dtype)
+    predicted = guards.check_memory(strategy, base, config, study.host_reserve_gb)
 
     init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
     trainer = training.build_trainer(arm, data, base, config, init)

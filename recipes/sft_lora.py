@@ -20,10 +20,11 @@ def main() -> None:
 
     from trl import ModelConfig, SFTConfig, get_peft_config
 
-    from medsft import memory, model, preview, training
+    from medsft import model, preview, training
 
     study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], DEFAULT)
     guards.check_lora(config, model_args)
+    training.ensure_split(study, config, DEFAULT)
     arm = training.open_arm(study, settings(parsed, DEFAULT), config.should_save)
     if arm.done:
         print(f"already done: {arm.folder}/train.json")
@@ -31,8 +32,8 @@ def main() -> None:
 
     base = model_args.model_name_or_path
     data = training.load_data(study, config.max_length, base, config.chat_template_path)
-    predicted = memory.predict_training("qlora" if model_args.load_in_4bit else "lora", base, config, model_args.lora_r)
-    memory.check_fits(predicted, study.host_reserve_gb)
+    strategy = "qlora" if model_args.load_in_4bit else "lora"
+    predicted = guards.check_memory(strategy, base, config, study.host_reserve_gb, model_args.lora_r)
 
     quantization = model.nf4(model_args.dtype, model_args.use_bnb_nested_quant) if model_args.load_in_4bit else None
     init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}

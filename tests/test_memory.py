@@ -238,6 +238,14 @@ def test_check_fits(mistral, plan):
         memory.check_fits({"device_bytes": 0, "host_bytes": 5 * 10**9}, LAPTOP, 20 * 10**9)
 
 
+def test_what_is_offered_instead_fits_what_is_free(mistral, plan):
+    from dataclasses import replace
+
+    busy = replace(A100, device_available_bytes=10 * 10**9, host_available_bytes=60 * 10**9)
+    with pytest.raises(DoesNotFit, match=r"what fits: qlora, full_nvme$"):
+        memory.check_fits(memory.predict("lora", mistral, busy, 4, 512, 16), busy, 0, list(plan.values()))
+
+
 def test_unknown_strategy_is_named():
     with pytest.raises(UserError, match="unknown strategy 'dora'"):
         memory.predict("dora", TINY, A100, 1, 8, 4)

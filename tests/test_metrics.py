@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from medsft import floors, metrics
 from medsft.cli import UserError
 from medsft.model import resolve
@@ -108,19 +109,23 @@ def test_bertscore_of_an_earlier_layer_and_its_hash():
     assert encoder.hash.startswith(f"{MINILM}_L5_no-idf_version=")
 
 
-def test_bertscore_agrees_with_its_own_scorer(encoder):
+def test_bertscore_agrees_with_its_own_scorer_and_does_not_depend_on_the_other_pairs(encoder):
     from bert_score import BERTScorer
 
+    predictions = ["Take one tablet at night.", "!", "Ok", "The knee is swollen, rest it. " * 20, *PREDICTIONS]
+    references = ["Zebra 77 // ???", "Your cough will pass in a week. " * 15, "; ; ;", "No.", *TARGETS]
     scorer = BERTScorer(model_type=resolve(MINILM), num_layers=6, device=str(encoder.model.device))
-    theirs = scorer.score(PREDICTIONS, TARGETS)[2].tolist()
-    assert metrics.bertscore(encoder, PREDICTIONS, TARGETS, 8)["bertscore_f1"] == pytest.approx(theirs, abs=1e-5)
+    theirs = scorer.score(predictions, references, batch_size=1)[2].tolist()
+    for batch_size in (1, 4):
+        ours = metrics.bertscore(encoder, predictions, references, batch_size)["bertscore_f1"]
+        assert ours == pytest.approx(theirs, abs=1e-5)
 
 
 def test_bertscore_keeps_the_order_of_the_rows(encoder):
-    predictions = CANDIDATES * 30
-    references = REFERENCES * 30  # more than one call of the library
+    predictions = CANDIDATES * 22
+    references = REFERENCES * 22  # more than one call of the library
     scores = metrics.bertscore(encoder, predictions, references, 8)["bertscore_f1"]
-    assert scores == pytest.approx([0.993573, 0.937261, 0.759823] * 30, abs=2e-5)
+    assert scores == pytest.approx([0.993573, 0.937261, 0.759823] * 22, abs=2e-5)
 
 
 def test_odd_texts_score_finite_numbers_and_empty_ones_zero(encoder):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from medsft import published
 from medsft.arguments import ReportArguments
 from medsft.cli import UserError
-from medsft.report import _md, draw_examples, write_report
+from medsft.report import _md, draw_examples, input_fingerprint, write_report
 from medsft.results import load_study
 from medsft.verdict import verdict
 
@@ -27,6 +27,9 @@ METRICS = {
     "rouge2": 0.035,
     "rougeL": 0.13,
     "bertscore_f1": 0.42,
+    "bertscore_f1_rescaled": 0.15,
+    "rouge1_precision": 0.25,
+    "rouge1_recall": 0.2,
     "end_of_turn": 0.9,
     "length_ratio": 1.4,
 }
@@ -141,7 +144,10 @@ def write_plan(study: Path) -> None:
             "reason": "needs 15.0 GB more",
         },
     ]
-    dump(study / "plan.json", {"hardware": {"gpus": 0}, "strategies": rows, "recommended": "lora"})
+    dump(
+        study / "plan.json",
+        {"hardware": {"gpus": 0}, "strategies": rows, "recommended": "lora", "recommended_reason": "it fits"},
+    )
 
 
 def write_comparison(study: Path, arms: list[str]) -> None:
@@ -319,7 +325,7 @@ def test_markdown_escape_leaves_no_markup_and_no_new_line(text: str) -> None:
         assert plain.count(mark) == plain.count("\\" + mark)
 
 
-@pytest.mark.parametrize("arms", [("baseline",), ("baseline", "lora"), ("baseline", "lora", "full")])
+@pytest.mark.parametrize("arms", [("baseline",), ("baseline", "full")])
 def test_smaller_studies_without_a_plan(tmp_path: Path, arms: tuple[str, ...]) -> None:
     study = make_study(tmp_path, arms)
     (study / "plan.json").unlink()
@@ -365,6 +371,7 @@ def test_verdict_follows_the_corrected_p(p_holm: float, difference: float, expec
         "comparisons": [row],
         "primary": ["rouge1"],
         "confidence": 0.95,
+        "alpha": 0.05,
     }
     assert expected in verdict(results)[0]
     assert "No floor was scored" in verdict(results)[1]
@@ -413,19 +420,31 @@ def test_examples_are_drawn_by_seed_among_rows_that_all_answered(tmp_path: Path)
     assert set(everything[0]["answers"]) == {"baseline", "lora"}
 
 
-def test_second_run_does_nothing_and_any_input_changes_it(tmp_path: Path) -> None:
+def test_second_run_does_nothing_and_a_lost_file_comes_back(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora"))
     folder, first, done = write_report(arguments(study))
     written = (folder / "report.html").stat().st_mtime_ns
     assert not done
     assert write_report(arguments(study))[1:] == (first, True)
     assert (folder / "report.html").stat().st_mtime_ns == written
-    assert write_report(arguments(study, examples=3))[2] is False
-    (study / "lora" / "config.yaml").write_text("learning_rate: 0.1\n", encoding="utf-8")
-    assert write_report(arguments(study, examples=3))[2] is False
     (folder / "report.md").unlink()
     assert write_report(arguments(study, examples=3))[2] is False and (folder / "report.md").is_file()
     assert not [path for path in study.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["data/data_report.json", "plan.json", "comparison.json", "lora/config.yaml", "lora/train.json", "lora/scores.json"]
+    + ["baseline/generations.jsonl", "full_zero3/train.json"],
+)
+def test_fingerprint_covers_every_input(tmp_path: Path, name: str) -> None:
+    study = make_study(tmp_path, ("baseline", "lora", "full"))
+    before = input_fingerprint(study, arguments(study))
+    assert input_fingerprint(study, arguments(study)) == before
+    assert input_fingerprint(study, arguments(study, title="another")) != before
+    with (study / name).open("a", encoding="utf-8") as handle:
+        handle.write(" ")
+    assert input_fingerprint(study, arguments(study)) != before
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+
 from medsft.arguments import ScoreArguments
 from medsft.cli import run
 from medsft.files import read_json, read_jsonl, write_jsonl
@@ -179,6 +180,14 @@ BAD_STUDIES = {
         lambda study: (study / "data" / "train.parquet").unlink(),
         ["train.parquet", "prepare_data.py"],
     ),
+    "a training split that is no Parquet": (
+        lambda study: (study / "data" / "train.parquet").write_text("id,source"),
+        ["train.parquet", "'messages'", "prepare_data.py"],
+    ),
+    "a training split with other columns": (
+        lambda study: pyarrow.parquet.write_table(pyarrow.table({"id": ["a"]}), study / "data" / "train.parquet"),
+        ["train.parquet", "'messages'", "prepare_data.py"],
+    ),
 }
 
 
@@ -215,7 +224,7 @@ def test_one_reference_cannot_be_scored(study, score_here):
         write_arm(study, arm, [0], lambda row, n: "Rest.")
     status, _, message = score_here(study)
     assert status == 2
-    assert "two different references" in message
+    assert "at least two different ones" in message
 
 
 def test_help_needs_no_torch():

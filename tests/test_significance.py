@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from medsft.significance import bootstrap_interval, compare_arms, holm, paired_comparison, randomisation_test, summarise
 from scipy import stats
+
+from medsft.significance import bootstrap_interval, compare_arms, holm, paired_comparison, randomisation_test, summarise
 
 RNG = np.random.default_rng(7)
 SCORES = RNG.beta(2, 6, size=60)

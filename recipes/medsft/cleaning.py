@@ -44,35 +44,36 @@ OPENING = re.compile(
     r"|has been (?:received|reviewed|forwarded)|have received your"
 )
 CLOSING = re.compile(
-    r"\bhope (?:this|that|it|i|we|to|your (?:query|question|doubt|concern))\b|\A(?:i |we )?trust (?:i|we|this|your question)\b"
+    r"\bhope (?:this|that|it|i|we|to|your (?:query|question|doubt|concern))\b"
+    r"|\A(?:i |we )?trust (?:i|we|this|your question)\b"
     r"|\bwish(?:ing|es)? (?:you|a|good|your)\b|let me know if|feel free|be happy to (?:help|assist)|assist you further"
     r"|(?:\A|please |kindly )rate (?:this|it|our|us)\b|feedback|write back|revert|log in|stay healthy|answer useful"
     r"|close the (?:thread|discussion)|thank the doctor|\bpremium\b|\bclick\b|follow-?\s?up question|follow us"
     r"|for information only|doctor-patient relationship|like to video|have a healthy day|\bplatform\b"
     r"|(?:platform|panel|experts?|specialists?|we)\b.* round the clock"
 )
-COURTESY = frozenset(
-    "a accept after again all always am an and answer answered answering answers any anytime appreciate appreciates are "
-    "around as ask asking assist assistance at available back be been being best book by call can care carefully case "
-    "chat choosing clarification clarifications click clock close closed com concern concerns consult consultation "
-    "contact contacting continue continued continuing could create day dear detail detailed details diligence "
-    "disclaimer discussion do doctor doctor-patient doctors does doubt doubts down each experienced expert experts "
-    "family feedback feel five follow follow-up followup follow-ups for forum forwarded found free friends from further "
-    "genuine get give given go gone good good-health great greetings guidance happy has have healthy health hello help "
-    "helped helpful helping helps here hesitate hi his home hope how i if important in information informative is it "
-    "join kind kindly know lastly leave let like liked link live log love make many matter may me medical member "
-    "members message messages minutes more most much my night no not now of off on one online only opinion opinions or "
-    "other our ours over paid panel part partner patience plan platform please pleasure post posting premium priority "
-    "problem provide providing qualified queries query question questions quick raising rate read real received "
-    "recovery regarding regards relationship remaining remember reply resolve resolved response revert review reviewed "
-    "round s satisfaction say send service services share sharing site so solved speak speedy specialist specialists "
-    "stars stay submitting support talk team text thank thanks that the their them there this thread through tips to "
-    "today together touch trust trusted trusting try unlimited up upgrade us use useful user using valuable valued "
-    "verified very via video view visit visiting was way we website welcome well went were what where which will wish "
-    "wishes wishing with within would write writing you your yours physician physicians surgeons account choose "
-    "settles here's advice history understand understood thoroughly additional ahead certified conversation evaluated in case "
-    "depth time warm x experience experienced".split()
-)
+COURTESY_WORDS = """
+a about accept account additional advice after again ahead all always am an and answer answered answering answers any
+anytime appreciate appreciates are around as ask asking assist assistance at available back be been being best book by
+call can care carefully case certified chat choose choosing clarification clarifications click clock close closed com
+concern concerns consult consultation contact contacting continue continued continuing conversation could create day
+dear depth detail detailed details diligence disclaimer discussion do doctor doctor-patient doctors does doubt doubts
+down each evaluated experience experienced expert experts family feedback feel five follow follow-up follow-ups
+followup for forum forwarded found free friends from further genuine get give given go gone good good-health great
+greetings guidance happy has have health healthy hello help helped helpful helping helps here here's hesitate hi his
+history home hope how i if important in information informative is it join kind kindly know lastly leave let like
+liked link live log love make many matter may me medical member members message messages minutes more most much my
+night no not now of off on one online only opinion opinions or other our ours over paid panel part partner patience
+physician physicians plan platform please pleasure post posting premium priority problem provide providing qualified
+queries query question questions quick raising rate read real received recovery regarding regards relationship
+remaining remember reply resolve resolved response revert review reviewed round s satisfaction say send service
+services settles share sharing site so solved speak specialist specialists speedy stars stay submitting support
+surgeons talk team tell text thank thanks that the their them there this thoroughly thread through time tips to today
+together touch trust trusted trusting try understand understood unlimited up upgrade us use useful user using valuable
+valued verified very via video view visit visiting warm was way we website welcome well went were what where which
+will wish wishes wishing with within would write writing x you your yours
+"""
+COURTESY = frozenset(COURTESY_WORDS.split())
 GREETING = re.compile(
     r"(?:\W|\b(?:hi+|hello|hey|dear|user|sir|madam|ma'?am|doctor|dr|there|regards|thanks|thank you|bye|ok|okay|"
     r"good (?:morning|day|evening)|\[\w+\])\b)*",
@@ -106,7 +107,9 @@ def drop_dangling_arrow(text: str) -> str:
 
 def drop_adverts(text: str) -> str:
     """'For further doubts consult a dermatologist online'."""
-    return _drop_sentences(text, lambda words: bool(match := ADVERT.match(words)) and _courteous(words[match.end() :]))
+    return _drop_sentences(
+        text, lambda words: (end := ADVERT.match(words)) is not None and _courteous(words[end.end() :])
+    )
 
 
 def drop_opening_formulas(text: str) -> str:

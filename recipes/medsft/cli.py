@@ -55,9 +55,7 @@ def parse(arguments: list[type], default_config: Path | None = None, argv: list[
     Raises UserError for a missing or malformed YAML, an unknown key (the nearest known one is named), or a value of
     the wrong type.
     """
-    argv = [part for arg in (sys.argv[1:] if argv is None else argv) for part in _split_config(arg)]
-    if "--config" not in argv and default_config is not None:
-        argv = ["--config", str(default_config), *argv]
+    argv = _argv(default_config, argv)
     config = read_config(argv)
 
     from trl import TrlParser
@@ -101,22 +99,24 @@ def read_config(argv: list[str]) -> dict[str, Any]:
 
 def peek(name: str, default: Any, default_config: Path | None = None) -> Any:
     """One option's value from the command line or the YAML, read without torch, for guards that must be fast."""
-    argv = [part for arg in sys.argv[1:] for part in _split_config(arg)]
+    argv = _argv(default_config)
     for position, arg in enumerate(argv):
         if arg == f"--{name}" and position + 1 < len(argv):
             return argv[position + 1]
         if arg.startswith(f"--{name}="):
             return arg.split("=", 1)[1]
-    if "--config" not in argv and default_config is not None:
-        argv += ["--config", str(default_config)]
     return read_config(argv).get(name, default)
+
+
+def config_path(default_config: Path) -> Path:
+    """The YAML in force: the one given with `--config`, or the script's default."""
+    argv = _argv(default_config)
+    return Path(argv[argv.index("--config") + 1])
 
 
 def settings(parsed: tuple[Any, ...], default_config: Path | None = None) -> dict[str, Any]:
     """What the user decided, by YAML or flag, as it was parsed: enough to run the same again with `--config`."""
-    argv = [part for arg in sys.argv[1:] for part in _split_config(arg)]
-    if "--config" not in argv and default_config is not None:
-        argv = ["--config", str(default_config), *argv]
+    argv = _argv(default_config)
     chosen = read_config(argv)
     for flag in [a.split("=")[0].removeprefix("--") for a in argv if a.startswith("--") and a != "--config"]:
         value = next(getattr(part, flag) for part in parsed if hasattr(part, flag))
@@ -124,8 +124,14 @@ def settings(parsed: tuple[Any, ...], default_config: Path | None = None) -> dic
     return chosen
 
 
-def _split_config(arg: str) -> list[str]:
-    return ["--config", arg.split("=", 1)[1]] if arg.startswith("--config=") else [arg]
+def _argv(default_config: Path | None = None, given: list[str] | None = None) -> list[str]:
+    """The arguments with `--config=X` as two words, and the default configuration where none is named."""
+    argv = []
+    for arg in sys.argv[1:] if given is None else given:
+        argv += ["--config", arg.split("=", 1)[1]] if arg.startswith("--config=") else [arg]
+    if "--config" not in argv and default_config is not None:
+        argv = ["--config", str(default_config), *argv]
+    return argv
 
 
 def _check_known(key: str, known: set[str], where: str) -> None:

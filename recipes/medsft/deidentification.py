@@ -28,26 +28,29 @@ REGIONS = ("US", "GB", "IN")  # home countries of the known corpora; numbers wit
 CAPITALISED = r"[A-ZÀ-ÖØ-Þ](?:['’][A-Z])?[a-zß-ÿ]+(?:[A-Z][a-z]+)?(?:[-'’][A-Z][a-z]+)*"
 NAME = rf"(?:[A-Z]\.[ ]?)*{CAPITALISED}(?:[ ](?:(?:van|von|de|del|bin|al|ur)[ ])?(?:[A-Z]\.|{CAPITALISED})){{0,3}}"
 ARTICLE = r"(?:\b(?:a|an|any|another|the|my|your|his|her|our|their|this|that|good|other|with|to)[ ])"
-TITLED = re.compile(rf"({ARTICLE}?)\b(?:(?:[Dd]r|DR|Prof)\b\.?|([Dd]octor|Professor)\b)[ ]?({NAME})")
-SIGNED = re.compile(rf"(\b(?i:regards|sincerely|signed|best wishes)[,.: \n]+)({CAPITALISED}(?:[ ]{CAPITALISED}){{1,2}})(?=\W*\Z)")
-SIGNED_LOWER = re.compile(r"((?:\A|[.!?,…\n]|\bregards|\bthanks)\s*)dr\.? ?[a-z]{3,}(?: [a-z]{3,})?(?=[\s.]*\Z)")
+GLUED = r"(?<=[a-z])(?:Dr|dr(?=\.[A-Z]))"  # 'RegardsDr. X', 'take caredr.X', as crawled
+TITLED = re.compile(rf"({ARTICLE}?)(?:(?:\b[Dd]r|{GLUED}|\bDR|\bProf)\b\.?|\b([Dd]octor|Professor)\b)[ ]?({NAME})")
+SIGNED = re.compile(
+    rf"(\b(?i:regards|sincerely|signed|best wishes)[,.: \n]+)({CAPITALISED}(?:[ ]{CAPITALISED}){{1,2}})(?=\W*\Z)"
+)
+SIGNED_LOWER = re.compile(r"((?:\A|[.!?,…\n]|regards|thanks|take care)\s*)[Dd]r\.? ?[a-z]{3,}(?: [a-z]{3,})?(?=[\s.]*\Z)")
 NAMED_SELF = re.compile(rf"(\b[Mm]y name(?: is|['’]s)[ .]?)({NAME}|[a-z]+)")
 PRESENTED_SELF = re.compile(
     rf"(\bI am |\bI['’]m |\b[Tt]his is )({CAPITALISED} {CAPITALISED})(?=[,.]| from | writing| and I |, \d)"
 )
 HERE = re.compile(rf"((?:\A|[.!?,]\s*))({CAPITALISED} {CAPITALISED})(?= here\b)")
 # Words that follow 'Dr.' or 'I am' with a capital for another reason than being a name.
-NOT_NAMES = frozenset(
-    "a all also although am an and any are as ask at be because been before but by call can check could did do does "
-    "doctor dr for from further general get give go good had has have having he hello help her hi his hope how i if in "
-    "is it its just kindly last let like may maybe me my need no not now of office on one only or our out patient "
-    "most doctors throat please pregnant rather right said say see seek she should since so some still take tell thank thanks that the "
-    "their them then there they this to today told too try type very was we well were what when where which who why "
-    "will with without would yes yesterday you your very worried married male female both currently suffering "
-    "diabetic afraid sorry new also living working african american indian british asian black white "
-    "monday tuesday wednesday thursday friday saturday sunday january february march april june july august september "
-    "october november december".split()
-)
+NOT_NAMES_WORDS = """
+a afraid african all also although am american an and any april are as asian ask at august be because been before
+black both british but by call can check could currently december diabetic did do doctor doctors does dr february
+female for friday from further general get give go good had has have having he hello help her hi his hope how i if in
+indian is it its january july june just kindly last let like living male march married may maybe me monday most my
+need new no not november now october of office on one only or our out patient please pregnant rather right said
+saturday say see seek september she should since so some sorry still suffering sunday take tell thank thanks that the
+their them then there they this throat thursday to today told too try tuesday type very was we wednesday well were
+what when where which white who why will with without working worried would yes yesterday you your
+"""
+NOT_NAMES = frozenset(NOT_NAMES_WORDS.split())
 
 
 def deidentify(text: str, role: str) -> tuple[str, Counter[str]]:
@@ -76,9 +79,8 @@ def _replace_second(pattern: re.Pattern[str], kind: str, text: str, counts: Coun
     """Replace what follows the pattern's first group, unless it starts with a word that is no name."""
 
     def placeholder(match: re.Match[str]) -> str:
-        rest = match[0][len(match[1]) :]
-        if any(word in NOT_NAMES or word.endswith("ing") for word in re.findall(r"[a-zß-ÿ'’]+", rest.lower())[:2]
-               if word != "dr"):
+        words = re.findall(r"[a-zß-ÿ'’]+", match[0][len(match[1]) :].lower())[:2]
+        if any(word in NOT_NAMES or word.endswith("ing") for word in words if word != "dr"):
             return match[0]
         counts[kind] += 1
         return f"{match[1]}[{kind}]"

@@ -52,12 +52,10 @@ def read_dialogues(
     numbered: Iterable[tuple[int, Any]] = check_columns(name, enumerate(rows, 1))
     if max_rows is not None:
         numbered = sample_rows(numbered, max_rows, seed)
-    dialogues, rejected, count = [], [], 0
-    for number, row in numbered:
-        count += 1
-        outcome = read_row(row, number, name, stem)
-        (dialogues if isinstance(outcome, Dialogue) else rejected).append(outcome)  # type: ignore[arg-type]
-    return dialogues, rejected, count
+    outcomes = [read_row(row, number, name, stem) for number, row in numbered]
+    dialogues = [outcome for outcome in outcomes if isinstance(outcome, Dialogue)]
+    rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
+    return dialogues, rejected, len(outcomes)
 
 
 def read_row(row: Any, number: int, file: str, stem: str) -> Dialogue | Rejected:

@@ -3,6 +3,8 @@
 Drawn 6.4 inches wide with 11 point text, so that they stay readable at the 360 pixels of a phone.
 """
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from medsft.results import Study
+from medsft.results import ARM_ORDER, Study
 from medsft.verdict import label
 
 # Okabe and Ito 2008, without its yellow, which is too pale on white.
@@ -19,6 +21,7 @@ COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
 FLOOR_COLOUR = "#6b6b6b"
+FLOOR = {"color": FLOOR_COLOUR, "marker": "o"}
 WIDTH, DPI, BINS = 6.4, 160, 40
 NO_METADATA = {"Software": None}  # the same input gives the same bytes
 matplotlib.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
@@ -38,13 +41,14 @@ def draw_all(study: Study, results: dict[str, Any], folder: Path) -> None:
 def losses(study: Study) -> Figure:
     """Training loss above, dev loss below, over optimizer steps; one line per trained arm."""
     figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
+    looks = _looks(arm.name for arm in study.arms)
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, key, title in ((upper, "loss", "Training loss"), (lower, "eval_loss", "Loss on the dev split")):
-        for index, arm in enumerate(study.arms):
+        for arm in study.arms:
             history = arm.train["history"] if arm.train else []
             points = [(row["step"], row[key]) for row in history if row.get(key) is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), label=_plain(arm.name), markersize=4, **_style(index))
+                axes.plot(*zip(*points, strict=True), label=_plain(arm.name), markersize=4, **looks[arm.name])
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.set_ylabel("nats per answer token")
         axes.grid(color="#dddddd", linewidth=0.6)
@@ -57,14 +61,14 @@ def scores(results: dict[str, Any]) -> Figure:
     """One panel per primary metric: mean and interval of every arm (colour, filled) and floor (grey, hollow)."""
     metrics, arms, floors = results["primary"], results["arms"], results["floors"]
     rows = -(-len(metrics) // 2) or 1
-    names = [*arms, *floors]
+    names, looks = [*arms, *floors], _looks(arms)
     figure = Figure(figsize=(WIDTH, 0.6 + rows * (0.7 + 0.24 * len(names))), layout="constrained")
     panels = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
     for panel, metric in zip(panels, metrics, strict=False):
         for position, name in enumerate(names):
             value = {**floors, **arms}[name]["metrics"].get(metric)
             if value:
-                _interval(panel, value, position, name in floors)
+                _interval(panel, value, position, FLOOR if name in floors else looks[name])
         panel.set_title(label(metric), loc="left", fontsize=11, fontweight="bold")
         panel.grid(axis="x", color="#dddddd", linewidth=0.6)
         panel.xaxis.set_major_locator(MaxNLocator(4))
@@ -91,16 +95,17 @@ def lengths(data: dict[str, Any]) -> Figure:
     return figure
 
 
-def _interval(panel: Axes, value: dict[str, float], position: int, is_floor: bool) -> None:
-    style = {"color": FLOOR_COLOUR, "marker": "o"} if is_floor else _style(position)
+def _interval(panel: Axes, value: dict[str, float], position: int, style: dict[str, Any]) -> None:
     panel.plot([value["low"], value["high"]], [position, position], color=style["color"], linewidth=2)
-    face = "white" if is_floor else style["color"]
+    face = "white" if style is FLOOR else style["color"]
     panel.plot([value["mean"]], [position], style["marker"], color=style["color"], markerfacecolor=face, markersize=6)
 
 
-def _style(index: int) -> dict[str, Any]:
-    place = index % len(COLOURS)
-    return {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": STYLES[place]}
+def _looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and line of each arm. A known arm looks the same in every study; others take the looks left."""
+    known = [*ARM_ORDER, *(name for name in names if name not in ARM_ORDER)]
+    cycle = itertools.cycle(zip(COLOURS, MARKERS, STYLES, strict=True))
+    return {name: {"color": c, "marker": m, "linestyle": s} for name, (c, m, s) in zip(known, cycle, strict=False)}
 
 
 def _legend_or_note(axes: Axes, note: str) -> None:

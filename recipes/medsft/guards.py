@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from medsft.cli import DoesNotFit, UserError, peek
+from medsft.cli import DoesNotFit, UserError, config_path, peek, read_config
 from medsft.hardware import hub_reachable, machine
 
 WORKS_HERE = "what works on this machine: make demo"
@@ -14,18 +14,18 @@ OFFLOADABLE = {"adamw_torch", "adamw_torch_fused"}
 def check_machine(default_config: Path) -> None:
     """Raise UserError or DoesNotFit within seconds where the model, the data or the device cannot be had here."""
     name = str(peek("model_name_or_path", "", default_config))
-    study = str(peek("study_dir", "runs/mistral_7b", default_config))
-    missing = []
-    if not _on_cpu(default_config) and machine(".").gpus == 0:
-        missing.append("an NVIDIA GPU (nvidia-smi finds none)")
-    if not (_is_local(name) or _in_cache(name)) and not hub_reachable():
-        missing.append(f"the model {name} (not in the cache, and the hub cannot be reached)")
-    if not (Path(study) / "data" / "data_report.json").exists():
-        missing.append(f"the prepared split {study}/data (python recipes/prepare_data.py --study_dir {study} ...)")
+    no_gpu = not _on_cpu(default_config) and machine(".").gpus == 0
+    from_hub = [name] if not (_is_local(name) or _in_cache(name)) else []
+    data = _unprepared_data(default_config)
+    if data and not (data == "sample" or Path(data).exists()):
+        from_hub.append(data)
+    missing = ["an NVIDIA GPU (nvidia-smi finds none)"] if no_gpu else []
+    if from_hub and not hub_reachable():
+        missing.append(f"{' and '.join(from_hub)} (not on this machine, and the hub cannot be reached)")
     if not missing:
         return
     message = f"{name or 'this recipe'} needs {'; '.join(missing)}; {WORKS_HERE}"
-    raise DoesNotFit(message) if "GPU" in missing[0] else UserError(message)
+    raise DoesNotFit(message) if no_gpu else UserError(message)
 
 
 def check_training(config: Any, model_args: Any) -> None:
@@ -60,6 +60,44 @@ def check_full(config: Any, model_args: Any) -> None:
             f"optim {config.optim.value} under DeepSpeed offload silently becomes another optimizer (L2 Adam); "
             "set optim: adamw_torch"
         )
+
+
+def check_memory(strategy: str, base_model: str, config: Any, reserve_gb: float, lora_r: int = 16) -> dict[str, int]:
+    """Predicted peak bytes of this run. Raises DoesNotFit, naming what would, where they exceed what is free now."""
+    from medsft import memory, model
+
+    architecture, here = model.load_config(base_model), machine(config.output_dir or ".")
+    batch, length = config.per_device_train_batch_size, config.max_length or 1024
+    checkpointing = bool(config.activation_checkpointing or config.gradient_checkpointing)
+    predicted = memory.predict(strategy, architecture, here, batch, length, lora_r, checkpointing)
+    reserve = int(reserve_gb * 1e9)
+    memory.check_fits(predicted, here, reserve, memory.strategies(architecture, here, batch, length, lora_r))
+    return predicted
+
+
+def strategy_of(config: Any, dtype: str) -> str:
+    """The memory plan's name for a full fine-tuning run: what is offloaded, and in which precision its states are."""
+    zero = _deepspeed(config).get("zero_optimization", {})
+    if zero:
+        optimizer = (zero.get("offload_optimizer") or {}).get("device", "none")
+        parameters = (zero.get("offload_param") or {}).get("device", "none")
+        if optimizer == "nvme":
+            return "full_nvme"
+        if optimizer == "cpu":
+            return "full_zero3_offload" if parameters == "cpu" else "full_zero3_optimizer_offload"
+        return "full_zero3"
+    if "8bit" in str(config.optim.value):
+        return "full_8bit"
+    return "full" if dtype == "bfloat16" or config.use_cpu else "full_fp32"
+
+
+def _unprepared_data(default_config: Path) -> str:
+    """What the split of this study would be prepared from; '' where it is prepared already."""
+    study = Path(str(peek("study_dir", "runs/mistral_7b", default_config)))
+    if (study / "data" / "data_report.json").exists():
+        return ""
+    beside = Path(config_path(default_config)).parent / "data.yaml"
+    return str(read_config(["--config", str(beside)]).get("data", "sample")) if beside.exists() else ""
 
 
 def _on_cpu(default_config: Path) -> bool:

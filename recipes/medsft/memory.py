@@ -75,18 +75,21 @@ def predict(
 ) -> dict[str, int]:
     """Total bytes at the peak of training strategy `name`: of one GPU (0 without a GPU) and of the host."""
     row = _strategy(name, sizes_of(config), hardware, batch * length, lora_r, checkpointing)
-    return {"device_bytes": sum(row["device_bytes"].values()) if hardware.gpus else 0, "host_bytes": row["host_bytes"]}
+    device, host, _ = _needs(row, hardware)
+    return {"device_bytes": device, "host_bytes": host}
 
 
 def check_fits(
     prediction: dict[str, int], hardware: Hardware, reserve_bytes: int, candidates: list[dict[str, Any]] | None = None
 ) -> None:
-    """Raise DoesNotFit where the prediction exceeds what is free now, naming those of `candidates` that fit."""
+    """Raise DoesNotFit where the prediction exceeds what is free now, naming those of `candidates` that do not."""
     limits = hardware.device_available_bytes, hardware.host_available_bytes, hardware.disk_bytes
     short = _shortfall((prediction["device_bytes"], prediction["host_bytes"], 0), limits, reserve_bytes)
     if not short:
         return
-    fitting = [c["name"] for c in candidates or [] if c["fits"]]
+    fitting = [
+        c["name"] for c in candidates or [] if c["fits"] and not _shortfall(_needs(c, hardware), limits, reserve_bytes)
+    ]
     remedy = f"what fits: {', '.join(fitting)}" if fitting else "recipes/plan_memory.py shows what fits"
     raise DoesNotFit(f"{short}; {remedy}")
 
@@ -130,6 +133,11 @@ def _strategy(
             sizes.parameters, name in METHODS, tokens, device["weights"], method.pcie, method.swap, hardware
         ),
     }
+
+
+def _needs(row: dict[str, Any], hardware: Hardware) -> tuple[int, int, int]:
+    """(GPU memory, host memory, disk) of a strategy; without a GPU all memory is the host's."""
+    return sum(row["device_bytes"].values()) if hardware.gpus else 0, row["host_bytes"], row["disk_bytes"]
 
 
 def _states(name: str, method: Method, sizes: Sizes, adapters: int, gpus: int) -> dict[str, int]:

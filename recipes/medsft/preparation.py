@@ -16,7 +16,7 @@ from medsft.deidentification import deidentify
 from medsft.dialogue import Dialogue, Rejected, read_dialogues
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_jsonl
 from medsft.model import load_tokenizer
-from medsft.rows import local_file
+from medsft.rows import check_hub, local_file
 from medsft.splitting import drop_exact, group, sizes, split
 from medsft.token_budget import Fitted, fit
 
@@ -30,6 +30,8 @@ def prepare(args: DataArguments) -> dict[str, Any]:
     """
     check(args)
     path = local_file(args.data)
+    if path is None:
+        check_hub(args.data)
     tokenizer = load_tokenizer(args.model_name_or_path)
     template = training_template(tokenizer, args.chat_template_path)
     mark = fingerprint(DATA_VERSION, arguments_that_matter(args), path and sha256_file(path), template)

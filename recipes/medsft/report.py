@@ -22,9 +22,10 @@ REPORT_VERSION = 1  # raise it when the same files would give another report
 TEMPLATES = Path(__file__).parent / "templates"
 SHORT = 300  # characters of an example's text in report.md
 OUTPUTS = ("report.html", "report.md", "results.json")
+COLUMNS = 5  # metrics in one table: more do not fit a printed page
 FIGURES = ("loss", "scores", "lengths")
 LIMITS = (
-    "Not medical advice. The answers below come from language models in a study; no clinician has checked them.",
+    "Not medical advice. The answers shown come from language models in a study; no clinician has checked them.",
     "ROUGE and BERTScore measure likeness to one doctor's wording, not whether an answer is right or safe.",
     "A difference that was not shown is not a proof of equality: look at its interval.",
     "One seed for each arm: another training seed could move every trained arm, and the intervals do not cover that.",
@@ -107,14 +108,15 @@ def not_measured(study: Study, results: Json) -> list[str]:
 
 def render_context(study: Study, results: Json, examples: list[Json], options: Json) -> Json:
     """What both templates see."""
-    secondary = [m for m in study.arms[0].scores["metrics"] if m not in results["primary"]]
+    others = [m for m in study.arms[0].scores["metrics"] if m not in results["primary"]]
+    parts = [others[start : start + COLUMNS] for start in range(0, len(others), COLUMNS)]
     base_models = {(arm.train or arm.generation).get("base_model") for arm in study.arms} - {None}
     return {
         "results": results,
         "study": study,
         "examples": examples,
         "options": options,
-        "tables": [("Primary metrics", results["primary"]), *([("Other metrics", secondary)] if secondary else [])],
+        "tables": [("Primary metrics", results["primary"]), *(("Other metrics", part) for part in parts)],
         "base_models": sorted(base_models),
         "plan_gpus": study.plan["hardware"]["gpus"] if study.plan else 0,
         "cost_labels": COST,
@@ -150,7 +152,7 @@ def _environment(autoescape: bool) -> Environment:
 def _gb(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value / 1e9:,.2f} GB" if value else "none used"
+    return f"{value / 1e9:,.2f}\u00a0GB" if value else "none used"
 
 
 def _pvalue(value: float) -> str:

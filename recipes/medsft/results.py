@@ -91,21 +91,24 @@ def load_study(study_dir: Path) -> Study:
 def gather(study: Study) -> Json:
     """The content of results.json, except `title`, `verdict`, `fingerprint` and the report's own versions."""
     trained = {arm.name: arm.train for arm in study.arms if arm.train is not None}
-    floors = study.comparison["floors"]
+    floors, comparisons = study.comparison["floors"], study.comparison["comparisons"]
+    confidence = study.comparison.get("settings", {}).get("confidence", 0.95)
+    places = {arm.name: place for place, arm in enumerate(study.arms)}
     return {
         "study": study.name,
         "arms": {arm.name: {key: arm.scores[key] for key in ("n", "metrics")} for arm in study.arms},
         "floors": {name: floors[name] for name in _ordered(floors, FLOOR_ORDER)},
-        "comparisons": study.comparison["comparisons"],
+        "comparisons": sorted(comparisons, key=lambda row: places.get(row["arm"], len(places))),
         "primary": primary_metrics(study),
-        "confidence": study.comparison.get("settings", {}).get("confidence", 0.95),
+        "confidence": confidence,
+        "alpha": round(1 - confidence, 12),  # 1 - 0.95 is a little more than 0.05
         "memory": {
             n: {"predicted": t.get("predicted_memory"), "measured": t.get("peak_memory")} for n, t in trained.items()
         },
         "cost": {name: {key: train.get(key) for key in COST} for name, train in trained.items()},
         "offload_check": {name: loss_differences(study, run) for name, run in study.offload_runs.items()},
         "data": {key: value for key, value in study.data.items() if key != "lengths"},
-        "study_table": study_table(study),
+        "study_table": published.study_table({arm.name: arm.scores["metrics"] for arm in study.arms}),
         "versions": {arm.name: (arm.train or arm.generation).get("versions", {}) for arm in study.arms},
     }
 
@@ -115,33 +118,21 @@ def primary_metrics(study: Study) -> list[str]:
     return [metric for metric in PRIMARY if metric in study.arms[0].scores["metrics"]]
 
 
-def study_table(study: Study) -> list[Json]:
-    """The source study's Table 5 beside this run: per metric the published pair and {arm: {mean, low, high}}."""
-    return [
-        {
-            "metric": row.metric,
-            "label": row.label,
-            "published_baseline": row.baseline,
-            "published_finetuned": row.fine_tuned,
-            "published_n": published.N,
-            "remark": row.remark,
-            "ours": {a.name: a.scores["metrics"][row.metric] for a in study.arms if row.metric in a.scores["metrics"]},
-        }
-        for row in published.TABLE_5
-    ]
-
-
 def loss_differences(study: Study, run: Json) -> list[Json]:
     """Loss of an offload run beside that of `full` at the steps both logged: {step, full, offload, difference}."""
-    full = next((arm.train for arm in study.arms if arm.name == OFFLOAD_CHECK_OF and arm.train), {"history": []})
-    losses, logged = (
-        {row["step"]: row["loss"] for row in train["history"] if row.get("loss") is not None} for train in (full, run)
+    full: list[Json] = next(
+        (arm.train["history"] for arm in study.arms if arm.name == OFFLOAD_CHECK_OF and arm.train), []
     )
+    losses, logged = _losses(full), _losses(run["history"])
     return [
         {"step": step, "full": losses[step], "offload": loss, "difference": loss - losses[step]}
         for step, loss in logged.items()
         if step in losses
     ]
+
+
+def _losses(history: list[Json]) -> dict[int, float]:
+    return {row["step"]: row["loss"] for row in history if row.get("loss") is not None}
 
 
 def _load_arm(folder: Path) -> Arm:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from medsft.cli import UserError
+from medsft.hardware import hub_reachable
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample" / "dialogues.jsonl"
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 REQUIRED = ("patient_message", "doctor_response")
 COLUMNS = (*REQUIRED, "dialogue_context")
+LOCAL = "give a local .jsonl, .json, .csv or .parquet file with --data, or --data sample"
 
 
 def local_file(data: str) -> Path | None:
@@ -96,9 +98,20 @@ def hub_rows(name: str, split: str) -> Iterator[Any]:
     try:
         yield from datasets.load_dataset(name, split=split)
     except Exception as error:  # offline, gated, misspelt: the libraries below raise some twenty kinds of errors
-        cause = type(error).__name__
-        remedy = "give a local .jsonl, .json, .csv or .parquet file with --data, or --data sample"
-        raise UserError(f"{name}: cannot load split '{split}' from the hub ({cause}); {remedy}") from error
+        raise UserError(
+            f"{name}: cannot load split '{split}' from the hub ({type(error).__name__}); {LOCAL}"
+        ) from error
+
+
+def check_hub(name: str) -> None:
+    """Raise UserError within seconds where the hub cannot be reached; loading would try for half a minute.
+
+    With HF_HUB_OFFLINE=1 the copy in the local cache is used, so nothing is checked.
+    """
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if not HF_HUB_OFFLINE and not hub_reachable():
+        raise UserError(f"{name}: no such file, and the hub cannot be reached; {LOCAL}")
 
 
 def check_columns(name: str, numbered: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:

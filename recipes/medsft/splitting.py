@@ -7,7 +7,7 @@ and verified by their true Jaccard similarity.
 import hashlib
 import random
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 
 from medsft.cli import UserError
@@ -52,13 +52,14 @@ def drop_exact(dialogues: list[Dialogue]) -> list[Dialogue]:
 
 
 def group(dialogues: list[Dialogue], threshold: float) -> int:
-    """Give every dialogue the name of its group; returns how many rows near-duplication alone tied to another.
+    """Give every dialogue the name of its group; returns how many rows were near-duplicates of another's question.
 
     The name is taken from the texts, so it does not depend on the order of the rows.
     """
     groups = Groups(len(dialogues))
     join_conversations(dialogues, groups)
     separate = groups.count()
+    join_answers(dialogues, groups)
     for first, second in near_duplicates([opening(row.turns) for row in dialogues], threshold):
         groups.join(first, second)
     digests = [digest(row.turns) for row in dialogues]
@@ -77,8 +78,23 @@ def join_conversations(dialogues: list[Dialogue], groups: Groups) -> None:
     for row, dialogue in enumerate(dialogues):
         whole = [("assistant", dialogue.opened_by), *dialogue.turns]
         for part in (whole, whole[:-2]):
-            if len(part) > 1:
+            if len(part) > 1 and says_something(part):
                 groups.join(row, seen.setdefault(digest(part), row))
+
+
+def says_something(turns: list[Turn]) -> bool:
+    """False for 'Hello' - 'How can I help?', which unrelated conversations share."""
+    patient = sum(len(words.split()) for role, words in turns if role == "user")
+    return patient >= 3 or sum(len(words.split()) for _, words in turns) >= SHORT + 2
+
+
+def join_answers(dialogues: list[Dialogue], groups: Groups) -> None:
+    """Join several answers to the same question of four words or more; 'opening' alone would part the short ones."""
+    seen: dict[str, int] = {}
+    for row, dialogue in enumerate(dialogues):
+        question = dialogue.turns[0][1]
+        if len(dialogue.turns) == 2 and question.endswith("?") and len(question.split()) >= 4:
+            groups.join(row, seen.setdefault(digest(dialogue.turns[:1]), row))
 
 
 def opening(turns: list[Turn]) -> str:
@@ -108,7 +124,7 @@ def near_duplicates(texts: list[str], threshold: float) -> list[tuple[int, int]]
     from datasketch import MinHash, MinHashLSH
     from tqdm import tqdm
 
-    # Candidates from a little below the threshold and weighted to recall: what is missed leaks, what is found is checked.
+    # Candidates from a little below the threshold, weighted to recall: what is missed leaks, what is found is checked.
     lsh = MinHashLSH(threshold=max(0.1, threshold - 0.15), num_perm=PERMUTATIONS, weights=(0.1, 0.9))
     first_of: dict[str, int] = {}
     pairs = []
@@ -127,9 +143,7 @@ def near_duplicates(texts: list[str], threshold: float) -> list[tuple[int, int]]
     return pairs
 
 
-def split(
-    dialogues: list[Dialogue], dev_fraction: float, test_fraction: float, seed: int
-) -> dict[str, list[Dialogue]]:
+def split(dialogues: list[Dialogue], dev_fraction: float, test_fraction: float, seed: int) -> dict[str, list[Dialogue]]:
     """Whole groups to train, dev and test, the fractions being of groups; rows in an order drawn by `seed`.
 
     The same texts and seed give the same split whatever the order of the rows. Raises UserError where a side would stay
@@ -158,4 +172,4 @@ def split(
 
 def sizes(parts: dict[str, list[Dialogue]]) -> dict[str, dict[str, int]]:
     """Rows and groups of each split."""
-    return {name: {"rows": len(rows), "groups": len(Counter(row.group for row in rows))} for name, rows in parts.items()}
+    return {name: {"rows": len(rows), "groups": len({row.group for row in rows})} for name, rows in parts.items()}

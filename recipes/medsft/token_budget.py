@@ -1,6 +1,7 @@
 """The token budget of a dialogue: the patient's side gives way, the doctor's answers and their end of turn never do."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,22 +30,33 @@ def fit(tokenizer: Any, template: str, messages: list[Message], max_length: int)
     The oldest exchanges go first, then the start of the patient's message, at a word boundary. None where the last
     answer and one word of the patient's do not fit.
     """
-    for start in range(0, len(messages), 2):
-        fitted = _measure(tokenizer, template, messages[start:], shortened=start > 0)
-        if fitted.tokens <= max_length:
-            return fitted
-    return _cut_patient(tokenizer, template, messages[-2:], max_length)
+    exchanges = len(messages) // 2
+
+    def from_exchange(start: int) -> Fitted:
+        return _measure(tokenizer, template, messages[2 * start :], shortened=start > 0)
+
+    fitted = _first_that_fits(from_exchange, exchanges, max_length)
+    if fitted is not None:
+        return fitted
+    question, answer = messages[-2:]
+    words = [match.start() for match in re.finditer(r"\S+", question["content"])]
+
+    def from_word(start: int) -> Fitted:
+        shorter = {**question, "content": question["content"][words[start] :]}
+        return _measure(tokenizer, template, [shorter, answer], shortened=True)
+
+    return _first_that_fits(from_word, len(words), max_length)
 
 
-def _cut_patient(tokenizer: Any, template: str, messages: list[Message], max_length: int) -> Fitted | None:
-    """The longest end of the patient's message that fits, by bisection over its words."""
-    question, answer = messages
-    starts = [match.start() for match in re.finditer(r"\S+", question["content"])]
-    low, high, best = 1, len(starts) - 1, None
+def _first_that_fits(cut_at: Callable[[int], Fitted], size: int, max_length: int) -> Fitted | None:
+    """The longest rest of a dialogue that fits, by bisection over where it may start; the whole is tried first."""
+    whole = cut_at(0)
+    if whole.tokens <= max_length:
+        return whole
+    low, high, best = 1, size - 1, None
     while low <= high:
         middle = (low + high) // 2
-        shorter = [{**question, "content": question["content"][starts[middle] :]}, answer]
-        fitted = _measure(tokenizer, template, shorter, shortened=True)
+        fitted = cut_at(middle)
         if fitted.tokens <= max_length:
             best, high = fitted, middle - 1
         else:

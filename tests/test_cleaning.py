@@ -1,0 +1,189 @@
+"""Cleaning and de-identification: what must go goes, what is medical stays."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medsft.cleaning import clean, clean_text
+from medsft.deidentification import deidentify
+from medsft.dialogue import Dialogue, read_dialogues
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.mark.parametrize(
+    ("rule", "before", "after"),
+    [
+        ("mojibake", "donâ€™t stop", "don’t stop"),
+        ("html", "Rest.<br/>Drink &amp; sleep.<p>TSH <5 and &lt;b&gt;bold&lt;/b&gt; FT4 > 2", None),
+        ("html", "a&amp;nbsp;b", "a b"),
+        ("spaces", "a\u00a0\u00a0b\u200b  c\r\n\r\n\r\nd ", "a b c\n\nd"),
+        ("dangling_arrow", "Use a cream. --> <link>", "Use a cream."),
+        ("advert", "Use a cream. For further doubts consult a dermatologist online -->", "Use a cream."),
+        (
+            "advert",
+            "Use it. Revert back with the answers to the above questions to an endocrinologist online",
+            "Use it.",
+        ),
+        ("opening_formula", "Thanks for your query on HealthCareMagic.I can understand your concern. Rest.", "Rest."),
+        ("opening_formula", "I have gone through your question in detail and understand your concern. Rest.", "Rest."),
+        ("opening_formula", "Welcome to MediAsk Online! Rest the knee.", "Rest the knee."),
+        ("closing_formula", "Rest. Hope I have answered your query. Wishing you good health.", "Rest."),
+        ("closing_formula", "Rest. Would you like to video or text chat with me?", "Rest."),
+        ("closing_formula", "Rest.\nHope this helps.\nRegards, Dr. Elvira Quill", "Rest.\n\nRegards, Dr. Elvira Quill"),
+    ],
+)
+def test_each_rule_does_what_its_name_says(rule: str, before: str, after: str | None) -> None:
+    text, fired = clean_text(before, "assistant")
+    assert rule in fired
+    assert text == (after or "Rest.\nDrink & sleep.\nTSH <5 and bold FT4 > 2")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello, rest the knee.",
+        "I understand your concern about the biopsy, but a benign result is likely.",
+        "Hope for improvement within two weeks; if the fever stays, see a doctor today.",
+        "Thank you for sharing the X-ray, which shows a fracture.",
+        "Please book a visit with your physician today.",
+        "You can call a doctor day and night.",
+        "Consult a cardiologist this week.",
+        "Do not buy antibiotics online.",
+        "Let me know if you have fever or chest pain.",
+        "Trust your doctor.",
+        "How would you rate it now?",
+        "Take 500 mg every 6 hours, at most 4 g in 24 hours.",
+        "If a<b and c>d, then BP 119/64 --> normal.",
+        "Ask your doctor whether testing online is reliable.",
+    ],
+)
+def test_medical_sentences_survive(text: str) -> None:
+    assert clean_text(text, "assistant") == (text, [])
+
+
+def test_the_patient_keeps_courtesies() -> None:
+    text = "Hope this helps. Thanks for your answer on iCliniq."
+    assert clean_text(text, "user") == (text, [])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Hi. For further doubts consult a dermatologist online -->",
+        "Thanks for your query. Hope this helps. Wishing you good health. Regards.",
+        "<br/>Welcome to AskDocNow!",
+    ],
+)
+def test_an_answer_of_boilerplate_alone_is_dropped(answer: str) -> None:
+    assert clean(Dialogue("a:1", "a", "", [("user", "Itch."), ("assistant", answer)])) == (None, ["boilerplate_only"])
+
+
+def test_an_earlier_turn_of_boilerplate_leaves_alternating_turns() -> None:
+    turns = [
+        ("user", "Itch."),
+        ("assistant", "Thanks for your query."),
+        ("user", "Arm."),
+        ("assistant", "Use a cream."),
+    ]
+    cleaned, _ = clean(Dialogue("a:1", "a", "", turns))
+    assert cleaned is not None
+    assert cleaned.turns == [("user", "Itch.\nArm."), ("assistant", "Use a cream.")]
+
+
+def test_a_message_of_markup_alone_is_dropped() -> None:
+    assert clean(Dialogue("a:1", "a", "", [("user", "<br>"), ("assistant", "Rest.")])) == (
+        None,
+        ["empty_after_cleaning"],
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=200), st.sampled_from(["user", "assistant"]))
+def test_cleaning_twice_is_cleaning_once_and_never_fails(text: str, role: str) -> None:
+    once, _ = clean_text(text, role)
+    assert len(once) <= 4 * len(text) + 1
+    deidentify(once, role)
+
+
+@pytest.mark.parametrize(
+    ("text", "role", "after"),
+    [
+        ("Write to cold.hand77@example.org please", "user", "Write to [EMAIL] please"),
+        ("see https://www.example.org/a-b?c=d. Bye", "assistant", "see [URL]. Bye"),
+        ("(www.example.com/swallow)", "assistant", "([URL])"),
+        ("Call +1 202-555-0147.", "assistant", "Call [PHONE]."),
+        ("tel 020 7946 0321) told", "user", "tel [PHONE]) told"),
+        ("ring (202) 555-0143 or +49 30 901820", "user", "ring [PHONE] or [PHONE]"),
+        (
+            "Rest.\nRegards,\nDr. Elvira Quillfeather, Dermatologist",
+            "assistant",
+            "Rest.\nRegards,\n[DOCTOR], Dermatologist",
+        ),
+        ("Regards\nElvira Quill", "assistant", "Regards\n[DOCTOR]"),
+        ("speedy recovery … dr. ayman darrag", "assistant", "speedy recovery … [DOCTOR]"),
+        ("Doctor Kumar's note", "user", "[DOCTOR]'s note"),
+        ("I saw Dr O'Neill-Smith", "user", "I saw [DOCTOR]"),
+        ("Hi, my name is becky and I cough", "user", "Hi, my name is [PATIENT] and I cough"),
+        ("I am Tobiah Wrenfield, 33.", "user", "I am [PATIENT], 33."),
+        ("Hi, Philomena Garrow-Tate here, 76.", "user", "Hi, [PATIENT] here, 76."),
+        ("Welcome to Healthcaremagic.comI have read it", "assistant", "Welcome to [PLATFORM]I have read it"),
+    ],
+)
+def test_identifiers_become_placeholders(text: str, role: str, after: str) -> None:
+    replaced, counts = deidentify(text, role)
+    assert replaced == after
+    assert sum(counts.values()) == after.count("[")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BP 119/64, pulse 72, 12/03/2020, 2020-03-12, 7.35, 10-20-30 mg, 1000 to 2000 mg, 1,250,000 copies, 36.6",
+        "Day 1 2 3 4 5 6 7 8; doses 5 10 15 20 25 30; platelets 250000; phone for help on 112 or 911",
+        "I called the Dr. If it gets worse I will go. The drug works. Drink. Doctors say Drs. My address is",
+        "Ask your doctor. Most people recover. See the family doctor Thursday. Hello Doctor I have pain",
+        "I am Pregnant Since May, I am Very Worried, I am Having Pain, and I am 30.",
+        "Fever.Then rash. concern.it is fine. e.g. this",
+    ],
+)
+def test_what_is_no_identifier_stays(text: str) -> None:
+    for role in ("user", "assistant"):
+        assert deidentify(text, role)[0] == text
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real corpora are not beside this checkout")
+def test_answers_by_physicians_are_left_alone() -> None:
+    dialogues, _, count = read_dialogues(str(SHARED / "kqa.jsonl"), "train", None, 0)
+    touched = 0
+    for row in dialogues:
+        cleaned, fired = clean(row)
+        assert cleaned is not None
+        touched += bool(set(fired) - {"spaces"}) or any(
+            sum(deidentify(text, role)[1].values()) for role, text in cleaned.turns
+        )
+    assert touched <= count // 100
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real corpora are not beside this checkout")
+def test_no_signature_url_or_platform_is_left_in_raw_consultations() -> None:
+    lines = (SHARED / "covid_dialogue_en.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = [
+        deidentify(clean_text(json.loads(line)["doctor_response"], "assistant")[0], "assistant")[0] for line in lines
+    ]
+    whole = "\n".join(answers).lower()
+    for leak in (
+        "http",
+        "www.",
+        "healthcaremagic",
+        "healthtap",
+        "bhavsar",
+        "jnikolla",
+        "jolanda",
+        "@",
+        "thanks for your question",
+    ):
+        assert leak not in whole

@@ -1,0 +1,183 @@
+"""The data stage as a user runs it: files, report, re-runs, refusals."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from medsft.arguments import DataArguments
+from medsft.cli import UserError
+from medsft.preparation import load_split, prepare
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+KEYS = {"rows_read", "rows_kept", "dropped", "repaired", "redacted", "duplicates", "splits", "tokens", "truncated"}
+TOPICS = ["ear", "knee", "back", "throat", "elbow", "ankle", "wrist", "shoulder", "hip", "neck", "thumb", "heel"]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def some_rows() -> list[dict[str, Any]]:
+    return [
+        {
+            "patient_message": f"My {topic} has hurt since the {day} of May and {topic} swelling comes at night, why?",
+            "doctor_response": f"Rest the {topic}. Hope this helps. Regards, Dr. Elvira Quill",
+        }
+        for day, topic in enumerate(TOPICS, 1)
+    ]
+
+
+def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "recipes" / "prepare_data.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+
+
+def test_the_files_and_the_report_agree(tmp_path: Path) -> None:
+    rows = [*some_rows(), some_rows()[0], {"patient_message": None, "doctor_response": "Rest."}]
+    report = prepare(DataArguments(study_dir=str(tmp_path / "study"), data=str(write(tmp_path / "mine.jsonl", rows))))
+    data = tmp_path / "study" / "data"
+    assert KEYS | {"fingerprint", "arguments", "template_sha256"} <= set(report)
+    assert report == json.loads((data / "data_report.json").read_text())
+    assert report["rows_read"] == 14 == report["rows_kept"] + sum(report["dropped"].values())
+    assert report["dropped"] == {"exact_duplicate": 1, "null": 1}
+    assert report["redacted"] == {"DOCTOR": 13}
+    assert report["repaired"]["closing_formula"] == 13
+    assert report["truncated"] == {"prompt": 0, "answer": 0}
+    assert [json.loads(line) for line in (data / "rejected.jsonl").read_text().splitlines()] == [
+        {"file": "mine.jsonl", "row": 14, "field": "patient_message", "reason": "null"}
+    ]
+    for name, part in report["splits"].items():
+        table = pyarrow.parquet.read_table(data / f"{name}.parquet")
+        assert table.column_names == ["id", "source", "group", "messages", "prompt_tokens", "answer_tokens"]
+        assert str(table.schema.field("messages").type) == "list<element: struct<role: string, content: string>>"
+        assert part == {"rows": table.num_rows, "groups": len(set(table["group"].to_pylist()))}
+        assert report["tokens"][name]["answer"] == sum(table["answer_tokens"].to_pylist())
+    assert sum(report["lengths"]) == report["tokens"]["train"]["total"]
+
+
+def test_a_second_run_does_nothing_and_any_change_does_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / "mine.jsonl", some_rows())
+    args = DataArguments(study_dir=str(tmp_path / "study"), data=str(source))
+    first = prepare(args)
+    parquet = tmp_path / "study" / "data" / "train.parquet"
+    before = parquet.stat().st_mtime_ns
+    args.preview = 2
+    assert prepare(args) == first
+    assert "already done" in capsys.readouterr().out
+    assert parquet.stat().st_mtime_ns == before
+    write(source, some_rows()[:-1])
+    assert prepare(args)["fingerprint"] != first["fingerprint"]
+    args.seed = 7
+    assert prepare(args)["rows_kept"] == 11
+    assert sorted(path.name for path in (tmp_path / "study").iterdir()) == ["data"]
+
+
+def test_the_token_budget_is_reported(tmp_path: Path) -> None:
+    rows = some_rows()
+    rows[0]["patient_message"] = "pain " * 300 + "in the ear"
+    rows[1]["doctor_response"] = "Rest the knee and " * 200
+    args = DataArguments(
+        study_dir=str(tmp_path), data=str(write(tmp_path / "mine.jsonl", rows)), max_length=128, dev_fraction=0.2
+    )
+    report = prepare(args)
+    assert report["truncated"] == {"prompt": 1, "answer": 0}
+    assert report["dropped"] == {"over_budget": 1}
+    assert max(part["max"] for part in report["tokens"].values()) <= 128
+
+
+def test_a_split_loads_as_a_dataset_or_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="prepare_data.py --study_dir"):
+        load_split(str(tmp_path), "train")
+    prepare(DataArguments(study_dir=str(tmp_path), data=str(write(tmp_path / "mine.jsonl", some_rows()))))
+    row = load_split(str(tmp_path), "train")[0]
+    assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+    assert row["messages"][1]["content"].endswith("Regards, [DOCTOR]")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dev_fraction": 0.5, "test_fraction": 0.5}, "together below 1"),
+        ({"max_length": 0}, "at least 1"),
+        ({"near_duplicate": 1.5}, "near_duplicate"),
+        ({"chat_template_path": "none.jinja"}, "none.jinja"),
+        ({"model_name_or_path": "embedded/nothing"}, "not embedded"),
+    ],
+)
+def test_impossible_options_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    args = DataArguments(study_dir=str(tmp_path), data=str(write(tmp_path / "mine.jsonl", some_rows())), **changes)
+    with pytest.raises(UserError, match=message):
+        prepare(args)
+
+
+def test_too_many_bad_rows_stop_the_stage(tmp_path: Path) -> None:
+    rows = [*some_rows(), *[{"patient_message": "Why?", "doctor_response": ""}] * 6]
+    path = write(tmp_path / "mine.jsonl", rows)
+    with pytest.raises(UserError, match=r"mine.jsonl: 6 of 18 rows .* row 13, field 'doctor_response': empty"):
+        prepare(DataArguments(study_dir=str(tmp_path), data=str(path)))
+    assert not (tmp_path / "data").exists()
+    assert prepare(DataArguments(study_dir=str(tmp_path), data=str(path), max_rejected=0.5))["dropped"] == {"empty": 6}
+
+
+def test_the_script_reports_and_previews_without_reading_markup(tmp_path: Path) -> None:
+    rows = some_rows()
+    for row in rows:
+        row["patient_message"] += " [red]not a colour[/red] [/bold]"
+    path = write(tmp_path / "mine.jsonl", rows)
+    done = script("--data", str(path), "--study_dir", str(tmp_path / "study"), "--preview", "2")
+    assert done.returncode == 0, done.stderr
+    assert "12 read, 12 kept" in done.stdout
+    assert done.stdout.count("tokens carry loss") == 2
+    assert done.stdout.count("<|im_end|>") == 6
+    assert "[red]not a colour[/red]" in " ".join(done.stdout.split())
+
+
+def test_the_script_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "empty.jsonl"
+    path.write_text("")
+    done = script("--data", str(path), "--study_dir", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("error: empty.jsonl: the file is empty")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreachable_hub_is_told_at_once_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with pytest.raises(UserError, match="nobody/nothing: no such file, and the hub cannot be reached; give a local"):
+        prepare(DataArguments(study_dir=str(tmp_path), data="nobody/nothing"))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real corpora are not beside this checkout")
+def test_real_consultations_make_a_test_split_that_can_be_compared(tmp_path: Path) -> None:
+    report = prepare(DataArguments(study_dir=str(tmp_path), data=str(SHARED / "covid_dialogue_en.jsonl")))
+    assert report["rows_read"] == 615
+    assert report["splits"]["test"]["rows"] >= 45
+    assert report["redacted"]["DOCTOR"] >= 40
+    assert report["duplicates"]["near"] >= 5
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real corpora are not beside this checkout")
+def test_no_conversation_is_on_two_sides(tmp_path: Path) -> None:
+    lines = (SHARED / "mts_dialog_turns.jsonl").read_text(encoding="utf-8").splitlines()[:400]
+    rows = [json.loads(line) for line in lines]
+    prepare(DataArguments(study_dir=str(tmp_path), data=str(write(tmp_path / "mts.jsonl", rows))))
+    side = {row["id"]: name for name in ("train", "dev", "test") for row in load_split(str(tmp_path), name)}
+    followed = 0
+    for number in range(1, len(rows)):
+        before, row = rows[number - 1], rows[number]
+        told = f"Patient: {before['patient_message']}\nDoctor: {before['doctor_response']}"
+        ids = (f"mts:{number}", f"mts:{number + 1}")
+        if row["dialogue_context"].endswith(told) and set(ids) <= set(side):
+            followed += 1
+            assert side[ids[0]] == side[ids[1]]
+    assert followed > 200
