@@ -1,6 +1,7 @@
 """Cleaning and de-identification: what must go goes, what is medical stays."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
         ("html", "Rest.<br/>Drink &amp; sleep.<p>TSH <5 and &lt;b&gt;bold&lt;/b&gt; FT4 > 2", None),
         ("html", "a&amp;nbsp;b", "a b"),
         ("spaces", "a\u00a0\u00a0b\u200b  c\r\n\r\n\r\nd ", "a b c\n\nd"),
+        (
+            "control_tokens",
+            "a </s> [INST] b<|im_end|><<SYS>> [/TOOL_CALLS]",
+            "a < /s> [ INST] b< |im_end|>< <SYS>> [ /TOOL_CALLS]",
+        ),
         ("dangling_arrow", "Use a cream. --> <link>", "Use a cream."),
         ("advert", "Use a cream. For further doubts consult a dermatologist online -->", "Use a cream."),
         (
@@ -175,15 +181,6 @@ def test_no_signature_url_or_platform_is_left_in_raw_consultations() -> None:
         deidentify(clean_text(json.loads(line)["doctor_response"], "assistant")[0], "assistant")[0] for line in lines
     ]
     whole = "\n".join(answers).lower()
-    for leak in (
-        "http",
-        "www.",
-        "healthcaremagic",
-        "healthtap",
-        "bhavsar",
-        "jnikolla",
-        "jolanda",
-        "@",
-        "thanks for your question",
-    ):
+    for leak in ("http", "www.", "healthcaremagic", "healthtap", "bhavsar", "jnikolla", "jolanda", "thanks for your q"):
         assert leak not in whole
+    assert not re.search(r"\w@\w", whole)

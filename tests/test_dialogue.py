@@ -82,10 +82,18 @@ def test_a_line_that_is_not_json_is_one_bad_row(tmp_path: Path) -> None:
     assert (rejected[0].row, rejected[0].reason) == (2, "not_json")
 
 
+def test_a_blank_line_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n\n" + json.dumps(GOOD) + "\n \n\n")
+    dialogues, rejected, count = read(path)
+    assert (len(dialogues), rejected, count) == (2, [], 2)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("empty.jsonl", b"", "empty"),
+        ("blank.jsonl", b"\n \n", "empty"),
         ("empty.csv", b"patient_message,doctor_response\n", "empty"),
         ("empty.json", b"[]", "empty"),
         (

@@ -121,6 +121,20 @@ def test_no_group_is_on_two_sides(prepared: dict[int, Any], report: dict[str, An
     assert report["splits"]["test"]["rows"] >= 40
 
 
+def test_no_test_question_is_nearly_one_of_train(prepared: dict[int, Any]) -> None:
+    """By brute force over words, without the hashing that made the groups."""
+
+    def triples(row: dict[str, Any]) -> set[tuple[str, ...]]:
+        words = re.findall(r"\w+", row["messages"][0]["content"].lower())
+        return set(zip(words, words[1:], words[2:], strict=False))
+
+    train = [parts for row in prepared.values() if row["split"] == "train" and (parts := triples(row))]
+    for number, row in prepared.items():
+        if row["split"] == "test" and (parts := triples(row)):
+            closest = max(len(parts & other) / len(parts | other) for other in train)
+            assert closest < 0.7, f"row {number}"
+
+
 def test_boilerplate_is_gone_and_the_answer_is_not(
     rows: list[dict[str, Any]], labels: list[dict[str, str]], prepared: dict[int, Any]
 ) -> None:

@@ -26,6 +26,12 @@ TAG = re.compile(
     rf"</?(?:span|b|i|u|strong|em|a|ul|ol|table|tbody|td|th|font|img|sup|sub|hr|blockquote){ATTRIBUTES}\s*/?>",
     re.IGNORECASE,
 )
+# '</s>', '[INST]', '<|im_end|>', '<<SYS>>': a tokenizer reads them as control tokens, wherever they stand.
+CONTROL = re.compile(
+    r"<(?=\|[^\s<>|]{1,40}\|>|/?s>|/?(?:unk|pad|bos|eos|mask)>|</?SYS>>|/?[a-z]+(?:_[a-z]+)+>|reponame>|filename>)"
+    r"|\[(?=/?[A-Z_]*(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])",
+    re.IGNORECASE,
+)
 ARROW = re.compile(r"\s*(?:-{2,}>\s*<link>|<link>|(?<=online)\s*-{2,}>|-{2,}>(?=\s*(?:\n|\Z))|>>(?=\s*(?:\n|\Z)))")
 SENTENCE = re.compile(r"(?:https?://\S+|www\.\S+|\.\s?com(?![a-z])\s?|[^.!?\n])*(?:[.!?]+[\"')]*|\n|\Z)[^\S\n]*")
 ADVERT = re.compile(
@@ -100,6 +106,11 @@ def plain_spaces(text: str) -> str:
     return re.sub(r" ?\n ?(?:\n ?)*\n ?", "\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
 
 
+def break_control_tokens(text: str) -> str:
+    """'<|im_end|>' to '< |im_end|>': what someone typed must not end a turn or open the doctor's."""
+    return CONTROL.sub(lambda match: f"{match[0]} ", text)
+
+
 def drop_dangling_arrow(text: str) -> str:
     """'consult a dermatologist online -->' points at a link that is no longer there."""
     return ARROW.sub("\n", text).strip()
@@ -126,6 +137,7 @@ MARKUP_RULES = (
     ("mojibake", fix_mojibake),
     ("html", strip_html),
     ("spaces", plain_spaces),
+    ("control_tokens", break_control_tokens),  # after the rules that could put such a string together
     ("dangling_arrow", drop_dangling_arrow),
 )
 COURTESY_RULES = (

@@ -33,7 +33,9 @@ TITLED = re.compile(rf"({ARTICLE}?)(?:(?:\b[Dd]r|{GLUED}|\bDR|\bProf)\b\.?|\b([D
 SIGNED = re.compile(
     rf"(\b(?i:regards|sincerely|signed|best wishes)[,.: \n]+)({CAPITALISED}(?:[ ]{CAPITALISED}){{1,2}})(?=\W*\Z)"
 )
-SIGNED_LOWER = re.compile(r"((?:\A|[.!?,…\n]|regards|thanks|take care)\s*)[Dd]r\.? ?[a-z]{3,}(?: [a-z]{3,})?(?=[\s.]*\Z)")
+SIGNED_LOWER = re.compile(
+    r"((?:\A|[.!?,…\n]|(?i:regards|thanks|take care))\s*)[Dd]r\.? ?[a-z]{3,}(?: [a-z]{3,})?(?=[\s.]*\Z)"
+)
 NAMED_SELF = re.compile(rf"(\b[Mm]y name(?: is|['’]s)[ .]?)({NAME}|[a-z]+)")
 PRESENTED_SELF = re.compile(
     rf"(\bI am |\bI['’]m |\b[Tt]his is )({CAPITALISED} {CAPITALISED})(?=[,.]| from | writing| and I |, \d)"
@@ -41,10 +43,10 @@ PRESENTED_SELF = re.compile(
 HERE = re.compile(rf"((?:\A|[.!?,]\s*))({CAPITALISED} {CAPITALISED})(?= here\b)")
 # Words that follow 'Dr.' or 'I am' with a capital for another reason than being a name.
 NOT_NAMES_WORDS = """
-a afraid african all also although am american an and any april are as asian ask at august be because been before
+a afraid african all also although am american an and any are as asian ask at august be because been before
 black both british but by call can check could currently december diabetic did do doctor doctors does dr february
 female for friday from further general get give go good had has have having he hello help her hi his hope how i if in
-indian is it its january july june just kindly last let like living male march married may maybe me monday most my
+indian is it its january just kindly last let like living male march married may maybe me monday most my
 need new no not november now october of office on one only or our out patient please pregnant rather right said
 saturday say see seek september she should since so some sorry still suffering sunday take tell thank thanks that the
 their them then there they this throat thursday to today told too try tuesday type very was we wednesday well were

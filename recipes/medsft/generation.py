@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medsft import model
+from medsft.allocator import keep_freed_memory
 from medsft.arguments import GenerateArguments
 from medsft.chat_template import stop_ids
 from medsft.cli import UserError
@@ -57,6 +58,8 @@ def load(args: GenerateArguments) -> Answerer:
     tokenizer.padding_side = "left"
     if torch.cuda.is_available() and quantization is None:
         network = network.to("cuda")
+    if network.device.type == "cpu":
+        keep_freed_memory()
     network.eval()
     return Answerer(network, tokenizer, base, f"{quantization} with {dtype}" if quantization else dtype)
 

@@ -16,11 +16,11 @@ from medsft.deidentification import deidentify
 from medsft.dialogue import Dialogue, Rejected, read_dialogues
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_jsonl
 from medsft.model import load_tokenizer
-from medsft.rows import check_hub, local_file
+from medsft.rows import check_columns, check_hub, file_rows, local_file
 from medsft.splitting import drop_exact, group, sizes, split
 from medsft.token_budget import Fitted, fit
 
-DATA_VERSION = 1  # raise it when a rule changes, so that prepared data is prepared again
+DATA_VERSION = 2  # raise it when a rule changes, so that prepared data is prepared again
 
 
 def prepare(args: DataArguments) -> dict[str, Any]:
@@ -32,6 +32,8 @@ def prepare(args: DataArguments) -> dict[str, Any]:
     path = local_file(args.data)
     if path is None:
         check_hub(args.data)
+    else:  # an unusable file is refused in one second; the tokenizer takes five
+        check_columns(path.name, enumerate(file_rows(path), 1))
     tokenizer = load_tokenizer(args.model_name_or_path)
     template = training_template(tokenizer, args.chat_template_path)
     mark = fingerprint(DATA_VERSION, arguments_that_matter(args), path and sha256_file(path), template)

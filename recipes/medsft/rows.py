@@ -38,7 +38,7 @@ def file_rows(path: Path) -> Iterator[Any]:
     if path.suffix == ".parquet":
         return parquet_rows(path)
     if path.suffix == ".jsonl":
-        return (parse_line(line) for line in utf8_lines(path))
+        return (parse_line(line) for line in utf8_lines(path) if line.strip())  # a blank line is no row
     return csv_rows(path) if path.suffix == ".csv" else json_rows(path)
 
 

@@ -74,13 +74,14 @@ def _count(config_class: type[Any], values: str) -> Sizes:
     import json
 
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     config = config_class.from_dict(json.loads(values))
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-    except (ValueError, AttributeError) as error:
+            # the class itself: AutoModel would shard it where DeepSpeed ZeRO-3 is in force
+            model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+    except (ValueError, AttributeError, KeyError) as error:
         raise UserError(f"no causal language model for '{config.model_type}': {str(error).splitlines()[0]}") from error
     head = model.get_output_embeddings()
     modules = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head]

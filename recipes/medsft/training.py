@@ -17,6 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
 from medsft import chat_template, model
+from medsft.allocator import keep_freed_memory
 from medsft.arguments import DataArguments, StudyArguments
 from medsft.cli import UserError, config_path, parse
 from medsft.files import fingerprint, read_json, write_json, write_text
@@ -166,6 +167,8 @@ class MeteredTrainer(SFTTrainer):
 
 def build_trainer(arm: Arm, data: Data, base_model: str, config: Any, init: dict[str, Any], **adapters: Any) -> SFTTrainer:
     """TRL's SFTTrainer on this study's data. The model is given by name, so that ZeRO-3 can shard it while it loads."""
+    if config.device.type == "cpu":
+        keep_freed_memory()
     config.output_dir = str(arm.folder)
     config.restore_callback_states_from_checkpoint = True
     config.model_init_kwargs = {**(config.model_init_kwargs or {}), **init, "use_safetensors": True}
@@ -190,8 +193,9 @@ def train(trainer: SFTTrainer, arm: Arm) -> float:
     trainer.train(resume_from_checkpoint=checkpoint)
     if next(c for c in trainer.callback_handler.callbacks if isinstance(c, StopOnSignal)).received:
         raise KeyboardInterrupt
-    if trainer.args.eval_strategy != "no":
-        trainer.evaluate()
+    evaluated = [row["step"] for row in trainer.state.log_history if "eval_loss" in row]
+    if trainer.args.eval_strategy != "no" and evaluated[-1:] != [trainer.state.global_step]:
+        trainer.evaluate()  # the schedule of evaluations need not end on the last step
     return time.monotonic() - started
 
 
@@ -204,6 +208,7 @@ def save(trainer: SFTTrainer, arm: Arm, data: Data, name: str) -> None:
     if not trainer.is_world_process_zero():
         return
     data.tokenizer.save_pretrained(temporary)
+    (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same in the open
     if final.exists():
         shutil.rmtree(final)
     os.replace(temporary, final)
