@@ -4,9 +4,10 @@
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
-def option(default: object, text: str):  # noqa: ANN201 - dataclasses.field's own type is what checkers expect
+def option(default: Any, text: str) -> Any:
     """A dataclass field with its help text; lists are copied for each instance."""
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"help": text})
@@ -18,9 +19,13 @@ class DataArguments:
     """Options of prepare_data.py."""
 
     study_dir: str = option("runs/demo", "folder of the study; the split is written to its data/")
-    data: str = option("sample", "'sample' (the embedded dialogues), a local .jsonl/.json/.csv/.parquet file, or a hub dataset")
+    data: str = option(
+        "sample", "'sample' (the embedded dialogues), a local .jsonl/.json/.csv/.parquet file, or a hub dataset"
+    )
     data_split: str = option("train", "which split of a hub dataset to read")
-    model_name_or_path: str = option("embedded/SmolLM2-135M-Instruct", "whose tokenizer and chat template count the tokens")
+    model_name_or_path: str = option(
+        "embedded/SmolLM2-135M-Instruct", "whose tokenizer and chat template count the tokens"
+    )
     chat_template_path: str | None = option(None, "a .jinja training template of your own, with {% generation %} marks")
     max_length: int = option(512, "token budget of one dialogue; the patient's side is shortened, an answer never is")
     max_rows: int | None = option(None, "read at most this many rows, drawn by seed; all if not given")
@@ -47,10 +52,14 @@ class StudyArguments:
 class PlanArguments:
     """Options of plan_memory.py."""
 
-    model_name_or_path: str = option("embedded/SmolLM2-135M-Instruct", "hub id, local folder with a config.json, or an embedded model")
+    model_name_or_path: str = option(
+        "embedded/SmolLM2-135M-Instruct", "hub id, local folder with a config.json, or an embedded model"
+    )
     output_dir: str | None = option(None, "where plan.json is written; default: study_dir")
     study_dir: str = option("runs/demo", "folder of the study")
-    gpu: str | None = option(None, "GPU name such as a100-80gb, h100, rtx4090, none; read from this machine if not given")
+    gpu: str | None = option(
+        None, "GPU name such as a100-80gb, h100, rtx4090, none; read from this machine if not given"
+    )
     gpus: int | None = option(None, "number of GPUs; read from this machine if not given")
     host: str | None = option(None, "host memory, e.g. 167GB; read from this machine if not given")
     disk: str | None = option(None, "free disk, e.g. 2TB; read from this machine if not given")
@@ -66,8 +75,12 @@ class GenerateArguments:
 
     study_dir: str = option("runs/demo", "folder of the study")
     arm: str = option("baseline", "which arm answers: baseline, or the name of a trained arm")
-    model_name_or_path: str = option("embedded/SmolLM2-135M-Instruct", "base model of the baseline arm; a trained arm knows its own")
-    dtype: str = option("auto", "precision of the weights: auto, bfloat16 or float32; auto: bfloat16 where the processor computes in it")
+    model_name_or_path: str = option(
+        "embedded/SmolLM2-135M-Instruct", "base model of the baseline arm; a trained arm knows its own"
+    )
+    dtype: str = option(
+        "auto", "precision of the weights: auto, bfloat16 or float32; auto: bfloat16 where the processor computes in it"
+    )
     max_rows: int | None = option(None, "answer at most this many test rows, the first of the shuffled split")
     max_new_tokens: int = option(256, "longest answer in tokens")
     batch_size: int = option(16, "rows answered at once")
@@ -82,7 +95,9 @@ class ScoreArguments:
     """Options of score.py."""
 
     study_dir: str = option("runs/demo", "folder of the study; every arm with a generations.jsonl is scored")
-    bert_model: str = option("embedded/all-MiniLM-L6-v2", "encoder of BERTScore: hub id, local folder, or the embedded one")
+    bert_model: str = option(
+        "embedded/all-MiniLM-L6-v2", "encoder of BERTScore: hub id, local folder, or the embedded one"
+    )
     bert_layer: int | None = option(None, "hidden layer BERTScore reads; the last one if not given")
     bert_batch_size: int = option(8, "pairs per BERTScore batch; small batches pad less")
     resamples: int = option(10_000, "bootstrap resamples over groups")

@@ -81,8 +81,8 @@ def _choose(tokenizer: Any, path: str | None) -> str:
         return get_training_chat_template(tokenizer) or tokenizer.chat_template
     except ValueError as error:
         raise UserError(
-            "the model's chat template does not mark the assistant's turns and is not one of the known ones; copy it to "
-            "a file, put {% generation %} and {% endgeneration %} around the answer and its end of turn, and pass "
+            "the model's chat template does not mark the assistant's turns and is not one of the known ones; copy it "
+            "to a file, put {% generation %} and {% endgeneration %} around the answer and its end of turn, and pass "
             "--chat_template_path FILE.jinja"
         ) from error
 

@@ -8,7 +8,7 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -17,7 +17,7 @@ class UserError(Exception):
     """The input or the configuration is wrong. The message is one line that names the place and the remedy."""
 
 
-class DoesNotFit(Exception):
+class DoesNotFit(Exception):  # noqa: N818 - it is a finding about the machine, not a fault
     """This machine cannot do it (memory, disk, device). The message says what would fit."""
 
 
@@ -60,8 +60,12 @@ def parse(arguments: list[type], default_config: Path | None = None, argv: list[
 
     from trl import TrlParser
 
-    parser = TrlParser(arguments, allow_abbrev=False)
-    parser.error = _raise_user_error  # argparse would print 300 lines of usage first
+    class Parser(TrlParser):
+        def error(self, message: str) -> NoReturn:  # argparse would print 300 lines of usage first
+            raise UserError(message)
+
+    kinds: Any = arguments
+    parser = Parser(kinds, allow_abbrev=False)
     known = {action.dest for action in parser._actions} | {"env"}
     for key in config:
         _check_known(key, known, f"in {argv[argv.index('--config') + 1]}")
@@ -140,7 +144,3 @@ def _check_known(key: str, known: set[str], where: str) -> None:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else "see --help for the known options"
     raise UserError(f"unknown option '{key}' {where}: {hint}")
-
-
-def _raise_user_error(message: str) -> None:
-    raise UserError(message)

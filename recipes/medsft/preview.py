@@ -28,9 +28,15 @@ def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[
     table.add_row("a step", f"{batch} rows, about {data.tokens * batch // max(1, len(data.train)):,} tokens")
     table.add_row("steps", f"{steps:,} ({steps / steps_per_epoch:.2f} epochs of {steps_per_epoch:,})")
     table.add_row("parameters", f"{trainable:,} trainable of {total:,} ({100 * trainable / total:.3f} %)")
-    table.add_row("precision", f"trained {', '.join(kinds)}; frozen {', '.join(frozen) or 'none'}; autocast {_autocast(args)}")
-    table.add_row("optimizer", f"{args.optim.value}, learning rate {args.learning_rate:g}, {args.lr_scheduler_type.value}")
-    table.add_row("runs as", f"{args.world_size} process(es) on {args.device}, {trainer.accelerator.distributed_type.value}")
+    table.add_row(
+        "precision", f"trained {', '.join(kinds)}; frozen {', '.join(frozen) or 'none'}; autocast {_autocast(args)}"
+    )
+    table.add_row(
+        "optimizer", f"{args.optim.value}, learning rate {args.learning_rate:g}, {args.lr_scheduler_type.value}"
+    )
+    table.add_row(
+        "runs as", f"{args.world_size} process(es) on {args.device}, {trainer.accelerator.distributed_type.value}"
+    )
     table.add_row("predicted peak", f"device {_gb(predicted['device_bytes'])}, host {_gb(predicted['host_bytes'])}")
     Console().print(table)
 

@@ -78,9 +78,10 @@ def _count(config_class: type[Any], values: str) -> Sizes:
 
     config = config_class.from_dict(json.loads(values))
     try:
+        network_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         with torch.device("meta"):
             # the class itself: AutoModel would shard it where DeepSpeed ZeRO-3 is in force
-            model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+            model = network_class(config)
     except (ValueError, AttributeError, KeyError) as error:
         raise UserError(f"no causal language model for '{config.model_type}': {str(error).splitlines()[0]}") from error
     head = model.get_output_embeddings()

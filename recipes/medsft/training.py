@@ -1,24 +1,21 @@
 """What LoRA, QLoRA and full fine-tuning share: the arm's folder, its data, its measures and its record."""
 
-import os
 import resource
 import shutil
-import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import yaml
-from transformers import TrainerCallback, set_seed
-from transformers.trainer_callback import ExportableState
+from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
 from medsft import chat_template, model
 from medsft.allocator import keep_freed_memory
 from medsft.arguments import DataArguments, StudyArguments
+from medsft.callbacks import Meter, MeteredTrainer, StopOnSignal
 from medsft.cli import UserError, config_path, parse
 from medsft.files import fingerprint, read_json, write_json, write_text
 from medsft.preparation import load_split, prepare
@@ -26,7 +23,7 @@ from medsft.versions import versions
 
 
 class Arm(NamedTuple):
-    """One way of training inside a study: its folder, the fingerprint of all that decides its result, and whether it is done."""
+    """One way of training inside a study: its folder, the fingerprint of all that decides its result, if it is done."""
 
     folder: Path
     fingerprint: str
@@ -52,7 +49,9 @@ def ensure_split(study: StudyArguments, config: Any, default_config: Path) -> No
         return
     beside = config_path(default_config).parent / "data.yaml"
     if not beside.exists():
-        raise UserError(f"{study.study_dir}/data: not prepared; run: python recipes/prepare_data.py --study_dir {study.study_dir}")
+        raise UserError(
+            f"{study.study_dir}/data: not prepared; run: python recipes/prepare_data.py --study_dir {study.study_dir}"
+        )
     with config.main_process_first(desc="preparing the split"):
         (data,) = parse([DataArguments], argv=["--config", str(beside), "--study_dir", study.study_dir])
         prepare(data)
@@ -80,13 +79,13 @@ def open_arm(study: StudyArguments, settings: dict[str, Any], is_main: bool) -> 
 
 
 def load_data(study: StudyArguments, max_length: int | None, base_model: str, template_path: str | None) -> Data:
-    """The study's split, ready for the trainer. Raises UserError where it was prepared for another template or budget."""
+    """The study's split, ready for the trainer. Raises UserError where its answers would not fit `max_length`."""
     report = read_json(Path(study.study_dir) / "data" / "data_report.json")
     prepared = report["arguments"]["max_length"]
     if max_length is not None and max_length < report["tokens"]["train"]["max"]:
         raise UserError(
-            f"max_length {max_length} would cut answers: the split in {study.study_dir}/data was prepared for {prepared} "
-            f"tokens; run prepare_data.py with --max_length {max_length}, or train with --max_length {prepared}"
+            f"max_length {max_length} would cut answers: {study.study_dir}/data was prepared for {prepared} tokens; "
+            f"run prepare_data.py with --max_length {max_length}, or train with --max_length {prepared}"
         )
     tokenizer = model.load_tokenizer(base_model)
     own_template = tokenizer.chat_template
@@ -108,64 +107,9 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
     )
 
 
-class Meter(TrainerCallback, ExportableState):
-    """Counts what was really trained on; its state is kept in checkpoints, so a resumed run counts on."""
-
-    def __init__(self, tokens: int = 0, answer_tokens: int = 0, step_seconds: float = 0.0) -> None:
-        self.tokens, self.answer_tokens, self.step_seconds = tokens, answer_tokens, step_seconds
-        self._started = 0.0
-
-    def state(self) -> dict[str, Any]:
-        values = {"tokens": self.tokens, "answer_tokens": self.answer_tokens, "step_seconds": self.step_seconds}
-        return {"args": values, "attributes": {}}
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._started = time.monotonic()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.step_seconds += time.monotonic() - self._started
-
-    def count(self, inputs: dict[str, torch.Tensor]) -> None:
-        mask = inputs.get("attention_mask")
-        self.tokens += int(inputs["input_ids"].numel() if mask is None else mask.sum())
-        self.answer_tokens += int((inputs["labels"] != -100).sum())
-
-
-class StopOnSignal(TrainerCallback):
-    """SIGTERM or SIGINT: finish the step, write a checkpoint, stop. A second SIGINT ends the run at once."""
-
-    def __init__(self) -> None:
-        self.received = False
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        signal.signal(signal.SIGTERM, self._remember)
-        signal.signal(signal.SIGINT, self._remember)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **__: Any) -> None:
-        if args.world_size > 1:  # ranks may be signalled on two sides of a step; all must stop at the same one
-            flag = torch.tensor(int(self.received), device=args.device)
-            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-            self.received = bool(flag)
-        if self.received:
-            control.should_save = control.should_training_stop = True
-
-    def _remember(self, number: int, _: Any) -> None:
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = True
-        print("stopping: a checkpoint is written at the end of this step", file=sys.stderr)
-
-
-class MeteredTrainer(SFTTrainer):
-    """TRL's trainer that tells the Meter what it trains on."""
-
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        meter = next(c for c in self.callback_handler.callbacks if isinstance(c, Meter))
-        meter.count(inputs)
-        return super().training_step(model, inputs, *args, **kwargs)
-
-
-def build_trainer(arm: Arm, data: Data, base_model: str, config: Any, init: dict[str, Any], **adapters: Any) -> SFTTrainer:
+def build_trainer(
+    arm: Arm, data: Data, base_model: str, config: Any, init: dict[str, Any], **adapters: Any
+) -> SFTTrainer:
     """TRL's SFTTrainer on this study's data. The model is given by name, so that ZeRO-3 can shard it while it loads."""
     if config.device.type == "cpu":
         keep_freed_memory()
@@ -185,7 +129,10 @@ def build_trainer(arm: Arm, data: Data, base_model: str, config: Any, init: dict
 
 
 def train(trainer: SFTTrainer, arm: Arm) -> float:
-    """Train, from the newest checkpoint if there is one. Returns wall seconds of this run; raises KeyboardInterrupt if stopped."""
+    """Train, from the newest checkpoint if there is one, and return the wall seconds of this run.
+
+    Raises KeyboardInterrupt where a signal stopped it; a checkpoint is written then.
+    """
     checkpoint = get_last_checkpoint(str(arm.folder))
     if checkpoint and trainer.is_world_process_zero():
         print(f"continuing from {checkpoint}")
@@ -211,10 +158,12 @@ def save(trainer: SFTTrainer, arm: Arm, data: Data, name: str) -> None:
     (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same in the open
     if final.exists():
         shutil.rmtree(final)
-    os.replace(temporary, final)
+    temporary.replace(final)
 
 
-def record(trainer: SFTTrainer, arm: Arm, study: StudyArguments, base_model: str, predicted: dict[str, int], wall: float) -> None:
+def record(
+    trainer: SFTTrainer, arm: Arm, study: StudyArguments, base_model: str, predicted: dict[str, int], wall: float
+) -> None:
     """Write train.json, the measures of this arm, as the last act: the arm counts as done once it is there."""
     meter = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Meter))
     sums = _over_ranks(trainer, [meter.tokens, meter.answer_tokens, _peak_host_bytes()], "sum")
@@ -268,9 +217,11 @@ def parameter_counts(network: Any) -> tuple[int, int]:
 
 def _over_ranks(trainer: SFTTrainer, values: list[int], how: str) -> list[int]:
     tensor = torch.tensor(values, dtype=torch.int64, device=trainer.args.device)
-    return [int(v) for v in trainer.accelerator.reduce(tensor, "sum").tolist()] if how == "sum" else [
-        int(v) for v in trainer.accelerator.gather(tensor[None]).max(0).values.tolist()
-    ]
+    return (
+        [int(v) for v in trainer.accelerator.reduce(tensor, "sum").tolist()]
+        if how == "sum"
+        else [int(v) for v in trainer.accelerator.gather(tensor[None]).max(0).values.tolist()]
+    )
 
 
 def _peak_host_bytes() -> int:

@@ -1,0 +1,143 @@
+"""Templates: the same tokens as the model's own, one BOS, loss on exactly the doctor's words and the end of turn."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT
+from medsft import chat_template, model
+from medsft.chat_template import FOLDER, PROBE, inference_template, render, training_template
+from medsft.cli import UserError
+
+ANSWERS = [message["content"] for message in PROBE if message["role"] == "assistant"]
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Any:
+    return model.load_tokenizer(model.SMOLLM2)
+
+
+@pytest.fixture(scope="module")
+def mistral_common_data() -> Path:
+    """The folder that `make test` installs mistral-common into, apart from the environment it would change."""
+    for place in [Path(sys.prefix) / "test-only", ROOT / ".venv" / "test-only"]:
+        if (place / "mistral_common").is_dir():
+            sys.path.insert(0, str(place))
+            return place / "mistral_common" / "data"
+    pytest.fail("mistral-common is not installed; run the tests by `make test`")
+
+
+@pytest.fixture(scope="module")
+def mistral(tmp_path_factory: pytest.TempPathFactory, mistral_common_data: Path) -> Any:
+    """Mistral-7B-Instruct-v0.2's tokenizer, made from its real SentencePiece model (32,000 tokens)."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("mistral")
+    shutil.copy(mistral_common_data / "tokenizer.model.v1", folder / "tokenizer.model")
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", **special}))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer) == 32000
+    tokenizer.chat_template = inference_template((FOLDER / "mistral_instruct.jinja").read_text())
+    return tokenizer
+
+
+def supervised(tokenizer: Any, rendered: chat_template.Rendered) -> list[str]:
+    """The runs of tokens that carry loss, as text."""
+    runs: list[list[int]] = [[]]
+    for token, kept in zip(*rendered, strict=True):
+        if kept:
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    return [tokenizer.decode(run) for run in runs if run]
+
+
+def test_smollm2_renders_as_its_own_template_and_supervises_the_answers(smollm2: Any) -> None:
+    template = training_template(smollm2)
+    assert template == (FOLDER / "smollm2.jinja").read_text()
+    rendered = render(smollm2, PROBE, template)
+    assert rendered.input_ids == smollm2.apply_chat_template(PROBE, return_dict=True)["input_ids"]
+    assert supervised(smollm2, rendered) == [answer + "<|im_end|>" for answer in ANSWERS]
+
+
+def test_mistral_renders_as_mistral_common_encodes(mistral: Any) -> None:
+    from mistral_common.protocol.instruct.messages import AssistantMessage, UserMessage
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    kinds = {"user": UserMessage, "assistant": AssistantMessage}
+    asked = [kinds[message["role"]](content=message["content"]) for message in PROBE[:3]]
+    expected = MistralTokenizer.v1().encode_chat_completion(ChatCompletionRequest(messages=asked)).tokens
+    template = training_template(mistral)
+    assert template == (FOLDER / "mistral_instruct.jinja").read_text()
+    assert render(mistral, PROBE[:3], template).input_ids == expected
+
+
+def test_mistral_has_one_bos_and_supervises_answer_and_end(mistral: Any) -> None:
+    rendered = render(mistral, PROBE, training_template(mistral))
+    assert rendered.input_ids.count(mistral.bos_token_id) == 1
+    assert rendered.input_ids[0] == mistral.bos_token_id
+    assert supervised(mistral, rendered) == [f"{answer}</s>" for answer in ANSWERS]
+
+
+def test_mistral_tokenizer_saved_and_loaded_encodes_the_same(mistral: Any, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    template = training_template(mistral)
+    mistral.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert render(again, PROBE, template) == render(mistral, PROBE, template)
+
+
+@pytest.mark.parametrize("name", ["chatml", "smollm2"])
+def test_chatml_supervises_content_and_end_of_turn(smollm2: Any, name: str) -> None:
+    template = (FOLDER / f"{name}.jinja").read_text()
+    assert supervised(smollm2, render(smollm2, PROBE, template)) == [answer + "<|im_end|>" for answer in ANSWERS]
+
+
+def test_chatml_is_chosen_for_a_chatml_model_without_a_default_system_message(smollm2: Any) -> None:
+    smollm2.chat_template = inference_template((FOLDER / "chatml.jinja").read_text())
+    try:
+        assert training_template(smollm2) == (FOLDER / "chatml.jinja").read_text()
+    finally:
+        smollm2.chat_template = inference_template((FOLDER / "smollm2.jinja").read_text())
+
+
+def test_a_base_model_gets_patient_and_doctor_lines(smollm2: Any) -> None:
+    own, smollm2.chat_template = smollm2.chat_template, None
+    try:
+        template = training_template(smollm2)
+    finally:
+        smollm2.chat_template = own
+    rendered = render(smollm2, PROBE, template)
+    assert supervised(smollm2, rendered) == [f" {answer}<|im_end|>" for answer in ANSWERS]
+    assert "Patient: I have a headache.\nDoctor: Since when?" in smollm2.decode(rendered.input_ids)
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.jinja")), ids=lambda file: file.stem)
+def test_inference_template_renders_the_same_without_marks(smollm2: Any, file: Path) -> None:
+    marked, plain = file.read_text(), inference_template(file.read_text())
+    assert "generation %}" not in plain.replace("add_generation_prompt", "")
+    texts = [smollm2.apply_chat_template(PROBE, chat_template=t, tokenize=False) for t in (marked, plain)]
+    assert texts[0] == texts[1]
+
+
+def test_a_template_that_never_teaches_to_stop_is_refused(smollm2: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jinja"
+    marked = "{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}<|im_end|>{% endfor %}"
+    bad.write_text(marked)
+    with pytest.raises(UserError, match="would never learn to stop"):
+        training_template(smollm2, str(bad))
+    bad.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    with pytest.raises(UserError, match="marks nothing"):
+        training_template(smollm2, str(bad))
+    bad.write_text("{% for m in %}")
+    with pytest.raises(UserError, match="cannot be rendered"):
+        training_template(smollm2, str(bad))
+    with pytest.raises(UserError, match="no such file"):
+        training_template(smollm2, str(tmp_path / "absent.jinja"))

@@ -1,0 +1,71 @@
+"""Command line: instant help, unknown keys with the nearest known one, one line and exit status 2 for mistakes."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import RECIPES, run_script
+from medsft.arguments import DataArguments
+from medsft.cli import UserError, parse, read_config
+
+SCRIPTS = sorted(path.name for path in RECIPES.glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_names_a_command_and_every_option_without_torch(script: str) -> None:
+    started = time.monotonic()
+    done = run_script(script, "--help")
+    assert done.returncode == 0
+    assert f"recipes/{script}" in done.stdout
+    assert "--study_dir" in done.stdout
+    assert "--config" in done.stdout
+    assert time.monotonic() - started < 10  # half a second when idle; importing torch on a busy machine takes longer
+
+
+def test_flags_override_the_yaml(tmp_path: Path) -> None:
+    config = tmp_path / "data.yaml"
+    config.write_text("seed: 7\nmax_length: 128\n")
+    (args,) = parse([DataArguments], argv=["--config", str(config), "--max_length", "64"])
+    assert (args.seed, args.max_length, args.dev_fraction) == (7, 64, 0.1)
+
+
+def test_config_may_be_given_with_an_equals_sign(tmp_path: Path) -> None:
+    config = tmp_path / "data.yaml"
+    config.write_text("seed: 7\n")
+    (args,) = parse([DataArguments], argv=[f"--config={config}"])
+    assert args.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "expected"),
+    [
+        ("sed: 1\n", [], "did you mean 'seed'"),
+        ("seed: 1\n", ["--max_lenght", "5"], "did you mean 'max_length'"),
+        ("seed: [1\n", [], "not valid YAML"),
+        ("- a\n- b\n", [], "expected 'key: value' lines"),
+        ("seed: 1\n", ["--seed", "many"], "invalid int value"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, flags: list[str], expected: str) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    with pytest.raises(UserError, match=expected) as raised:
+        parse([DataArguments], argv=["--config", str(config), *flags])
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_config_is_named_with_those_that_exist() -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml: no such configuration file; some that exist: .*data\.yaml"):
+        read_config(["--config", "nowhere.yaml"])
+    with pytest.raises(UserError, match="needs a YAML file after it"):
+        read_config(["--config"])
+
+
+def test_a_misspelt_training_option_names_the_right_one() -> None:
+    done = run_script("sft_lora.py", "--config", RECIPES / "configs/demo/lora.yaml", "--learning_rte", "1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "error: unknown option 'learning_rte' on the command line: did you mean 'learning_rate'?"
+    )
+    assert "Traceback" not in done.stderr

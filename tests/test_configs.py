@@ -1,0 +1,76 @@
+"""Every YAML is read by the classes that will read it; a new file is tested for free."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import RECIPES, ROOT
+from medsft import arguments
+from medsft.cli import parse
+
+CONFIGS = sorted(RECIPES.glob("configs/*/*.yaml"))
+ACCELERATE = sorted(ROOT.glob("accelerate_configs/*.yaml"))
+STAGES = {
+    "data": arguments.DataArguments,
+    "plan": arguments.PlanArguments,
+    "generate": arguments.GenerateArguments,
+    "score": arguments.ScoreArguments,
+    "report": arguments.ReportArguments,
+}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_recipe_parses(path: Path) -> None:
+    stage = STAGES.get(path.stem)
+    if stage is not None:
+        (args,) = parse([stage], argv=["--config", str(path)])
+        assert args.study_dir == f"runs/{path.parent.name}"
+        return
+    from trl import ModelConfig, SFTConfig
+
+    on_cpu = ["--use_cpu", "true"]  # a GPU's recipe is parsed without one
+    study, config, _ = parse([arguments.StudyArguments, SFTConfig, ModelConfig], argv=["--config", str(path), *on_cpu])
+    assert study.study_dir == f"runs/{path.parent.name}"
+    assert config.assistant_only_loss
+    assert config.report_to in ("none", []) or config.report_to == ["none"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_recipe_opens_with_what_it_needs_and_how_to_launch_it(path: Path) -> None:
+    head = path.read_text()
+    for word in ("# What:", "# Needs:", "# Launch:", "# Override"):
+        assert word in head
+    assert str(path.relative_to(ROOT)) in head or "accelerate launch recipes/sft_" in head
+
+
+def test_the_arms_of_a_study_differ_only_where_they_must() -> None:
+    """Same rows, budget and seed for every arm, or the comparison is not one."""
+    fair = ("max_length", "max_train_rows", "num_train_epochs", "seed", "assistant_only_loss", "model_name_or_path")
+    for folder in sorted({path.parent for path in CONFIGS}):
+        arms = [yaml.safe_load(p.read_text()) for p in folder.glob("*.yaml") if p.stem not in STAGES]
+        for key in fair:
+            assert len({str(arm.get(key)) for arm in arms}) == 1, f"{folder.name}: {key}"
+        rows = {a["per_device_train_batch_size"] * a.get("gradient_accumulation_steps", 1) for a in arms}
+        assert len(rows) == 1, folder.name
+
+
+@pytest.mark.parametrize("path", ACCELERATE, ids=lambda p: p.stem)
+def test_accelerate_reads_its_config(path: Path) -> None:
+    from accelerate.commands.config.config_args import ClusterConfig
+
+    config = ClusterConfig.from_yaml_file(yaml_file=str(path))
+    assert config.num_processes >= 1
+    text = path.read_text()
+    assert all(word in text for word in ("# What:", "# Needs:", "# Launch:", "# Override"))
+    deepspeed = config.deepspeed_config or {}
+    # named in two places the values disagree, and DeepSpeed stops
+    assert not {"gradient_accumulation_steps", "gradient_clipping"} & set(deepspeed)
+    assert "c10d" not in config.rdzv_backend
+
+
+def test_the_plan_names_accelerate_configs_that_exist() -> None:
+    from medsft.ladder import METHODS
+
+    named = {method.config for method in METHODS.values() if method.config} | {"cpu.yaml", "single_gpu.yaml"}
+    assert named <= {path.name for path in ACCELERATE}
