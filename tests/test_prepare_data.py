@@ -184,6 +184,7 @@ def test_the_script_refuses_an_unusable_file_with_status_2_and_one_line(
 def test_an_unreachable_hub_is_told_at_once_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # read once, when it was imported
     with pytest.raises(UserError, match="nobody/nothing: no such file, and the hub cannot be reached; give a local"):
         prepare(DataArguments(study_dir=str(tmp_path), data="nobody/nothing"))
 

@@ -1,6 +1,7 @@
 """The whole study, script by script, on a tiny model: files of the contract, true counts, nothing redone."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def study(tiny_study: Path, tiny_model: Path) -> Path:
+def study(tiny_study: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared data, one trained arm, answers of it and of the baseline, scores and report."""
-    where = ("--study_dir", tiny_study)
+    folder = tmp_path_factory.mktemp("whole") / "study"
+    shutil.copytree(tiny_study / "data", folder / "data")
+    where = ("--study_dir", folder)
     base = ("--model_name_or_path", tiny_model)
     steps = [
         ("plan_memory.py", "--config", DEMO / "plan.yaml", *where, *base),
@@ -28,7 +31,7 @@ def study(tiny_study: Path, tiny_model: Path) -> Path:
     for step in steps:
         done = run_script(*step)
         assert done.returncode == 0, f"{step[0]}: {done.stderr[-2000:]}"
-    return tiny_study
+    return folder
 
 
 def test_answers_are_those_of_the_contract(study: Path) -> None:

@@ -114,6 +114,7 @@ def build_trainer(
     if config.device.type == "cpu":
         keep_freed_memory()
     config.output_dir = str(arm.folder)
+    config.eval_on_start = config.eval_on_start and config.eval_strategy != "no"
     config.restore_callback_states_from_checkpoint = True
     config.model_init_kwargs = {**(config.model_init_kwargs or {}), **init, "use_safetensors": True}
     set_seed(config.seed)  # before the adapters are drawn; the Trainer's own call comes too late for them
