@@ -41,6 +41,7 @@ def build_trainer(
         callbacks=callbacks,
         **adapters,
     )
+    model.keep_trainable_layout(trainer.model)
     if not study.end_of_turn_loss:
         stops = chat_template.stop_ids(data.tokenizer)
         trainer.data_collator = EndOfTurnUnsupervised(trainer.data_collator, stops)
