@@ -29,14 +29,21 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         sys.exit(2)
     except DoesNotFit as error:
-        print(f"does not fit: {error}", file=sys.stderr)
+        _say(f"does not fit: {error}")
         sys.exit(3)
     except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept, the same command continues from there", file=sys.stderr)
+        _say("interrupted: what is finished is kept, the same command continues from there")
         sys.exit(130)
+
+
+def _say(line: str) -> None:
+    """Print to stderr on a line of its own, also where a progress bar is under way."""
+    bars = sys.modules.get("tqdm")
+    write = bars.tqdm.write if bars else print
+    write(line, file=sys.stderr)
 
 
 def help_text(doc: str, arguments: Iterable[type]) -> str:

@@ -102,8 +102,9 @@ def ran_out_of(error: BaseException, folder: str) -> str:
         return "disk"
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "Cannot allocate memory" in text:
         return "host"
-    # torch's writer says only which file it was writing
-    return "disk" if "PytorchStreamWriter" in text and shutil.disk_usage(folder).free < FULL_DISK else ""
+    # torch's writer does not say why it could not write
+    written = any(word in text for word in ("PytorchStreamWriter", "inline_container", "iostream error"))
+    return "disk" if written and shutil.disk_usage(folder).free < FULL_DISK else ""
 
 
 def cheaper(run: Run) -> list[str]:

@@ -1,0 +1,87 @@
+"""The same recipe under every accelerate config a processor can run: losses of plain training, a whole saved model."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from medsft import operators
+from training_runs import ACCELERATE, losses, needs_compiler, record, train
+
+pytestmark = pytest.mark.slow
+CONFIGS = ROOT / "accelerate_configs"
+SAME_ROWS = ("--train_sampling_strategy", "random", "--eval_strategy", "no", "--save_strategy", "no")
+needs_libaio = pytest.mark.skipif(not operators.has_libaio(), reason="NVMe offload needs libaio.h (libaio-dev)")
+WAYS = [
+    pytest.param("zero2.yaml", 2, id="ZeRO-2", marks=needs_compiler),
+    pytest.param("zero3.yaml", 2, id="ZeRO-3", marks=needs_compiler),
+    pytest.param("zero3_offload.yaml", 1, id="ZeRO-3 offload", marks=needs_compiler),
+    pytest.param("zero3_offload.yaml", 2, id="ZeRO-3 offload, two processes", marks=needs_compiler),
+    pytest.param("zero3_nvme.yaml", 1, id="ZeRO-3 NVMe", marks=[needs_compiler, needs_libaio]),
+    pytest.param("fsdp2_offload.yaml", 2, id="FSDP2 offload"),
+]
+
+
+@pytest.fixture(scope="module")
+def study(tiny_study: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With two arms trained plainly, to compare with."""
+    folder = tmp_path_factory.mktemp("distributed") / "study"
+    shutil.copytree(tiny_study / "data", folder / "data")
+    for recipe in ("full", "lora"):
+        assert train(folder, tiny_model, recipe, recipe, *LONG, *SAME_ROWS).returncode == 0
+    return folder
+
+
+LONG = ("--max_steps", 20, "--learning_rate", 3e-4, "--max_train_rows", 80)
+
+
+def on_processors(name: str, processes: int, folder: Path) -> tuple[str, ...]:
+    """The launch line of a shipped config, told to use processors and this many of them."""
+    config: dict[str, Any] = yaml.safe_load((CONFIGS / name).read_text())
+    config |= {"use_cpu": True, "num_processes": processes}
+    path = folder / f"{processes}_{name}"
+    path.write_text(yaml.safe_dump(config))
+    return (*ACCELERATE, "--config_file", str(path))
+
+
+@pytest.mark.parametrize(("config", "processes"), WAYS)
+def test_full_fine_tuning_learns_the_same_everywhere(
+    study: Path, tiny_model: Path, tmp_path: Path, config: str, processes: int
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    arm = f"{config.removesuffix('.yaml')}_{processes}"
+    batch = ("--per_device_train_batch_size", 4 // processes)
+    launcher = on_processors(config, processes, tmp_path)
+    done = train(study, tiny_model, "full", arm, *LONG, *SAME_ROWS, *batch, launcher=launcher)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert record(study, arm)["processes"] == processes
+    assert losses(study, arm) == pytest.approx(losses(study, "full"), abs=0.02)
+    assert record(study, arm)["tokens_seen"] == record(study, "full")["tokens_seen"]
+
+    saved, report = AutoModelForCausalLM.from_pretrained(study / arm / "model", output_loading_info=True)
+    plain = AutoModelForCausalLM.from_pretrained(study / "full" / "model")
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert all(parameter.numel() for parameter in saved.parameters())
+    ids = torch.arange(100, 132)[None]
+    with torch.no_grad():
+        difference = saved.float()(ids).logits.log_softmax(-1) - plain.float()(ids).logits.log_softmax(-1)
+    assert difference.abs().max() < 0.1  # a step moves log-probabilities by about as much
+
+
+def test_lora_in_two_processes_learns_the_same(study: Path, tiny_model: Path) -> None:
+    from safetensors.torch import load_file
+
+    launcher = (*ACCELERATE, "--config_file", str(CONFIGS / "multi_cpu.yaml"))
+    batch = ("--per_device_train_batch_size", 2)
+    done = train(study, tiny_model, "lora", "lora_two", *LONG, *SAME_ROWS, *batch, launcher=launcher)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(study, "lora_two") == pytest.approx(losses(study, "lora"), abs=0.02)
+    adapter = load_file(study / "lora_two" / "adapter" / "adapter_model.safetensors")
+    assert len(adapter) == 28
+    assert all(tensor.numel() for tensor in adapter.values())
