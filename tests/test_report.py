@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from medsft import published
 from medsft.arguments import ReportArguments
 from medsft.cli import UserError
-from medsft.report import _md, draw_examples, input_fingerprint, write_report
+from medsft.formats import md
+from medsft.report import draw_examples, input_fingerprint, write_report
 from medsft.results import load_study
 from medsft.verdict import verdict
 
@@ -318,7 +319,7 @@ def test_markdown_cuts_long_texts_and_the_page_does_not(tmp_path: Path) -> None:
 
 @given(st.text(max_size=80))
 def test_markdown_escape_leaves_no_markup_and_no_new_line(text: str) -> None:
-    escaped = _md(text)
+    escaped = md(text)
     assert "<" not in escaped and len(escaped.splitlines()) <= 1
     plain = escaped.replace("\\\\", "")
     for mark in "|*_`[]":

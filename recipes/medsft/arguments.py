@@ -113,3 +113,42 @@ class ReportArguments:
     title: str = option("Does fine-tuning make this model answer patients better?", "heading of the report")
     examples: int = option(20, "how many test rows are shown with every arm's answer")
     seed: int = option(42, "seed that draws the examples")
+
+
+@dataclass
+class ExportArguments:
+    """Options of export.py."""
+
+    study_dir: str = option("runs/demo", "folder of the study")
+    arm: str = option("lora", "the trained arm to export")
+    format: str = option("merged", "merged (whole model), adapter, ollama (whole model and Modelfile) or vllm")
+    dtype: str = option("bfloat16", "precision of the merged weights: bfloat16 or float32")
+    output_dir: str | None = option(None, "where to write; default: STUDY_DIR/ARM/export/FORMAT")
+    ollama_template: str | None = option(None, "a Go template of your own, for a chat template that is not known here")
+    max_new_tokens: int = option(256, "longest answer in tokens, written to generation_config.json")
+    push_to_hub: str | None = option(
+        None, "also upload to this hub repository (USER/NAME), private unless --public true"
+    )
+    public: bool = option(False, "make the hub repository public")
+
+
+@dataclass
+class ChatArguments:
+    """Options of chat.py."""
+
+    study_dir: str = option("runs/demo", "folder of the study; its trained arms and the baseline are loaded")
+    arms: str = option("", "comma-separated names of the arms; all of the study if not given")
+    dtype: str = option("auto", "precision of the weights: auto, bfloat16 or float32")
+    host: str = option("127.0.0.1", "address to listen on; anything but loopback needs a password")
+    port: int = option(7860, "port to listen on; 0 takes a free one")
+    password_file: str | None = option(None, "file whose first line is the password (user 'medsft')")
+    votes: str | None = option(None, "JSON Lines file of the votes; default: STUDY_DIR/chat/votes.jsonl")
+
+
+@dataclass
+class CompareArguments:
+    """Options of compare.py."""
+
+    studies: str = option("", "study folders, or their names under runs/, separated by blanks or commas")
+    output_dir: str = option("runs/compare", "folder for compare.html, compare.md and compare.json")
+    title: str = option("Studies side by side", "heading of the page")

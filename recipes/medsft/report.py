@@ -1,26 +1,19 @@
 """Render a study folder as report.html, report.md, results.json and figures; every number comes from its files."""
 
 import base64
-import html
 import random
-import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from medsft import __version__, figures, published
+from medsft import __version__, figures, model_card, published
 from medsft.arguments import ReportArguments
 from medsft.cli import UserError
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
+from medsft.formats import environment
 from medsft.results import COST, Json, Study, gather, input_files, load_study
-from medsft.verdict import interval, label, number, verdict
+from medsft.verdict import verdict
 
-REPORT_VERSION = 1  # raise it when the same files would give another report
-TEMPLATES = Path(__file__).parent / "templates"
-SHORT = 300  # characters of an example's text in report.md
+REPORT_VERSION = 2  # raise it when the same files would give another report
 OUTPUTS = ("report.html", "report.md", "results.json")
 COLUMNS = 5  # metrics in one table: more do not fit a printed page
 FIGURES = ("loss", "scores", "lengths")
@@ -55,11 +48,15 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Json, bool]:
         figures.draw_all(study, results, temporary / "figures")
         context = render_context(study, results, examples, asdict(arguments))
         embedded = {name: _data_uri(temporary / "figures" / f"{name}.png") for name in FIGURES}
-        page = _environment(autoescape=True).get_template("report.html.j2").render(context, figures=embedded)
+        page = environment(autoescape=True).get_template("report.html.j2").render(context, figures=embedded)
         write_text(temporary / "report.html", page)
-        markdown = _environment(autoescape=False).get_template("report.md.j2").render(context)
+        markdown = environment(autoescape=False).get_template("report.md.j2").render(context)
         write_text(temporary / "report.md", markdown)
         write_json(temporary / "results.json", results)
+        if results["cost"]:
+            write_text(temporary / "model_card.md", model_card.study_card(study_dir, results))
+    for arm in results["cost"]:
+        model_card.write(study_dir / arm)  # now with the scores
     return folder, results, False
 
 
@@ -125,59 +122,6 @@ def render_context(study: Study, results: Json, examples: list[Json], options: J
         "published_source": published.SOURCE,
         "published_noise": published.NOISE,
     }
-
-
-def _environment(autoescape: bool) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        label=label,
-        number=number,
-        interval=interval,
-        gb=_gb,
-        pvalue=_pvalue,
-        count=_count,
-        md=_md,
-        clip=_clip,
-        yaml=_yaml,
-    )
-    return environment
-
-
-def _gb(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value / 1e9:,.2f}\u00a0GB" if value else "none used"
-
-
-def _pvalue(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _count(value: Any) -> str:
-    """Whole numbers with thousands separators, other numbers with at most two decimals, the rest as it is."""
-    if value is None:
-        return "–"
-    return f"{value:,.2f}".removesuffix(".00") if isinstance(value, int | float) else str(value)
-
-
-def _md(value: Any) -> str:
-    """One line of Markdown that shows the text itself: no HTML, no table cell, no emphasis, no link, no image."""
-    flat = html.escape(" ".join(str(value).split()), quote=False)
-    return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", flat)
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= SHORT else text[: SHORT - 1].rstrip() + "…"
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
 def _data_uri(path: Path) -> str:
