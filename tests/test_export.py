@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import export
-from conftest import RECIPES, ROOT
+from conftest import RECIPES, ROOT, write_adapter_arm
 from medsft import merge, model
 from medsft.cli import UserError
 
@@ -22,24 +22,8 @@ ASKED = [{"role": "user", "content": "I have had a cough for two weeks."}]
 @pytest.fixture(scope="module")
 def study(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study with one LoRA arm whose adapter is drawn at random, large enough to change what the model says."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
     folder = tmp_path_factory.mktemp("study") / "tiny"
-    torch.manual_seed(1)
-    network = get_peft_model(
-        model.load_model(str(tiny_model), "float32"), LoraConfig(r=4, target_modules=["o_proj", "down_proj"])
-    )
-    for name, parameter in network.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=5.0)
-    network.save_pretrained(folder / "lora" / "adapter")
-    model.load_tokenizer(str(tiny_model)).save_pretrained(folder / "lora" / "adapter")
-    record = {"arm": "lora", "base_model": str(tiny_model), "base_revision": model.revision(str(tiny_model))}
-    record |= {"total_parameters": 3_322_432, "trainable_parameters": 4_096, "trainable_percent": 0.12, "steps": 1}
-    record |= {"tokens_seen": 10, "answer_tokens_seen": 5, "wall_seconds": 1.0, "seed": 42, "quantization": None}
-    record |= {"settings": {"max_length": 128}, "versions": {"torch": "2.13.0"}, "fingerprint": "f" * 16}
-    (folder / "lora" / "train.json").write_text(json.dumps(record))
+    write_adapter_arm(folder / "lora", tiny_model, seed=1)
     return folder
 
 
@@ -61,7 +45,7 @@ def test_the_merged_model_answers_as_base_and_adapter_do(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     record = exported(monkeypatch, study, tmp_path / "out", "--dtype", "float32", "--max_new_tokens", "20")
-    assert record["divergence"] <= 1e-5 < 0.1 < record["moved_from_base"]
+    assert record["divergence"] <= 1e-5 < 0.01 < record["moved_from_base"]
 
     base = model.load_model(str(tiny_model), "float32")
     tokenizer = model.load_tokenizer(str(tiny_model))
