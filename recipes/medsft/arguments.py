@@ -74,20 +74,25 @@ class GenerateArguments:
     """Options of generate.py."""
 
     study_dir: str = option("runs/demo", "folder of the study")
-    arm: str = option("baseline", "which arm answers: baseline, or the name of a trained arm")
+    arm: str = option("baseline", "which arm answers: a trained arm, or a name that starts with 'baseline'")
     model_name_or_path: str = option(
         "embedded/SmolLM2-135M-Instruct", "base model of the baseline arm; a trained arm knows its own"
     )
     dtype: str = option(
         "auto", "precision of the weights: auto, bfloat16 or float32; auto: bfloat16 where the processor computes in it"
     )
+    quantization: str = option("auto", "storage of the base: auto (as the arm was trained), none or nf4")
+    merge: bool = option(False, "add the adapter into the base's weights before answering (not with nf4)")
+    engine: str = option("auto", "transformers, vllm, or auto: vLLM where it is installed and a GPU is there, for bf16")
     max_rows: int | None = option(None, "answer at most this many test rows, the first of the shuffled split")
     max_new_tokens: int = option(256, "longest answer in tokens")
     batch_size: int = option(16, "rows answered at once")
-    do_sample: bool = option(False, "sample instead of greedy decoding")
+    do_sample: bool = option(False, "besides the greedy answers, sample answers once for each of the seeds")
+    seeds: list[int] = option([1, 2, 3, 4, 5], "seeds of the sampled answers, with do_sample")
     temperature: float = option(0.7, "temperature, with do_sample")
     top_p: float = option(0.9, "nucleus, with do_sample")
-    seed: int = option(42, "seed, with do_sample")
+    likelihood_rows: int = option(0, "measure the likelihood of the doctor's answer on this many test rows; 0: do not")
+    memorization_rows: int = option(0, "ask for the continuation of this many training answers; 0: do not")
 
 
 @dataclass
@@ -95,6 +100,13 @@ class ScoreArguments:
     """Options of score.py."""
 
     study_dir: str = option("runs/demo", "folder of the study; every arm with a generations.jsonl is scored")
+    primary: list[str] = option(
+        ["rouge1", "rouge2", "rougeL", "bertscore_f1"],
+        "metrics that are tested against the baseline, declared before the run; Holm's correction is over these",
+    )
+    safety_margin: float = option(
+        0.05, "largest drop of red-flag recall below the baseline's that the guardrail accepts, declared before the run"
+    )
     bert_model: str = option(
         "embedded/all-MiniLM-L6-v2", "encoder of BERTScore: hub id, local folder, or the embedded one"
     )
