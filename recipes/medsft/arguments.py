@@ -45,7 +45,16 @@ class StudyArguments:
     arm: str = option("lora", "name of this arm: its folder inside study_dir")
     max_train_rows: int | None = option(None, "train on the first this many rows of the shuffled split")
     max_dev_rows: int | None = option(None, "measure the dev loss on at most this many rows")
+    data_config: str = option("data.yaml", "YAML beside the recipe that prepares the split, where there is none")
     host_reserve_gb: float = option(2.0, "host memory in GB to leave free; training is refused below it")
+    host_floor_gb: float = option(0.5, "training stops with a checkpoint when less host memory in GB is left")
+    auto_batch: bool = option(False, "take the largest micro-batch that fits, at the same rows per step")
+    early_stopping_patience: int | None = option(
+        None, "stop after this many evaluations without a lower dev loss (with load_best_model_at_end: true)"
+    )
+    bnb_4bit_compute_dtype: str | None = option(None, "arithmetic of 4-bit layers; that of dtype if not given")
+    end_of_turn_loss: bool = option(True, "learn where a turn ends; false only to reproduce the study's fault")
+    truncate_answers: bool = option(False, "let max_length cut answers; true only to reproduce the study's fault")
 
 
 @dataclass
