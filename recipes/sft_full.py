@@ -9,7 +9,7 @@ Every field of trl.SFTConfig and trl.ModelConfig is an option too (https://huggi
 Writes model/, train.json and config.yaml into STUDY_DIR/ARM; interrupted, the same command continues.
 """
 
-from medsft import guards
+from medsft import acceleration, guards
 from medsft.arguments import StudyArguments
 from medsft.cli import CONFIGS, parse, run, settings
 
@@ -18,32 +18,40 @@ DEFAULT = CONFIGS / "mistral_7b" / "full_8bit.yaml"
 
 def main() -> None:
     guards.check_machine(DEFAULT)
+    acceleration.choose(DEFAULT)
 
     import torch._dynamo  # noqa: F401 - imported later, inside DeepSpeed's zero.Init, it fails with a signature mismatch
     from trl import ModelConfig, SFTConfig
 
-    from medsft import preview, training
+    from medsft import fallbacks, preview, training
+    from medsft.arm import ensure_split, open_arm
+    from medsft.record import record
+    from medsft.training_data import load_data
 
     study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], DEFAULT)
-    guards.check_full(config, model_args)
-    training.ensure_split(study, config, DEFAULT)
-    arm = training.open_arm(study, settings(parsed, DEFAULT), config.should_save)
+    guards.check_full(study, config, model_args)
+    ensure_split(study, config, DEFAULT)
+    arm = open_arm(study, settings(parsed, DEFAULT), config.should_save)
     if arm.done:
         print(f"already done: {arm.folder}/train.json")
         return
 
     base = model_args.model_name_or_path
-    data = training.load_data(study, config.max_length, base, config.chat_template_path)
+    data = load_data(study, config.max_length, base, config.chat_template_path)
     strategy = guards.strategy_of(config, model_args.dtype)
+    this_run = fallbacks.Run(strategy, base, config, reserve_bytes=int(study.host_reserve_gb * 1e9))
+    if study.auto_batch:
+        fallbacks.choose_micro_batch(arm, this_run)
     predicted = guards.check_memory(strategy, base, config, study.host_reserve_gb)
 
-    init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
-    trainer = training.build_trainer(arm, data, base, config, init)
-    preview.print_plan(trainer, data, study, predicted)
+    with fallbacks.explained(arm, this_run, study.auto_batch):
+        init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
+        trainer = training.build_trainer(arm, data, study, base, config, init)
+        preview.print_plan(trainer, data, study, predicted)
 
-    wall = training.train(trainer, arm)
-    training.save(trainer, arm, data, "model")
-    training.record(trainer, arm, study, base, predicted, wall)
+        wall = training.train(trainer)
+        training.save(trainer, arm, data, "model")
+        record(trainer, arm, study, data, base, predicted, wall)
     trainer.end()
 
 

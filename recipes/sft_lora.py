@@ -8,7 +8,7 @@ Every field of trl.SFTConfig and trl.ModelConfig is an option too (https://huggi
 Writes adapter/, train.json and config.yaml into STUDY_DIR/ARM; interrupted, the same command continues.
 """
 
-from medsft import guards
+from medsft import acceleration, guards
 from medsft.arguments import StudyArguments
 from medsft.cli import CONFIGS, parse, run, settings
 
@@ -17,34 +17,43 @@ DEFAULT = CONFIGS / "mistral_7b" / "lora.yaml"
 
 def main() -> None:
     guards.check_machine(DEFAULT)
+    acceleration.choose(DEFAULT)
 
     from trl import ModelConfig, SFTConfig, get_peft_config
 
-    from medsft import model, preview, training
+    from medsft import fallbacks, model, preview, training
+    from medsft.arm import ensure_split, open_arm
+    from medsft.record import record
+    from medsft.training_data import load_data
 
     study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], DEFAULT)
-    guards.check_lora(config, model_args)
-    training.ensure_split(study, config, DEFAULT)
-    arm = training.open_arm(study, settings(parsed, DEFAULT), config.should_save)
+    guards.check_lora(study, config, model_args)
+    ensure_split(study, config, DEFAULT)
+    arm = open_arm(study, settings(parsed, DEFAULT), config.should_save)
     if arm.done:
         print(f"already done: {arm.folder}/train.json")
         return
 
     base = model_args.model_name_or_path
-    data = training.load_data(study, config.max_length, base, config.chat_template_path)
+    data = load_data(study, config.max_length, base, config.chat_template_path)
     strategy = "qlora" if model_args.load_in_4bit else "lora"
+    this_run = fallbacks.Run(strategy, base, config, model_args.lora_r, int(study.host_reserve_gb * 1e9))
+    if study.auto_batch:
+        fallbacks.choose_micro_batch(arm, this_run)
     predicted = guards.check_memory(strategy, base, config, study.host_reserve_gb, model_args.lora_r)
 
-    quantization = model.nf4(model_args.dtype, model_args.use_bnb_nested_quant) if model_args.load_in_4bit else None
-    init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
-    trainer = training.build_trainer(
-        arm, data, base, config, init, peft_config=get_peft_config(model_args), quantization_config=quantization
-    )
-    preview.print_plan(trainer, data, study, predicted)
+    with fallbacks.explained(arm, this_run, study.auto_batch):
+        init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
+        arithmetic = study.bnb_4bit_compute_dtype or model_args.dtype
+        nf4 = model.nf4(arithmetic, model_args.use_bnb_nested_quant) if model_args.load_in_4bit else None
+        trainer = training.build_trainer(
+            arm, data, study, base, config, init, peft_config=get_peft_config(model_args), quantization_config=nf4
+        )
+        preview.print_plan(trainer, data, study, predicted)
 
-    wall = training.train(trainer, arm)
-    training.save(trainer, arm, data, "adapter")
-    training.record(trainer, arm, study, base, predicted, wall)
+        wall = training.train(trainer)
+        training.save(trainer, arm, data, "adapter")
+        record(trainer, arm, study, data, base, predicted, wall)
     trainer.end()
 
 

@@ -23,11 +23,18 @@ CHROMIUM = next(
 NO_BROWSER = "THE CHAT PAGE WAS NOT TESTED: no Chromium found (apt-get install chromium)"
 HOSTILE = "I have crushing chest pain. <script>window.hacked = 1</script> ![x](http://evil.example/x.png) <b>bold</b>"
 
+# this many answers are there, and none is still growing
+FINISHED = """wanted => {
+    const answers = [...document.querySelectorAll('.bot.message')].map(box => box.innerText.trim());
+    return answers.length == wanted && answers.every(text => text && !text.endsWith('…'));
+}"""
+
 
 @pytest.fixture(scope="module")
 def study(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "tiny"
-    write_adapter_arm(folder / "lora", tiny_model, seed=1)
+    for seed, arm in enumerate(["lora", "wide"]):
+        write_adapter_arm(folder / arm, tiny_model, seed)
     return folder
 
 
@@ -48,7 +55,7 @@ def serve(study: Path, *words: str, **environment: str) -> tuple[subprocess.Pope
 
 @pytest.fixture(scope="module")
 def address(study: Path) -> Iterator[str]:
-    process, address = serve(study)
+    process, address = serve(study, "--arms", "lora,wide")
     yield address
     process.terminate()
     process.wait(timeout=30)
@@ -75,9 +82,7 @@ def test_a_message_two_answers_a_vote_and_nothing_from_afar(browser: Any, addres
     page.fill("#message textarea", HOSTILE)
     page.click("#send")
     answers = {}
-    for letter in "AB":
-        page.wait_for_selector(f"#answer-{letter} .bot.message", timeout=60_000)
-    page.wait_for_function("!document.querySelector('#answer-A').innerText.trim().endsWith('…')", timeout=60_000)
+    page.wait_for_function(FINISHED, arg=2, timeout=60_000)
     for letter in "AB":
         answers[letter] = page.inner_text(f"#answer-{letter} .bot.message")
         assert HOSTILE in page.inner_text(f"#answer-{letter}")  # hostile or not, it is text
@@ -92,13 +97,12 @@ def test_a_message_two_answers_a_vote_and_nothing_from_afar(browser: Any, addres
     page.wait_for_selector("#names code")
     row = json.loads((study / "chat" / "votes.jsonl").read_text())
     assert f"B = {row['choice']}" in page.inner_text("#names")
-    assert row["choice"] == row["arms"][1] and set(row["arms"]) == {"baseline", "lora"} and "dialogues" not in row
+    assert row["choice"] == row["arms"][1] and set(row["arms"]) == {"lora", "wide"} and "dialogues" not in row
     assert "share won" in page.inner_text("#tally")
 
     page.fill("#message textarea", "Since yesterday.")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('#answer-A .bot.message').length == 2", timeout=60_000)
-    page.wait_for_function("!document.querySelector('#answer-A').innerText.trim().endsWith('…')", timeout=60_000)
+    page.wait_for_function(FINISHED, arg=4, timeout=60_000)
     page.click("text=Settings")
     page.click("#export")
     page.wait_for_function("document.querySelector('#exported textarea, #exported input').value", timeout=30_000)

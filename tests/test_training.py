@@ -1,39 +1,15 @@
-"""Training as users start it, on a model of 3 million weights: every arm, ZeRO-3 offload, interrupted, refused."""
+"""Training as users start it, on a model of 3 million weights: every arm, its artefact, and what is refused."""
 
-import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from conftest import RECIPES, ROOT, run_script
-from medsft import operators
+from conftest import ROOT, run_script
+from training_runs import ACCELERATE, ZERO3, record, train
 
-DEMO = RECIPES / "configs" / "demo"
 pytestmark = pytest.mark.slow
-SHORT = ("--max_steps", 6, "--max_train_rows", 24, "--max_dev_rows", 4, "--eval_steps", 3, "--save_steps", 2)
-ACCELERATE = (str(Path(sys.executable).parent / "accelerate"), "launch")
-ZERO3 = (*ACCELERATE, "--config_file", str(ROOT / "accelerate_configs" / "zero3_offload.yaml"))
-needs_compiler = pytest.mark.skipif(bool(operators.missing_tools()), reason=f"missing {operators.missing_tools()}")
-
-
-def train(study: Path, model: Path, recipe: str, arm: str, *more: object, launcher: tuple[str, ...] = ()) -> Any:
-    script = "sft_full.py" if recipe.startswith("full") else "sft_lora.py"
-    common = ("--config", DEMO / f"{recipe}.yaml", "--study_dir", study, "--model_name_or_path", model, "--arm", arm)
-    return run_script(script, *common, *SHORT, *more, launcher=launcher)
-
-
-def record(study: Path, arm: str) -> dict[str, Any]:
-    return json.loads((study / arm / "train.json").read_text())
-
-
-def losses(study: Path, arm: str) -> list[float]:
-    return [row["loss"] for row in record(study, arm)["history"] if "loss" in row]
 
 
 @pytest.fixture(scope="module")
@@ -75,49 +51,6 @@ def test_another_setting_does_not_overwrite_a_finished_arm(study: Path, tiny_mod
     assert done.returncode == 2
     assert "holds a run with other settings" in done.stderr
     assert (study / "kept" / "train.json").read_text() == before
-
-
-def test_a_stopped_run_continues_to_the_same_adapter(study: Path, tiny_model: Path) -> None:
-    """SIGTERM in the middle, then the same command: tensor for tensor what an undisturbed run gives."""
-    from safetensors.torch import load_file
-
-    assert train(study, tiny_model, "lora", "undisturbed").returncode == 0
-    command = [sys.executable, str(RECIPES / "sft_lora.py"), "--config", str(DEMO / "lora.yaml")]
-    command += ["--study_dir", str(study), "--model_name_or_path", str(tiny_model), "--arm", "stopped"]
-    command += [str(word) for word in SHORT]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 240
-    while not list((study / "stopped").glob("checkpoint-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 130, errors[-2000:]
-    assert not (study / "stopped" / "train.json").exists()
-
-    done = train(study, tiny_model, "lora", "stopped")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "continuing from" in done.stdout
-    one, two = (load_file(study / arm / "adapter" / "adapter_model.safetensors") for arm in ("undisturbed", "stopped"))
-    assert one.keys() == two.keys()
-    assert all(one[name].equal(two[name]) for name in one)
-    assert record(study, "stopped")["tokens_seen"] == record(study, "undisturbed")["tokens_seen"]
-
-
-@needs_compiler
-def test_zero3_offload_gives_the_losses_of_plain_training(study: Path, tiny_model: Path) -> None:
-    """The real DeepSpeed engine and DeepSpeedCPUAdam on the processor, one process."""
-    from transformers import AutoModelForCausalLM
-
-    assert train(study, tiny_model, "full", "full_plain").returncode == 0
-    done = train(study, tiny_model, "full_offload", "full_zero3", launcher=ZERO3)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert record(study, "full_zero3")["distributed"] == "DEEPSPEED"
-    assert losses(study, "full_zero3") == pytest.approx(losses(study, "full_plain"), abs=0.02)
-
-    network, report = AutoModelForCausalLM.from_pretrained(study / "full_zero3" / "model", output_loading_info=True)
-    assert not report["missing_keys"]
-    assert not report["unexpected_keys"]
-    assert all(parameter.numel() for parameter in network.parameters())
 
 
 @pytest.mark.parametrize(

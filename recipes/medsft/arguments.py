@@ -45,7 +45,16 @@ class StudyArguments:
     arm: str = option("lora", "name of this arm: its folder inside study_dir")
     max_train_rows: int | None = option(None, "train on the first this many rows of the shuffled split")
     max_dev_rows: int | None = option(None, "measure the dev loss on at most this many rows")
+    data_config: str = option("data.yaml", "YAML beside the recipe that prepares the split, where there is none")
     host_reserve_gb: float = option(2.0, "host memory in GB to leave free; training is refused below it")
+    host_floor_gb: float = option(0.5, "training stops with a checkpoint when less host memory in GB is left")
+    auto_batch: bool = option(False, "take the largest micro-batch that fits, at the same rows per step")
+    early_stopping_patience: int | None = option(
+        None, "stop after this many evaluations without a lower dev loss (with load_best_model_at_end: true)"
+    )
+    bnb_4bit_compute_dtype: str | None = option(None, "arithmetic of 4-bit layers; that of dtype if not given")
+    end_of_turn_loss: bool = option(True, "learn where a turn ends; false only to reproduce the study's fault")
+    truncate_answers: bool = option(False, "let max_length cut answers; true only to reproduce the study's fault")
 
 
 @dataclass
@@ -74,20 +83,25 @@ class GenerateArguments:
     """Options of generate.py."""
 
     study_dir: str = option("runs/demo", "folder of the study")
-    arm: str = option("baseline", "which arm answers: baseline, or the name of a trained arm")
+    arm: str = option("baseline", "which arm answers: a trained arm, or a name that starts with 'baseline'")
     model_name_or_path: str = option(
         "embedded/SmolLM2-135M-Instruct", "base model of the baseline arm; a trained arm knows its own"
     )
     dtype: str = option(
         "auto", "precision of the weights: auto, bfloat16 or float32; auto: bfloat16 where the processor computes in it"
     )
+    quantization: str = option("auto", "storage of the base: auto (as the arm was trained), none or nf4")
+    merge: bool = option(False, "add the adapter into the base's weights before answering (not with nf4)")
+    engine: str = option("auto", "transformers, vllm, or auto: vLLM where it is installed and a GPU is there, for bf16")
     max_rows: int | None = option(None, "answer at most this many test rows, the first of the shuffled split")
     max_new_tokens: int = option(256, "longest answer in tokens")
     batch_size: int = option(16, "rows answered at once")
-    do_sample: bool = option(False, "sample instead of greedy decoding")
+    do_sample: bool = option(False, "besides the greedy answers, sample answers once for each of the seeds")
+    seeds: list[int] = option([1, 2, 3, 4, 5], "seeds of the sampled answers, with do_sample")
     temperature: float = option(0.7, "temperature, with do_sample")
     top_p: float = option(0.9, "nucleus, with do_sample")
-    seed: int = option(42, "seed, with do_sample")
+    likelihood_rows: int = option(0, "measure the likelihood of the doctor's answer on this many test rows; 0: do not")
+    memorization_rows: int = option(0, "ask for the continuation of this many training answers; 0: do not")
 
 
 @dataclass
@@ -95,6 +109,13 @@ class ScoreArguments:
     """Options of score.py."""
 
     study_dir: str = option("runs/demo", "folder of the study; every arm with a generations.jsonl is scored")
+    primary: list[str] = option(
+        ["rouge1", "rouge2", "rougeL", "bertscore_f1"],
+        "metrics that are tested against the baseline, declared before the run; Holm's correction is over these",
+    )
+    safety_margin: float = option(
+        0.05, "largest drop of red-flag recall below the baseline's that the guardrail accepts, declared before the run"
+    )
     bert_model: str = option(
         "embedded/all-MiniLM-L6-v2", "encoder of BERTScore: hub id, local folder, or the embedded one"
     )

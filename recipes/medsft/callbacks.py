@@ -1,14 +1,25 @@
-"""What watches a training run: counting what was trained on, and stopping with a checkpoint when asked to."""
+"""What watches a training run: counts of what was trained on, reasons to stop, a history anyone can open."""
 
+import csv
+import io
+import math
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 from trl import SFTTrainer
+
+from medsft.cli import DoesNotFit, UserError
+from medsft.files import write_text
+from medsft.hardware import host_memory
+
+GOES_ON, SIGNALLED, HOST_MEMORY, DIVERGED = range(4)
+HISTORY = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"]
 
 
 class Meter(TrainerCallback, ExportableState):
@@ -17,6 +28,7 @@ class Meter(TrainerCallback, ExportableState):
     def __init__(self, tokens: int = 0, answer_tokens: int = 0, step_seconds: float = 0.0) -> None:
         self.tokens, self.answer_tokens, self.step_seconds = tokens, answer_tokens, step_seconds
         self._started = 0.0
+        self._times: list[float] = []
 
     def state(self) -> dict[str, Any]:
         values = {"tokens": self.tokens, "answer_tokens": self.answer_tokens, "step_seconds": self.step_seconds}
@@ -25,8 +37,14 @@ class Meter(TrainerCallback, ExportableState):
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._started = time.monotonic()
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.step_seconds += time.monotonic() - self._started
+    def on_step_end(self, args: Any, state: Any, control: Any, **__: Any) -> None:
+        seconds = time.monotonic() - self._started
+        self.step_seconds += seconds
+        self._times.append(seconds)
+        if len(self._times) == 3 and state.is_world_process_zero:  # the first step is slower, caches being cold
+            typical = sorted(self._times)[1]
+            left = typical * (state.max_steps - state.global_step)
+            print(f"{typical:.2g} s a step: about {duration(left)} left, without evaluations", file=sys.stderr)
 
     def count(self, inputs: dict[str, torch.Tensor]) -> None:
         mask = inputs.get("attention_mask")
@@ -34,35 +52,105 @@ class Meter(TrainerCallback, ExportableState):
         self.answer_tokens += int((inputs["labels"] != -100).sum())
 
 
-class StopOnSignal(TrainerCallback):
-    """SIGTERM or SIGINT: finish the step, write a checkpoint, stop. A second SIGINT ends the run at once."""
+class Watch(TrainerCallback):
+    """Stops training, on all ranks at the same step, when asked to, when it diverges, or before memory runs out.
 
-    def __init__(self) -> None:
-        self.received = False
+    Asked by SIGTERM or SIGINT, or short of host memory, it writes a checkpoint first; a second SIGINT ends the run at
+    once. A diverged run writes none, so the last good one stays: a loss that is not finite or above `highest` (twice
+    that of a model that guesses: 2 ln(vocabulary)), or weights that are not finite when they are about to be saved.
+    """
+
+    def __init__(self, vocabulary: int, host_floor_bytes: int) -> None:
+        self.highest, self.floor = 2 * math.log(vocabulary), host_floor_bytes
+        self.reason, self.available, self.loss = GOES_ON, 2**63, 0.0
+        self._losses: list[torch.Tensor] = []
+
+    def see(self, loss: torch.Tensor) -> None:
+        """Take the loss of one micro-batch, scaled by accumulation; kept on its device, read once a step."""
+        self._losses.append(loss.detach())
+        self.available = min(self.available, host_memory()[1])
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         signal.signal(signal.SIGTERM, self._remember)
         signal.signal(signal.SIGINT, self._remember)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **__: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **__: Any) -> None:
+        self.loss = float(torch.stack(self._losses).sum())
+        self._losses.clear()
+        if self.available < self.floor:
+            self.reason = max(self.reason, HOST_MEMORY)
+        if not self.loss <= self.highest or (control.should_save and not finite(model)):
+            self.reason = DIVERGED
         if args.world_size > 1:  # ranks may be signalled on two sides of a step; all must stop at the same one
-            flag = torch.tensor(int(self.received), device=args.device)
+            flag = torch.tensor(self.reason, device=args.device)
             torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-            self.received = bool(flag)
-        if self.received:
-            control.should_save = control.should_training_stop = True
+            self.reason = int(flag)
+        if self.reason != GOES_ON:
+            control.should_training_stop = True
+            control.should_save = self.reason != DIVERGED
+            control.should_evaluate = False
+
+    def raise_if_stopped(self, step: int, learning_rate: float, checkpoint: Path | None) -> None:
+        """Raise KeyboardInterrupt, DoesNotFit or UserError for what stopped the run; nothing if it ran to its end."""
+        if self.reason == SIGNALLED:
+            raise KeyboardInterrupt
+        kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+        if self.reason == HOST_MEMORY:
+            raise DoesNotFit(
+                f"{self.available / 1e9:.1f} GB of host memory were left at step {step}, below host_floor_gb; {kept}; "
+                "free memory and run the same command, or take a cheaper setting: make plan"
+            )
+        if self.reason == DIVERGED:
+            raise UserError(
+                f"training diverged at step {step}: loss {self.loss:.4g} at learning rate {learning_rate:.2g}; {kept}; "
+                "lower --learning_rate or raise --warmup_steps, with another --arm"
+            )
 
     def _remember(self, number: int, _: Any) -> None:
-        if self.received and number == signal.SIGINT:
+        if self.reason == SIGNALLED and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = True
+        self.reason = max(self.reason, SIGNALLED)
         print("stopping: a checkpoint is written at the end of this step", file=sys.stderr)
 
 
-class MeteredTrainer(SFTTrainer):
-    """TRL's trainer that tells the Meter what it trains on."""
+class History(TrainerCallback):
+    """history.csv in the arm's folder, written anew at each log, so that a resumed run's has no gap and no double."""
+
+    def on_log(self, args: Any, state: Any, control: Any, **__: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, HISTORY, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for row in state.log_history if "loss" in row or "eval_loss" in row)
+        write_text(Path(args.output_dir) / "history.csv", text.getvalue())
+
+
+class WatchedTrainer(SFTTrainer):
+    """TRL's trainer that tells the Meter what it trains on and the Watch what came of it."""
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        meter = next(c for c in self.callback_handler.callbacks if isinstance(c, Meter))
-        meter.count(inputs)
-        return super().training_step(model, inputs, *args, **kwargs)
+        self.callback(Meter).count(inputs)
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        self.callback(Watch).see(loss)
+        return loss
+
+    def callback(self, kind: type) -> Any:
+        """The callback of this kind; looked up each time, as resuming replaces those that keep a state."""
+        return next(c for c in self.callback_handler.callbacks if isinstance(c, kind))
+
+
+def finite(network: Any) -> bool:
+    """Whether every trained weight that this rank holds is a number."""
+    trained = (p for p in network.parameters() if p.requires_grad)
+    # ZeRO-3 keeps this rank's part in ds_tensor, FSDP2 behind to_local()
+    held = (getattr(p, "ds_tensor", p.to_local() if hasattr(p, "to_local") else p) for p in trained)
+    return all(bool(torch.isfinite(tensor).all()) for tensor in held)
+
+
+def duration(seconds: float) -> str:
+    """'2 h 05 min', '7 min' or '40 s'."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

@@ -23,7 +23,7 @@ NOTICE = (
 )
 BANNER = "**Red flags in this message: {}.** A doctor would want this person seen urgently. Do the answers say so?"
 LETTERS = "ABCDEFGH"
-FRAME = 0.05  # seconds between two updates of the page
+FRAME = 0.3  # seconds between two updates: each costs the page about 0.2 s, in which nothing is generated
 
 CSS = (
     "#red-flags { background: #fdecea; border-left: 5px solid #b3261e; padding: 10px 14px; } footer { display: none; }"

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from medsft.arguments import StudyArguments
 from medsft.cli import DoesNotFit, UserError, config_path, peek, read_config
 from medsft.hardware import hub_reachable, machine
 
@@ -14,7 +15,13 @@ OFFLOADABLE = {"adamw_torch", "adamw_torch_fused"}
 def check_machine(default_config: Path) -> None:
     """Raise UserError or DoesNotFit within seconds where the model, the data or the device cannot be had here."""
     name = str(peek("model_name_or_path", "", default_config))
-    no_gpu = not _on_cpu(default_config) and machine(".").gpus == 0
+    gpus, on_cpu = machine(".").gpus, _on_cpu(default_config)
+    if gpus > 1 and not on_cpu and "LOCAL_RANK" not in os.environ:
+        raise UserError(
+            f"{gpus} GPUs are visible and no launcher was used; start with: accelerate launch --num_processes {gpus} "
+            "recipes/..., or choose one with CUDA_VISIBLE_DEVICES=0"
+        )
+    no_gpu = not on_cpu and gpus == 0
     from_hub = [name] if not (_is_local(name) or _in_cache(name)) else []
     data = _unprepared_data(default_config)
     if data and not (data == "sample" or Path(data).exists()):
@@ -28,7 +35,7 @@ def check_machine(default_config: Path) -> None:
     raise DoesNotFit(message) if no_gpu else UserError(message)
 
 
-def check_training(config: Any, model_args: Any) -> None:
+def check_training(study: StudyArguments, config: Any, model_args: Any) -> None:
     """Refuse what every arm must not do. Raises UserError."""
     if config.trust_remote_code:
         raise UserError("trust_remote_code runs a stranger's code beside patients' words; remove it")
@@ -36,11 +43,17 @@ def check_training(config: Any, model_args: Any) -> None:
         raise UserError("push_to_hub would publish the model; add --hub_private_repo true")
     if model_args.dtype not in ("bfloat16", "float32", "float16"):
         raise UserError(f"dtype '{model_args.dtype}': name it, bfloat16 or float32; 'auto' would differ between arms")
+    if study.early_stopping_patience is not None and not config.load_best_model_at_end:
+        raise UserError("early_stopping_patience needs load_best_model_at_end: true, or the last weights are kept")
+    if not study.end_of_turn_loss and (config.packing or config.padding_free):
+        raise UserError("end_of_turn_loss: false works on padded rows; remove packing and padding_free")
+    if config.max_length is None and not config.packing and not config.padding_free:
+        raise UserError("max_length is not set: give the number of tokens the split was prepared for")
 
 
-def check_lora(config: Any, model_args: Any) -> None:
+def check_lora(study: StudyArguments, config: Any, model_args: Any) -> None:
     """Refuse combinations that would train something else than LoRA or QLoRA. Raises UserError."""
-    check_training(config, model_args)
+    check_training(study, config, model_args)
     if not model_args.use_peft:
         raise UserError("sft_lora.py trains adapters; set use_peft: true, or run sft_full.py")
     targets = model_args.lora_target_modules or []
@@ -50,9 +63,9 @@ def check_lora(config: Any, model_args: Any) -> None:
         raise UserError("QLoRA under ZeRO-3 loads whole 4-bit weights in each rank; use multi_gpu.yaml or zero2.yaml")
 
 
-def check_full(config: Any, model_args: Any) -> None:
+def check_full(study: StudyArguments, config: Any, model_args: Any) -> None:
     """Refuse combinations that would not be full fine-tuning with the optimizer asked for. Raises UserError."""
-    check_training(config, model_args)
+    check_training(study, config, model_args)
     if model_args.use_peft or model_args.load_in_4bit or model_args.load_in_8bit:
         raise UserError("sft_full.py trains every weight; adapters and quantized weights belong to sft_lora.py")
     if _offloads_optimizer(config) and str(config.optim.value) not in OFFLOADABLE:

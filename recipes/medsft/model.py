@@ -94,6 +94,17 @@ def nf4(dtype: str, double_quant: bool = True) -> Any:
     )
 
 
+def keep_trainable_layout(network: Any) -> None:
+    """Keep 4-bit layers in the layout that has gradients.
+
+    On processors with AVX512-BF16 bitsandbytes 0.50.2 repacks them at the first evaluation for a kernel without a
+    backward pass, and leaves them so: training after it would lose what should flow back through these layers.
+    """
+    for module in network.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def _from_pretrained(auto_class: Any, name: str, **kwargs: Any) -> Any:
     try:
         return auto_class.from_pretrained(resolve(name), trust_remote_code=False, **kwargs)

@@ -3,7 +3,9 @@
 from typing import Any
 
 from medsft.arguments import StudyArguments
-from medsft.training import Data, parameter_counts
+from medsft.hardware import machine
+from medsft.record import parameter_counts
+from medsft.training_data import Data
 
 
 def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[str, int]) -> None:
@@ -37,7 +39,12 @@ def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[
     table.add_row(
         "runs as", f"{args.world_size} process(es) on {args.device}, {trainer.accelerator.distributed_type.value}"
     )
-    table.add_row("predicted peak", f"device {_gb(predicted['device_bytes'])}, host {_gb(predicted['host_bytes'])}")
+    here = machine(args.output_dir)
+    table.add_row(
+        "predicted peak",
+        f"device {_gb(predicted['device_bytes'])} of {_gb(here.device_available_bytes)} free, "
+        f"host {_gb(predicted['host_bytes'])} of {_gb(here.host_available_bytes)} free",
+    )
     Console().print(table)
 
 

@@ -115,7 +115,8 @@ def gather(study: Study) -> Json:
 
 def primary_metrics(study: Study) -> list[str]:
     """The metrics the verdict speaks about: those declared before any result is seen, as far as they were scored."""
-    return [metric for metric in PRIMARY if metric in study.arms[0].scores["metrics"]]
+    declared = study.comparison.get("settings", {}).get("primary", PRIMARY)
+    return [metric for metric in declared if metric in study.arms[0].scores["metrics"]]
 
 
 def loss_differences(study: Study, run: Json) -> list[Json]:
