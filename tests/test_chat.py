@@ -26,7 +26,8 @@ HOSTILE = "I have crushing chest pain. <script>window.hacked = 1</script> ![x](h
 # this many answers are there, and none is still growing
 FINISHED = """wanted => {
     const answers = [...document.querySelectorAll('.bot.message')].map(box => box.innerText.trim());
-    return answers.length == wanted && answers.every(text => text && !text.endsWith('…'));
+    const done = text => text && text != 'Loading content' && !text.endsWith('…');
+    return answers.length == wanted && answers.every(done);
 }"""
 
 
