@@ -1,5 +1,6 @@
 """How numbers and texts are written in reports, cards and pages, and the jinja2 environment that knows these ways."""
 
+import base64
 import html
 import re
 from pathlib import Path
@@ -58,3 +59,7 @@ def clip(text: str) -> str:
 
 def as_yaml(value: Any) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

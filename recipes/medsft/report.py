@@ -1,6 +1,5 @@
 """Render a study folder as report.html, report.md, results.json and figures; every number comes from its files."""
 
-import base64
 import random
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,7 @@ from medsft import __version__, figures, model_card, published
 from medsft.arguments import ReportArguments
 from medsft.cli import UserError
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
-from medsft.formats import environment
+from medsft.formats import data_uri, environment
 from medsft.results import COST, Json, Study, gather, input_files, load_study
 from medsft.verdict import verdict
 
@@ -47,7 +46,7 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Json, bool]:
     with new_folder(folder) as temporary:
         figures.draw_all(study, results, temporary / "figures")
         context = render_context(study, results, examples, asdict(arguments))
-        embedded = {name: _data_uri(temporary / "figures" / f"{name}.png") for name in FIGURES}
+        embedded = {name: data_uri(temporary / "figures" / f"{name}.png") for name in FIGURES}
         page = environment(autoescape=True).get_template("report.html.j2").render(context, figures=embedded)
         write_text(temporary / "report.html", page)
         markdown = environment(autoescape=False).get_template("report.md.j2").render(context)
@@ -122,7 +121,3 @@ def render_context(study: Study, results: Json, examples: list[Json], options: J
         "published_source": published.SOURCE,
         "published_noise": published.NOISE,
     }
-
-
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
