@@ -4,7 +4,7 @@ import random
 from dataclasses import asdict
 from pathlib import Path
 
-from medsft import __version__, figures, model_card, published
+from medsft import __version__, figures, model_card, published, report_tables
 from medsft.arguments import ReportArguments
 from medsft.cli import UserError
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
@@ -12,7 +12,7 @@ from medsft.formats import data_uri, environment
 from medsft.results import COST, Json, Study, gather, input_files, load_study
 from medsft.verdict import verdict
 
-REPORT_VERSION = 2  # raise it when the same files would give another report
+REPORT_VERSION = 3  # raise it when the same files would give another report
 OUTPUTS = ("report.html", "report.md", "results.json")
 COLUMNS = 5  # metrics in one table: more do not fit a printed page
 FIGURES = ("loss", "scores", "lengths")
@@ -20,7 +20,8 @@ LIMITS = (
     "Not medical advice. The answers shown come from language models in a study; no clinician has checked them.",
     "ROUGE and BERTScore measure likeness to one doctor's wording, not whether an answer is right or safe.",
     "A difference that was not shown is not a proof of equality: look at its interval.",
-    "One seed for each arm: another training seed could move every trained arm, and the intervals do not cover that.",
+    "Another training seed could move every trained arm; only the table of training seeds covers that.",
+    "Red flags and urgent advice are found by rules over words: they compare arms, they do not certify safety.",
     "The intervals stand for drawing other patients like these, not for other hospitals, platforms or languages.",
 )
 
@@ -92,11 +93,16 @@ def not_measured(study: Study, results: Json) -> list[str]:
         missing.append("Memory plan: there is no plan.json (plan_memory.py).")
     if not any((memory["measured"] or {}).get("device_bytes") for memory in results["memory"].values()):
         missing.append("GPU memory: no arm of this study was trained on a GPU.")
+    if not results["emergencies"].get("emergencies"):
+        missing.append("Urgent advice: no test message is an emergency by the rules or by its doctor.")
+    if not results["memorized"]:
+        missing.append("Memorization: no training answer was asked for (generate.py --memorization_rows 100).")
+    if not results["seeds"]:
+        missing.append(
+            "How far the results move with another training seed: train arms named METHOD_seed1, METHOD_seed2."
+        )
     return missing + [
         "Whether the answers are medically right, safe or kind: no clinician read them.",
-        "Whether answers to messages with red flags send the patient to urgent care.",
-        "Whether names or texts of the training rows come back in the answers.",
-        "How far the results move with another training seed.",
         "What fine-tuning cost the model elsewhere (forgetting).",
         "Energy and money.",
     ]
@@ -120,4 +126,6 @@ def render_context(study: Study, results: Json, examples: list[Json], options: J
         "limits": LIMITS,
         "published_source": published.SOURCE,
         "published_noise": published.NOISE,
+        "published_meaning": published.MEANING,
+        "evaluation_tables": report_tables.evaluation_tables(results),
     }

@@ -15,6 +15,7 @@ ARM_ORDER = ("baseline", "lora", "qlora", "full")
 FLOOR_ORDER = ("constant", "shuffled", "echo", "nearest")
 NOT_ARMS = ("data", "report")
 OFFLOAD_CHECK_OF = "full"
+EXPLORED = ("explored", "seeds", "slices", "memorization", "guardrails")  # lists of comparison.json
 COST = {  # keys of train.json, and how the report calls them
     "total_parameters": "parameters",
     "trainable_parameters": "trainable parameters",
@@ -99,6 +100,11 @@ def gather(study: Study) -> Json:
         "arms": {arm.name: {key: arm.scores[key] for key in ("n", "metrics")} for arm in study.arms},
         "floors": {name: floors[name] for name in _ordered(floors, FLOOR_ORDER)},
         "comparisons": sorted(comparisons, key=lambda row: places.get(row["arm"], len(places))),
+        "ceiling": study.comparison.get("ceiling", {}),
+        **{name: study.comparison.get(name, []) for name in EXPLORED},
+        "emergencies": study.comparison.get("emergencies", {}),
+        "memorized": {arm.name: arm.scores["memorization"] for arm in study.arms if "memorization" in arm.scores},
+        "sampled": {arm.name: arm.scores["sampled"] for arm in study.arms if "sampled" in arm.scores},
         "primary": primary_metrics(study),
         "confidence": confidence,
         "alpha": round(1 - confidence, 12),  # 1 - 0.95 is a little more than 0.05
