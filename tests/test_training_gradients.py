@@ -43,9 +43,9 @@ def test_packed_rows_do_not_see_each_other(tiny_model: Path, tmp_path: Path) -> 
 
     rows = [
         {"messages": [{"role": "user", "content": f"Pain {'again ' * n}?"}, {"role": "assistant", "content": "Rest."}]}
-        for n in (1, 5, 9, 2)
+        for n in (1, 3, 5, 2)
     ]
-    settings: dict[str, Any] = {"packing": True, "max_length": 128, "assistant_only_loss": True, "use_cpu": True}
+    settings: dict[str, Any] = {"packing": True, "max_length": 256, "assistant_only_loss": True, "use_cpu": True}
     config = SFTConfig(output_dir=str(tmp_path), report_to="none", activation_checkpointing=False, **settings)
     tokenizer = model.load_tokenizer(str(tiny_model))
     tokenizer.chat_template = chat_template.training_template(tokenizer)
