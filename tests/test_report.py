@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import run_script
 from medsft import published
+from medsft.cli import UserError
 from medsft.formats import md
 from medsft.report import draw_examples, write_report
 from medsft.results import load_study
@@ -160,3 +161,37 @@ def test_script_prints_the_verdict_and_the_paths(tmp_path: Path) -> None:
     assert "lora scores above the baseline" in done.stdout and str(study / "report" / "report.html") in done.stdout
     assert "<h1>A &amp; B &lt;b&gt;</h1>" in (study / "report" / "report.html").read_text(encoding="utf-8")
     assert HOSTILE not in done.stdout + done.stderr
+
+
+def test_words_that_the_baseline_does_not_say_are_marked(full_report: Path) -> None:
+    text = (full_report / "report.html").read_text(encoding="utf-8")
+    assert "<ins>lora</ins>" in text and "<ins>baseline</ins>" not in text
+
+
+def test_price_is_the_wall_time_at_the_rate_given(tmp_path: Path) -> None:
+    study = make_study(tmp_path, ("baseline", "lora"))
+    folder, results, _ = write_report(arguments(study, hourly_rate=2.5))
+    assert results["price"] == {"lora": pytest.approx(93.4 / 3600 * 2.5, abs=1e-4)}
+    for name in ("report.html", "report.md"):
+        assert "price of the wall time at 2.50 an hour" in (folder / name).read_text(encoding="utf-8")
+    _, results, _ = write_report(arguments(study))
+    assert results["price"] == {}
+    with pytest.raises(UserError, match="hourly_rate -1"):
+        write_report(arguments(study, hourly_rate=-1.0))
+
+
+def test_energy_is_shown_where_a_device_reported_it(tmp_path: Path) -> None:
+    study = make_study(tmp_path, ("baseline", "lora", "full"))
+    folder, _, _ = write_report(arguments(study))
+    assert "no device of this study reported any" in (folder / "report.md").read_text(encoding="utf-8")
+    train = json.loads((study / "lora" / "train.json").read_text())
+    dump(study / "lora" / "train.json", train | {"energy_joules": 51_234.0})
+    folder, _, _ = write_report(arguments(study))
+    assert "| energy, J, as the device reports it | 51,234 | – |" in (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_source_studys_setup_and_memory_stand_beside_ours(full_report: Path) -> None:
+    text = (full_report / "report.md").read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if line.startswith("| trainable weights"))
+    assert "0.57" in row and row.count("3.63") == 2 and "| 100 |" in row
+    assert "Table 4" in text and "98.00 GB" in text.replace("\u00a0", " ") or "98.0 GB" in text.replace("\u00a0", " ")

@@ -9,16 +9,20 @@ from medsft import votes
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0, 1), (3, 4), (9, 1), (50, 50), (0, 12)])
-def test_interval_and_p_are_scipys(wins: int, losses: int) -> None:
+def test_interval_and_p_are_scipys(wins: int, losses: int, tmp_path: Path) -> None:
     independent = binomtest(wins, wins + losses)
     interval = independent.proportion_ci(method="wilson")
-    assert votes.wilson(wins, wins + losses) == pytest.approx((interval.low, interval.high), abs=1e-9)
-    assert votes.sign_test(wins, losses) == pytest.approx(independent.pvalue, abs=1e-9)
+    for choice in ["a"] * wins + ["b"] * losses:
+        votes.store(tmp_path / "votes.jsonl", {"arms": ["a", "b"], "choice": choice})
+    (row,) = votes.table(tmp_path / "votes.jsonl")
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high), abs=1e-9)
+    assert row["p"] == pytest.approx(independent.pvalue, abs=1e-9)
 
 
-def test_nothing_observed_says_nothing() -> None:
-    assert votes.wilson(0, 0) == (0.0, 1.0)
-    assert votes.sign_test(0, 0) == 1.0
+def test_ties_alone_say_nothing(tmp_path: Path) -> None:
+    votes.store(tmp_path / "votes.jsonl", {"arms": ["a", "b"], "choice": votes.TIE})
+    (row,) = votes.table(tmp_path / "votes.jsonl")
+    assert (row["share"], row["low"], row["high"], row["p"]) == (None, 0.0, 1.0, 1.0)
 
 
 def test_each_pair_shown_together_is_counted(tmp_path: Path) -> None:

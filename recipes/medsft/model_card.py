@@ -13,7 +13,7 @@ from medsft.formats import environment
 Json = dict[str, Any]
 # The hub id of what the embedded package carries, so that a published card names its origin.
 ORIGIN = {model.SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
-PRIVACY = ("copy_", "longest_copy", "invented_identity", "continuation")  # beginnings of metric names
+PRIVACY = ("copy_", "longest_copy", "identity")  # beginnings of metric names
 WEIGHTS = ("adapter", "model")
 
 

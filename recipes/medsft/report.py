@@ -1,18 +1,21 @@
 """Render a study folder as report.html, report.md, results.json and figures; every number comes from its files."""
 
+import math
 import random
 from dataclasses import asdict
 from pathlib import Path
 
-from medsft import __version__, figures, model_card, published, report_tables
+from medsft import __version__, figures, model_card, published, published_memory, report_tables, source_study
 from medsft.arguments import ReportArguments
 from medsft.cli import UserError
+from medsft.differences import differences
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
 from medsft.formats import data_uri, environment
 from medsft.results import COST, Json, Study, gather, input_files, load_study
+from medsft.sizes import known_config, sizes_of
 from medsft.verdict import verdict
 
-REPORT_VERSION = 3  # raise it when the same files would give another report
+REPORT_VERSION = 4  # raise it when the same files would give another report
 OUTPUTS = ("report.html", "report.md", "results.json")
 COLUMNS = 5  # metrics in one table: more do not fit a printed page
 FIGURES = ("loss", "scores", "lengths")
@@ -33,6 +36,8 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Json, bool]:
     """
     if arguments.examples < 0:
         raise UserError(f"examples {arguments.examples}: give a whole number from 0")
+    if arguments.hourly_rate is not None and not (arguments.hourly_rate >= 0 and math.isfinite(arguments.hourly_rate)):
+        raise UserError(f"hourly_rate {arguments.hourly_rate}: give a number from 0")
     study_dir = Path(arguments.study_dir)
     study = load_study(study_dir)
     folder, mark = study_dir / "report", input_fingerprint(study_dir, arguments)
@@ -42,6 +47,7 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Json, bool]:
             return folder, results, True
     results = {"title": arguments.title, **gather(study), "fingerprint": mark}
     results["verdict"] = verdict(results)
+    results["price"] = prices(results["cost"], arguments.hourly_rate)
     results["versions"]["report"] = {"medsft": __version__, "report_version": str(REPORT_VERSION)}
     examples = draw_examples(study, arguments.examples, arguments.seed)
     with new_folder(folder) as temporary:
@@ -74,10 +80,18 @@ def draw_examples(study: Study, count: int, seed: int) -> list[Json]:
     shared = [row_id for row_id in first if all(row_id in rows for rows in others)]
     drawn = set(random.Random(seed).sample(range(len(shared)), min(count, len(shared))))
     return [
-        {**first[row_id], "answers": {name: rows[row_id] for name, rows in by_arm.items()}}
+        {**first[row_id], "answers": {name: _marked(rows[row_id], first[row_id]) for name, rows in by_arm.items()}}
         for index, row_id in enumerate(shared)
         if index in drawn
     ]
+
+
+def prices(cost: dict[str, Json], hourly_rate: float | None) -> dict[str, float | None]:
+    """What each arm's training cost at the user's hourly rate: wall time only, without set-up and evaluation."""
+    if hourly_rate is None:
+        return {}
+    hours = {arm: (row["wall_seconds"] or 0) / 3600 for arm, row in cost.items() if row["wall_seconds"] is not None}
+    return {arm: round(hourly_rate * hours[arm], 4) if arm in hours else None for arm in cost}
 
 
 def not_measured(study: Study, results: Json) -> list[str]:
@@ -101,10 +115,13 @@ def not_measured(study: Study, results: Json) -> list[str]:
         missing.append(
             "How far the results move with another training seed: train arms named METHOD_seed1, METHOD_seed2."
         )
+    if not any(cost["energy_joules"] for cost in results["cost"].values()):
+        missing.append("Energy: no device of this study reported any.")
+    if not results["price"]:
+        missing.append("Money: no hourly rate was given (report.py --hourly_rate 2.5).")
     return missing + [
         "Whether the answers are medically right, safe or kind: no clinician read them.",
         "What fine-tuning cost the model elsewhere (forgetting).",
-        "Energy and money.",
     ]
 
 
@@ -127,5 +144,16 @@ def render_context(study: Study, results: Json, examples: list[Json], options: J
         "published_source": published.SOURCE,
         "published_noise": published.NOISE,
         "published_meaning": published.MEANING,
+        "study_tables": source_study.tables(
+            results,
+            {arm.name: arm.train for arm in study.arms if arm.train},
+            published_memory.claims(sizes_of(known_config(published_memory.STUDY_MODEL))),
+        ),
+        "cost_keys": [key for key in COST if key != "energy_joules" or any(c[key] for c in results["cost"].values())],
         "evaluation_tables": report_tables.evaluation_tables(results),
     }
+
+
+def _marked(answer: Json, baseline: Json) -> Json:
+    """An answer with its pieces beside the first arm's, the baseline's where there is one."""
+    return {**answer, "pieces": differences(baseline["prediction"], answer["prediction"])}

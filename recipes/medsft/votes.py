@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from medsft.files import read_jsonl
+from medsft.safety import wilson
 
 TIE = "no difference"
-Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+CONFIDENCE = 0.95
 
 
 def store(path: Path, vote: dict[str, Any]) -> None:
@@ -35,20 +36,11 @@ def table(path: Path) -> list[dict[str, Any]]:
         wins, losses, ties = both.count(arm), both.count(other), both.count(TIE)
         if wins + losses + ties == 0:
             continue
-        low, high = wilson(wins, wins + losses)
+        low, high = wilson(wins, wins + losses, CONFIDENCE) if wins + losses else (0.0, 1.0)
         share = wins / (wins + losses) if wins + losses else None
         row = {"arm": arm, "other": other, "wins": wins, "losses": losses, "ties": ties, "share": share}
         rows.append(row | {"low": low, "high": high, "p": sign_test(wins, losses)})
     return rows
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % score interval of a share (Wilson 1927); 0 to 1 where nothing was observed."""
-    if n == 0:
-        return 0.0, 1.0
-    share, spread = successes / n, Z95**2 / n
-    half = Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return max(0.0, (share + spread / 2 - half) / (1 + spread)), min(1.0, (share + spread / 2 + half) / (1 + spread))
 
 
 def sign_test(wins: int, losses: int) -> float:
