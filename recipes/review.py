@@ -5,7 +5,7 @@
     python recipes/review.py --study_dir runs/demo --arm lora --sheets doctor_a.csv \
         --endpoint http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
 
-Writes STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named; write 1, 2 or tie), and ARM_key.json
+Writes STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named: write 1, 2 or tie) and a key,
 which stays here. Filled sheets give preferences with intervals and Cohen's kappa between raters. A judge sees every
 pair in both orders; its agreement with the physicians is printed before its verdicts. All goes to ARM_review.json.
 """

@@ -24,9 +24,9 @@ def draw_pairs(baseline: Rows, arm: Rows, names: tuple[str, str], count: int, se
 
     `key` maps each side to an arm. Pairs of equal answers are left out: there is nothing to prefer.
     """
-    both = [(a, b) for a, b in common_rows(baseline, arm) if a["prediction"].strip() != b["prediction"].strip()]
+    changed = [pair for pair in common_rows(baseline, arm) if len({row["prediction"].strip() for row in pair}) == 2]
     generator = random.Random(seed)
-    drawn = generator.sample(both, min(count, len(both)))
+    drawn = generator.sample(changed, min(count, len(changed)))
     pairs = []
     for number, (first, second) in enumerate(drawn, 1):
         sides = [(names[0], first["prediction"]), (names[1], second["prediction"])]
@@ -56,7 +56,7 @@ def write_sheet(pairs: Rows, sheet: Path, key: Path) -> None:
 
 
 def read_sheet(sheet: Path, key: Path) -> Rows:
-    """The rated pairs of a filled sheet: pair, id, group and `choice`, an arm's name or 'tie'; unrated ones are left out.
+    """The rated pairs of a filled sheet: pair, id, group and `choice` (an arm's name or 'tie'), without unrated ones.
 
     Raises UserError that names sheet, line and field for a value that cannot be meant.
     """
