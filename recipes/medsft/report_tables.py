@@ -152,7 +152,8 @@ def power(results: Json) -> Table:
 def seeds(results: Json) -> Table:
     rows = [
         [row["method"], label(row["metric"]), str(row["seeds"])]
-        + [f"{number(row['difference'], '+')} {interval(row, '+')}", number(row["spread"]), ", ".join(number(value, "+") for value in row["by_arm"].values())]
+        + [f"{number(row['difference'], '+')} {interval(row, '+')}", number(row["spread"])]
+        + [", ".join(number(value, "+") for value in row["by_arm"].values())]
         for row in results["seeds"]
     ]  # fmt: skip
     note = (

@@ -13,7 +13,7 @@ from medsft.metrics import PRIMARY
 Json = dict[str, Any]
 ARM_ORDER = ("baseline", "lora", "qlora", "full")
 FLOOR_ORDER = ("constant", "shuffled", "echo", "nearest")
-NOT_ARMS = ("data", "report")
+NOT_ARMS = ("data", "report", "review")
 OFFLOAD_CHECK_OF = "full"
 EXPLORED = ("explored", "seeds", "slices", "memorization", "guardrails")  # lists of comparison.json
 COST = {  # keys of train.json, and how the report calls them
