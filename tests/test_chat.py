@@ -80,6 +80,9 @@ def test_a_message_two_answers_a_vote_and_nothing_from_afar(browser: Any, addres
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
+    page.click("text=Settings")
+    page.fill("#limit input[type=number]", "24")
+    page.keyboard.press("Tab")  # the page takes the number when the field is left
     page.fill("#message textarea", HOSTILE)
     page.click("#send")
     answers = {}
@@ -104,7 +107,6 @@ def test_a_message_two_answers_a_vote_and_nothing_from_afar(browser: Any, addres
     page.fill("#message textarea", "Since yesterday.")
     page.keyboard.press("Enter")
     page.wait_for_function(FINISHED, arg=4, timeout=60_000)
-    page.click("text=Settings")
     page.click("#export")
     page.wait_for_function("document.querySelector('#exported textarea, #exported input').value", timeout=30_000)
     (file,) = (study / "chat").glob("conversation-*.json")
