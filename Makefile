@@ -4,6 +4,8 @@
 #   CONFIG       folder of recipes/configs (default mistral_7b; `make demo` uses demo)
 #   STUDY        folder under runs/ (default: the name of CONFIG)
 #   DATA         a local .jsonl/.json/.csv/.parquet file or a hub dataset, instead of the one in data.yaml
+#   ARM, FORMAT  what `make export` takes: an arm's name; merged, adapter, ollama or vllm
+#   STUDIES      folders under runs/ that `make compare` puts side by side
 #   TORCH_INDEX  where torch comes from. Without a GPU: PyTorch's CPU index, so that no CUDA build is downloaded;
 #                with one: empty, which means the package index's own CUDA build
 #   PYTHON       interpreter that makes .venv (3.11 or 3.12)
@@ -11,6 +13,9 @@
 CONFIG ?= mistral_7b
 STUDY ?= $(CONFIG)
 DATA ?=
+ARM ?= lora
+FORMAT ?= merged
+STUDIES ?= $(STUDY)
 VENV := .venv
 PY := $(VENV)/bin/python
 ACCELERATE := $(VENV)/bin/accelerate launch
@@ -30,7 +35,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= $(CPUS)
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload evaluate report study lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload evaluate report study compare chat export lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +63,11 @@ $(VENV)/.dev: $(VENV)/.run
 	@echo "installing what the tests and the linters need"
 	@$(PIP) -e ".[train,eval,deepspeed,dev]"
 	@$(PIP) --no-deps --upgrade --target $(VENV)/test-only mistral-common==1.13.1  # apart: beside transformers it changes AutoTokenizer
+	@touch $@
+
+$(VENV)/.chat: $(VENV)/.run
+	@echo "installing what the chat page needs"
+	@$(PIP) -e ".[train,chat]"
 	@touch $@
 
 # without a compiler all but ZeRO offload works, so this says what is missing and goes on
@@ -96,6 +106,15 @@ evaluate: setup  ## answers of every trained arm, then metrics, floors, interval
 
 report: setup  ## report.html, report.md, results.json, figures
 	$(PY) recipes/report.py --config $(CFG)/report.yaml $(IN)
+
+compare: setup  ## several studies side by side: make compare STUDIES="a b c"
+	$(PY) recipes/compare.py --studies "$(STUDIES)"
+
+chat: setup $(VENV)/.chat  ## the arms of a study side by side in a browser, on this machine only
+	$(PY) recipes/chat.py $(IN)
+
+export: setup  ## a trained arm ready to serve: make export ARM=lora FORMAT=merged|adapter|ollama|vllm
+	$(PY) recipes/export.py $(IN) --arm $(ARM) --format $(FORMAT)
 
 study: setup  ## all of it: data, plan, every arm that fits, evaluate, report
 	@for stage in data plan; do $(MAKE) --no-print-directory $$stage || exit $$?; done

@@ -1,15 +1,18 @@
 """Let one arm answer the held-out patients.
 
     python recipes/generate.py --config recipes/configs/demo/generate.yaml --arm baseline
-    python recipes/generate.py --study_dir runs/mistral_7b --arm lora --batch_size 32
+    python recipes/generate.py --study_dir runs/mistral_7b --arm lora --batch_size 32 --do_sample true --seeds 1 2 3
 
-Greedy by default. Writes STUDY_DIR/ARM/generations.jsonl; interrupted, the same command continues after the last
-finished batch.
+Greedy answers go to STUDY_DIR/ARM/generations.jsonl, sampled ones besides to ARM/sampled/seed_N.jsonl. While the model
+is loaded, likelihood.jsonl (how likely it finds the doctors' answers) and memorization.jsonl (whether it recites
+training answers) are measured. Interrupted, the same command continues after the last finished batch.
 """
 
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from medsft.arguments import GenerateArguments
 from medsft.cli import parse, run
@@ -23,8 +26,9 @@ def main() -> None:
     from medsft.preparation import load_split
     from medsft.versions import versions
 
+    generation.check(args)
     folder = Path(args.study_dir) / args.arm
-    base, quantization, weights = generation.arm_base(args)
+    base, _, weights = generation.arm_base(args)
     data = read_json(Path(args.study_dir) / "data" / "data_report.json")["fingerprint"]
     trained = read_json(folder / "train.json")["fingerprint"] if weights else base
     mark = fingerprint({k: v for k, v in asdict(args).items() if k != "study_dir"}, data, trained, versions())
@@ -33,42 +37,68 @@ def main() -> None:
         print(f"already done: {folder}/generations.jsonl")
         return
 
-    from tqdm import tqdm
-    from transformers import set_seed
-
     split = load_split(args.study_dir, "test")
     rows = split.select(range(min(len(split), args.max_rows or len(split)))).to_list()
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"generations.{mark}.partial.jsonl"
-    done = generation.finished(partial)
-    todo = [row for row in rows if row["id"] not in done]
-
-    set_seed(args.seed)
     answerer = generation.load(args)
-    started, fresh = time.monotonic(), []
-    with tqdm(total=len(rows), initial=len(done), desc=f"{args.arm} answers", unit="row") as bar:
-        for batch in generation.answers(answerer, todo, args):
-            generation.append(partial, batch)
-            fresh += batch
-            bar.update(len(batch))
-    speed = generation.tokens_per_second(fresh, started)
-    done |= {row["id"]: row for row in fresh}
-    write_jsonl(folder / "generations.jsonl", [done[row["id"]] for row in rows])
+    runs: dict[str, Any] = {"generations.jsonl": None}
+    if args.do_sample:
+        draws = [generation.Sampling(args.temperature, args.top_p, seed) for seed in args.seeds]
+        runs |= {f"sampled/seed_{sampling.seed}.jsonl": sampling for sampling in draws}
+    speeds = [answer(answerer, rows, args, folder / name, mark, sampling) for name, sampling in runs.items()]
+    probe(answerer, rows, load_split(args.study_dir, "train"), args, folder)
     write_json(
         record,
         {
             "arm": args.arm,
             "base_model": base,
             "precision": answerer.precision,
+            "engine": answerer.engine,
             "n": len(rows),
-            "tokens_per_second": speed,
+            "tokens_per_second": speeds[0],
             "settings": asdict(args),
             "versions": versions(),
             "fingerprint": mark,
         },
     )
-    partial.unlink()
-    print(f"{len(rows)} answers, {speed} new tokens per second: {folder}/generations.jsonl")
+    for left in folder.rglob("*.partial.jsonl"):
+        left.unlink()
+    print(f"{len(rows)} answers, {speeds[0]} new tokens per second: {folder}/generations.jsonl")
+
+
+def answer(answerer: Any, rows: list[Any], args: GenerateArguments, path: Path, mark: str, sampling: Any) -> float:
+    """Write one file of answers to all rows, batch by batch into a partial file first. Returns new tokens a second."""
+    from tqdm import tqdm
+
+    from medsft import generation
+
+    path.parent.mkdir(exist_ok=True)
+    partial_file = path.with_name(f"{path.stem}.{mark}.partial.jsonl")
+    done = generation.finished(partial_file)
+    started, fresh = time.monotonic(), []
+    with tqdm(total=len(rows), initial=len(done), desc=f"{args.arm} {path.stem}", unit="row") as bar:
+        for batch in generation.answers(answerer, rows, set(done), args, sampling):
+            generation.append(partial_file, batch)
+            fresh += batch
+            bar.update(sum(row["id"] not in done for row in batch))
+    done |= {row["id"]: row for row in fresh}
+    write_jsonl(path, [done[row["id"]] for row in rows])
+    return generation.tokens_per_second(fresh, started)
+
+
+def probe(answerer: Any, rows: list[Any], train: Any, args: GenerateArguments, folder: Path) -> None:
+    """Write likelihood.jsonl and memorization.jsonl; what is not asked for is not left over from an earlier run."""
+    from medsft import generation, likelihood, memorization, vllm_engine
+
+    nll = partial(likelihood.batch_nll, answerer.network, pad=answerer.tokenizer.pad_token_id)
+    if answerer.engine == "vllm":
+        nll = partial(vllm_engine.nll, answerer.network)
+    likely = likelihood.likelihood(answerer.tokenizer, rows[: args.likelihood_rows], min(args.batch_size, 4), nll)
+    recited = memorization.memorization(
+        answerer.tokenizer, train, args.memorization_rows, partial(generation.complete, answerer)
+    )
+    for name, measured in (("likelihood.jsonl", likely), ("memorization.jsonl", recited)):
+        write_jsonl(folder / name, measured) if measured else (folder / name).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import runpy
 import signal
@@ -92,3 +93,25 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pa
     done = run_script("prepare_data.py", "--study_dir", study, "--model_name_or_path", tiny_model, "--max_rows", 120)
     assert done.returncode == 0, done.stderr
     return study
+
+
+def write_adapter_arm(arm: Path, base: Path, seed: int) -> None:
+    """A trained arm without the training: an adapter drawn at random, large enough to change what the model says."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from medsft import model
+
+    torch.manual_seed(seed)
+    network = model.load_model(str(base), "float32")
+    network = get_peft_model(network, LoraConfig(r=4, target_modules=["o_proj", "down_proj"]))
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=5.0)
+    network.save_pretrained(arm / "adapter")
+    model.load_tokenizer(str(base)).save_pretrained(arm / "adapter")
+    record = {"arm": arm.name, "base_model": str(base), "base_revision": model.revision(str(base))}
+    record |= {"total_parameters": 3_322_432, "trainable_parameters": 4_096, "trainable_percent": 0.12, "steps": 1}
+    record |= {"tokens_seen": 10, "answer_tokens_seen": 5, "wall_seconds": 1.0, "seed": 42, "quantization": None}
+    record |= {"settings": {"max_length": 128}, "versions": {"torch": "2.13.0"}, "fingerprint": "f" * 16}
+    (arm / "train.json").write_text(json.dumps(record))

@@ -17,6 +17,7 @@ STAGES = {
     "generate": arguments.GenerateArguments,
     "score": arguments.ScoreArguments,
     "report": arguments.ReportArguments,
+    "review": arguments.ReviewArguments,
 }
 
 

@@ -17,13 +17,23 @@ from medsft.files import read_json, read_jsonl, write_jsonl
 from medsft.significance import holm
 
 SCRIPT = Path(__file__).resolve().parents[1] / "recipes" / "score.py"
-COMPLAINTS = ["a sore throat", "a stiff neck", "an itchy rash", "a dry cough", "a swollen ankle", "a ringing ear"]
-ADVICE = ["drink warm fluids", "move it gently", "use a plain cream", "try honey at night", "raise the leg", "rest it"]
+COMPLAINTS = ["sudden chest pain", "a stiff neck", "an itchy rash", "a dry cough", "a swollen ankle", "a ringing ear"]
+ADVICE = [
+    "call an ambulance at once",
+    "move it gently",
+    "use a plain cream",
+    "try honey at night",
+    "raise the leg",
+    "rest it",
+]
 FLOORS = ["constant", "shuffled", "echo", "nearest"]
 PRIMARY = ["rouge1", "rouge2", "rougeL", "bertscore_f1"]
 METRICS = {
-    *PRIMARY, "bertscore_f1_rescaled", "end_of_turn", "length_ratio",
-    *(f"{name}_{part}" for name in ("rouge1", "rouge2", "rougeL") for part in ("precision", "recall")),
+    *PRIMARY, "rougeLsum", "bertscore_f1_rescaled", "bertscore_precision", "bertscore_recall", "bleu", "chrf", "meteor",
+    "end_of_turn", "length_ratio", "distinct_1", "distinct_2", "loop", "boilerplate", "identity", "reading_grade",
+    "red_flag_recall", "over_escalation", "copy_8", "copy_13", "longest_copy",
+    *(f"{n}_{part}" for n in ("rouge1", "rouge2", "rougeL", "rougeLsum") for part in ("precision", "recall")),
+    *(f"{n}_{part}" for n in ("rouge1", "rouge2", "rougeL") for part in ("stripped", "matched")),
 }  # fmt: skip
 
 
@@ -103,7 +113,9 @@ def test_scores_floors_and_comparisons_and_nothing_is_done_twice(study, score_he
     assert (lora["arm"], lora["n"], lora["groups"], set(lora["metrics"])) == ("lora", 10, 5, METRICS)
     assert set(rows[0]) == {"id", "group"} | METRICS
     for name, value in lora["metrics"].items():
-        assert value["mean"] == pytest.approx(sum(row[name] for row in rows) / 10)
+        known = [row[name] for row in rows if row[name] is not None]
+        assert value["mean"] == pytest.approx(sum(known) / len(known))
+        assert value.get("n", 10) == len(known)
         assert value["low"] <= value["mean"] <= value["high"]
     assert lora["metrics"]["end_of_turn"]["mean"] == pytest.approx(0.6)
     empty = read_jsonl(study / "baseline" / "scores_per_example.jsonl")[0]

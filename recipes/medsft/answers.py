@@ -69,4 +69,6 @@ def _read(path: Path) -> Rows:
         if row["id"] in seen:
             raise UserError(f"{path}: row {number}: field 'id' repeats that of an earlier row; {remedy}")
         seen.add(row["id"])
+        for field in ("prompt", "reference", "prediction"):  # half surrogate pairs, which no library takes
+            row[field] = row[field].encode("utf-8", "replace").decode("utf-8")
     return rows

@@ -59,6 +59,14 @@ def inference_template(template: str) -> str:
     return re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)
 
 
+def known_name(tokenizer: Any) -> str | None:
+    """The shipped template that renders as the tokenizer's own does: its name without ending; None if none does."""
+    if tokenizer.chat_template is None:
+        return "plain"
+    own = _text(tokenizer, tokenizer.chat_template)
+    return next((f.stem for f in sorted(FOLDER.glob("*.jinja")) if _text(tokenizer, _read(f)) == own), None)
+
+
 def stop_ids(tokenizer: Any) -> set[int]:
     """Tokens that end a turn: the tokenizer's end of sequence, and ChatML's end of turn where it exists."""
     ids = {tokenizer.eos_token_id}
@@ -70,10 +78,9 @@ def _choose(tokenizer: Any, path: str | None) -> str:
         return _read(Path(path))
     if tokenizer.chat_template is None:
         return _read(FOLDER / "plain.jinja")
-    own = _text(tokenizer, tokenizer.chat_template)
-    for file in sorted(FOLDER.glob("*.jinja")):
-        if _text(tokenizer, file.read_text(encoding="utf-8")) == own:
-            return file.read_text(encoding="utf-8")
+    known = known_name(tokenizer)
+    if known is not None:
+        return _read(FOLDER / f"{known}.jinja")
 
     from trl.chat_template_utils import get_training_chat_template
 

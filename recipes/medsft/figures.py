@@ -41,7 +41,7 @@ def draw_all(study: Study, results: dict[str, Any], folder: Path) -> None:
 def losses(study: Study) -> Figure:
     """Training loss above, dev loss below, over optimizer steps; one line per trained arm."""
     figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
-    looks = _looks(arm.name for arm in study.arms)
+    looks = arm_looks(arm.name for arm in study.arms)
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, key, title in ((upper, "loss", "Training loss"), (lower, "eval_loss", "Loss on the dev split")):
         for arm in study.arms:
@@ -61,7 +61,7 @@ def scores(results: dict[str, Any]) -> Figure:
     """One panel per primary metric: mean and interval of every arm (colour, filled) and floor (grey, hollow)."""
     metrics, arms, floors = results["primary"], results["arms"], results["floors"]
     rows = -(-len(metrics) // 2) or 1
-    names, looks = [*arms, *floors], _looks(arms)
+    names, looks = [*arms, *floors], arm_looks(arms)
     figure = Figure(figsize=(WIDTH, 0.6 + rows * (0.7 + 0.24 * len(names))), layout="constrained")
     panels = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
     for panel, metric in zip(panels, metrics, strict=False):
@@ -101,7 +101,7 @@ def _interval(panel: Axes, value: dict[str, float], position: int, style: dict[s
     panel.plot([value["mean"]], [position], style["marker"], color=style["color"], markerfacecolor=face, markersize=6)
 
 
-def _looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def arm_looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and line of each arm. A known arm looks the same in every study; others take the looks left."""
     known = [*ARM_ORDER, *(name for name in names if name not in ARM_ORDER)]
     cycle = itertools.cycle(zip(COLOURS, MARKERS, STYLES, strict=True))

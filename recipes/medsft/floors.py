@@ -10,6 +10,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -45,6 +46,24 @@ def floor_predictions(
         "echo": list(prompts),
         "nearest": [answers[row] for row in nearest_rows(prompts, patients)],
     }
+
+
+def doctors_against_each_other(test_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The ceiling: each test row whose question another doctor answered too, answered with that other one's words.
+
+    Rows count as one question where the patient wrote the same, blind to case and spaces. Empty where no question has
+    two different answers.
+    """
+    same: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in test_rows:
+        same[" ".join(row["prompt"].lower().split())].append(row)
+    answered = []
+    for rows in same.values():
+        unique = list({row["reference"]: row for row in rows}.values())
+        for row, other in zip(unique, unique[1:] + unique[:1], strict=True):
+            if len(unique) > 1:
+                answered.append({**row, "prediction": other["reference"], "stopped": True})
+    return answered
 
 
 def derangement(size: int, seed: int) -> list[int]:

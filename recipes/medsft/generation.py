@@ -3,40 +3,74 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medsft import model
+from medsft import model, vllm_engine
 from medsft.allocator import keep_freed_memory
 from medsft.arguments import GenerateArguments
 from medsft.chat_template import stop_ids
 from medsft.cli import UserError
 from medsft.files import read_json
 
+BASELINE = "baseline"
+
 
 class Answerer(NamedTuple):
-    """A loaded arm, ready to answer."""
+    """A loaded arm, ready to answer: `network` is transformers' model, or vLLM's with its adapter."""
 
     network: Any
     tokenizer: Any
     base_model: str
     precision: str
+    engine: str
+
+
+class Sampling(NamedTuple):
+    """How tokens are drawn where not greedily."""
+
+    temperature: float
+    top_p: float
+    seed: int
+
+
+def check(args: GenerateArguments) -> None:
+    """Options that cannot be meant, refused before anything is loaded."""
+    for name, known in (("quantization", ("auto", "none", "nf4")), ("engine", ("auto", "transformers", "vllm"))):
+        if getattr(args, name) not in known:
+            raise UserError(f"{name} '{getattr(args, name)}': use {', '.join(known)}")
+    for name in ("max_new_tokens", "batch_size"):
+        if getattr(args, name) < 1:
+            raise UserError(f"{name} {getattr(args, name)}: give a whole number from 1")
+    if args.do_sample and len(set(args.seeds)) < max(1, len(args.seeds)):
+        raise UserError(f"seeds {args.seeds}: one seed stands there twice; list different ones")
+    if args.engine == "vllm" and not vllm_engine.available():
+        raise UserError("engine vllm: vLLM is not installed or there is no GPU; use --engine transformers")
 
 
 def arm_base(args: GenerateArguments) -> tuple[str, str | None, Path | None]:
-    """(base model, quantization, adapter or model folder) of an arm. Raises UserError where it is not trained yet."""
+    """(base model, quantization, adapter or model folder) of an arm. Raises UserError where it is not trained yet.
+
+    An arm whose name starts with 'baseline' is the untrained model: baseline, or baseline_nf4 with --quantization nf4.
+    """
     folder = Path(args.study_dir) / args.arm
-    if args.arm == "baseline":
-        return args.model_name_or_path, None, None
+    chosen = None if args.quantization == "none" else "nf4"
     record = folder / "train.json"
+    if args.arm.startswith(BASELINE) and not record.exists():
+        return args.model_name_or_path, chosen if args.quantization != "auto" else None, None
     if not record.exists():
-        raise UserError(f"{record}: no such file; train the arm first, or use --arm baseline")
+        raise UserError(f"{record}: no such file; train the arm first, or use --arm {BASELINE}")
     trained = read_json(record)
-    weights = folder / "adapter" if (folder / "adapter").is_dir() else folder / "model"
-    if not weights.is_dir():
+    weights = next((folder / name for name in ("adapter", "model", "merged") if (folder / name).is_dir()), None)
+    if weights is None:
         raise UserError(f"{folder} has neither adapter/ nor model/; delete {record} and train the arm again")
-    return trained["base_model"], trained["quantization"], weights
+    quantization = trained["quantization"] if args.quantization == "auto" else chosen
+    if args.merge and (weights.name != "adapter" or quantization):
+        raise UserError(
+            f"merge: {args.arm} has no adapter on an unquantized base; leave it out, or --quantization none"
+        )
+    return trained["base_model"], quantization, weights
 
 
 def load(args: GenerateArguments) -> Answerer:
@@ -45,58 +79,88 @@ def load(args: GenerateArguments) -> Answerer:
 
     base, quantization, weights = arm_base(args)
     dtype = _dtype(args.dtype)
+    tokenizer = model.load_tokenizer(str(weights) if weights is not None else base)
+    tokenizer.padding_side = "left"
+    precision = f"{quantization} with {dtype}" if quantization else dtype
+    if args.engine == "vllm" or (args.engine == "auto" and vllm_engine.available() and quantization is None):
+        if quantization or args.merge:
+            raise UserError("engine vllm answers unmerged, unquantized arms; use --engine transformers")
+        return Answerer(vllm_engine.load(base, weights, dtype), tokenizer, base, precision, "vllm")
     config = model.nf4(dtype) if quantization == "nf4" else None
-    if weights is not None and weights.name == "model":
-        network = model.load_model(str(weights), dtype)
-    else:
-        network = model.load_model(base, dtype, config)
-    if weights is not None and weights.name == "adapter":
+    adapter = weights is not None and weights.name == "adapter"
+    network = model.load_model(base if adapter or weights is None else str(weights), dtype, config)
+    if adapter:
         from peft import PeftModel
 
         network = PeftModel.from_pretrained(network, str(weights), autocast_adapter_dtype=False).to(
             getattr(torch, dtype)
         )
-    tokenizer = model.load_tokenizer(str(weights) if weights is not None else base)
-    tokenizer.padding_side = "left"
+        if args.merge:
+            network = network.merge_and_unload()
+            precision += ", merged"
     if torch.cuda.is_available() and quantization is None:
         network = network.to("cuda")
     if network.device.type == "cpu":
         keep_freed_memory()
     network.eval()
-    return Answerer(network, tokenizer, base, f"{quantization} with {dtype}" if quantization else dtype)
+    return Answerer(network, tokenizer, base, precision, "transformers")
 
 
-def answers(answerer: Answerer, rows: list[dict[str, Any]], args: GenerateArguments) -> Iterator[list[dict[str, Any]]]:
+def answers(
+    answerer: Answerer,
+    rows: Sequence[dict[str, Any]],
+    done: set[str],
+    args: GenerateArguments,
+    sampling: Sampling | None = None,
+) -> Iterator[list[dict[str, Any]]]:
     """Yield finished rows batch by batch, longest prompts first, so that running out of memory shows at once.
 
     `rows` need `id`, `group`, `source` and `messages`; the last message is the reference and is not shown to the model.
+    The batches depend on `rows` only and each has a seed of its own, so that an interrupted run gives the same answers
+    as a whole one; a batch whose ids are all in `done` is passed over.
     """
-    tokenizer = answerer.tokenizer
-    encoded = [
-        tokenizer.apply_chat_template(row["messages"][:-1], add_generation_prompt=True, return_dict=True)["input_ids"]
-        for row in rows
-    ]
+    encoded = encode([row["messages"][:-1] for row in rows], answerer.tokenizer)
     order = sorted(range(len(rows)), key=lambda i: len(encoded[i]), reverse=True)
-    for start in range(0, len(order), args.batch_size):
-        batch = order[start : start + args.batch_size]
-        produced = _generate(answerer, [encoded[i] for i in batch], args)
-        yield [_row(rows[i], tokenizer, new_ids) for i, new_ids in zip(batch, produced, strict=True)]
+    size = args.batch_size * (vllm_engine.BATCHES_AT_ONCE if answerer.engine == "vllm" else 1)
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        if all(rows[i]["id"] in done for i in batch):
+            continue
+        own = sampling and sampling._replace(seed=sampling.seed * 1_000_003 + start)
+        produced = complete(answerer, [encoded[i] for i in batch], args.max_new_tokens, own)
+        yield [_row(rows[i], answerer.tokenizer, new) for i, new in zip(batch, produced, strict=True)]
 
 
-def _generate(answerer: Answerer, prompts: list[list[int]], args: GenerateArguments) -> list[list[int]]:
-    """The new tokens of each prompt, up to and with the first token that ends the turn."""
+def encode(conversations: Sequence[list[dict[str, str]]], tokenizer: Any) -> list[list[int]]:
+    """Token ids of what the model is asked, with the opening of its own turn."""
+    return [
+        [*tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]]
+        for asked in conversations
+    ]
+
+
+def complete(
+    answerer: Answerer, prompts: list[list[int]], max_new_tokens: int, sampling: Sampling | None = None
+) -> list[list[int]]:
+    """The new tokens of each prompt, up to and with the first token that ends the turn; greedy without `sampling`."""
+    stops = stop_ids(answerer.tokenizer)
+    if answerer.engine == "vllm":
+        return vllm_engine.complete(answerer.network, prompts, max_new_tokens, stops, sampling)
+
     import torch
 
     inputs = answerer.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(answerer.network.device)
-    stops = stop_ids(answerer.tokenizer)
-    sampling = {"do_sample": True, "temperature": args.temperature, "top_p": args.top_p} if args.do_sample else {}
+    drawn: dict[str, Any] = {"do_sample": False}
+    if sampling is not None:
+        torch.manual_seed(sampling.seed)
+        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     with torch.inference_mode():
         output = answerer.network.generate(
             **inputs,
-            max_new_tokens=args.max_new_tokens,
+            max_new_tokens=max_new_tokens,
             eos_token_id=sorted(stops),
             pad_token_id=answerer.tokenizer.pad_token_id,
-            **({"do_sample": False} | sampling),
+            **drawn,
         )
     return [_until_stop(row, stops) for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
 

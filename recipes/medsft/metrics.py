@@ -1,146 +1,50 @@
-"""Scores of answers against the doctor's: lists of predictions and references in, one list of numbers per metric out.
-
-ROUGE is rouge_score with stemming; its tokenizer keeps only a-z and 0-9, so text in another script scores 0.
-BERTScore is bert_score's own embedding and greedy matching (Zhang et al. 2020, eq. 1), without idf weights.
-"""
+"""Which metrics there are, and how score.py asks for them: each is an `evaluate` module under recipes/metrics."""
 
 import importlib.metadata
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from medsft.cli import UserError
-from medsft.model import load_config, load_tokenizer, resolve
 
-ROUGE = ("rouge1", "rouge2", "rougeL")
-PRIMARY = (*ROUGE, "bertscore_f1")  # declared before any result is seen: the only metrics that are tested
-# Pairs whose token vectors are held at once: 128 texts of at most 512 x 384 floats are 100 MB.
-PAIRS_AT_ONCE = 64
+FOLDER = Path(__file__).resolve().parent.parent / "metrics"
+# Declared before any result is seen, unless score.yaml declares others: the only metrics that are tested.
+PRIMARY = ("rouge1", "rouge2", "rougeL", "bertscore_f1")
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """The model BERTScore reads its token vectors from, and the hash that identifies the scores it makes."""
+@lru_cache(maxsize=32)
+def load(name: str) -> Any:
+    """The `evaluate` module recipes/metrics/NAME, keeping texts in memory (the default writes them to a cache)."""
+    import evaluate
 
-    model: Any
-    tokenizer: Any
-    layer: int
-    hash: str
+    return evaluate.load(str(FOLDER / name), keep_in_memory=True)
 
 
-def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, list[float]]:
-    """F-measure of each ROUGE (Lin 2004) under its own name, with `_precision` and `_recall` beside it, in 0..1."""
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(list(ROUGE), use_stemmer=True)
-    pairs = tqdm(zip(references, predictions, strict=True), total=len(references), desc="ROUGE", delay=1)
-    scores = [scorer.score(reference, prediction) for reference, prediction in pairs]
-    columns = {}
-    for name in ROUGE:
-        columns[name] = [float(score[name].fmeasure) for score in scores]
-        columns[f"{name}_precision"] = [float(score[name].precision) for score in scores]
-        columns[f"{name}_recall"] = [float(score[name].recall) for score in scores]
-    return columns
+def score(name: str, predictions: Sequence[str], references: Sequence[str], **options: Any) -> dict[str, list[Any]]:
+    """One list of len(predictions) values per metric of the module; what is no list (a hash) is left out."""
+    if not predictions:
+        return {}
+    result = load(name).compute(predictions=predictions, references=references, per_example=True, **options)
+    return {key: values for key, values in result.items() if isinstance(values, list)}
 
 
-def bertscore(
-    encoder: Encoder, predictions: Sequence[str], references: Sequence[str], batch_size: int
-) -> dict[str, list[float]]:
-    """`bertscore_f1`, not rescaled. Text beyond the encoder's length is not read; an empty side scores 0.
-
-    `batch_size` is the number of texts encoded at once. Pairs are matched one by one: in a padded batch bert_score
-    lets a token match the padding with 0 where all its similarities are negative, so that a pair's score depends on
-    its neighbours (by up to 0.006 in 48 pairs of unrelated answers).
-    """
-    import torch
-    from bert_score.utils import greedy_cos_idf
-
-    # An empty text makes bert_score 0.3.13 call a tokenizer method that transformers 5 no longer has.
-    texts = [(encodable(r), encodable(p), i) for i, (r, p) in enumerate(zip(references, predictions, strict=True))]
-    # Equal references side by side are encoded once.
-    pairs = sorted((text for text in texts if text[0] and text[1]), key=lambda text: (len(text[0]), text))
-    scores = [0.0] * len(predictions)
-    with torch.inference_mode(), tqdm(total=len(pairs), desc="BERTScore", delay=1) as bar:
-        for start in range(0, len(pairs), PAIRS_AT_ONCE):
-            some = pairs[start : start + PAIRS_AT_ONCE]
-            vectors = token_vectors(encoder, {text for pair in some for text in pair[:2]}, batch_size)
-            for reference, prediction, row in some:
-                # cloned, because the function normalises what it is given in place
-                sides = [part[None].clone() for text in (reference, prediction) for part in vectors[text]]
-                scores[row] = greedy_cos_idf(*sides)[2].item()
-            bar.update(len(some))
-    return {"bertscore_f1": scores}
+def mean_or_each(columns: Mapping[str, Sequence[float | None]], per_example: bool) -> dict[str, Any]:
+    """The columns themselves, or the mean of each over the answers it is defined for (None where there is none)."""
+    if per_example:
+        return {name: [*values] for name, values in columns.items()}
+    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    return {name: sum(values) / len(values) if values else None for name, values in known.items()}
 
 
-def token_vectors(encoder: Encoder, texts: Iterable[str], batch_size: int) -> dict[str, tuple[Any, Any, Any]]:
-    """For each text its token vectors (tokens, width), mask and weights (tokens,), without padding."""
-    from bert_score.utils import get_bert_embedding
-
-    model, tokenizer = encoder.model, encoder.tokenizer
-    # every token counts 1, the start and end marks nothing
-    weights = defaultdict(lambda: 1.0, {tokenizer.cls_token_id: 0.0, tokenizer.sep_token_id: 0.0})
-    ordered = sorted(texts, key=lambda text: (len(text), text))  # texts of one length need little padding
-    vectors = {}
-    for start in range(0, len(ordered), batch_size):
-        batch = ordered[start : start + batch_size]
-        padded = get_bert_embedding(batch, model, tokenizer, weights, device=model.device)
-        for text, vector, mask, weight in zip(batch, *padded, strict=True):
-            size = int(mask.sum())
-            vectors[text] = (vector[:size], mask[:size], weight[:size])
-    return vectors
-
-
-def encodable(text: str) -> str:
-    """The text without outer blanks; half surrogate pairs, which a tokenizer refuses, become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8").strip()
-
-
-def rescale(values: Sequence[float], baseline: float) -> list[float]:
-    """Linear map that sends `baseline`, the score of unrelated texts, to 0 and leaves 1 (bert_score's rescaling)."""
-    return [(value - baseline) / (1 - baseline) for value in values]
-
-
-def end_of_turn(stopped: Sequence[bool]) -> dict[str, list[float]]:
-    """1 where the model ended its own turn, 0 where it ran into the limit of new tokens."""
-    return {"end_of_turn": [float(value) for value in stopped]}
-
-
-def length_ratio(predictions: Sequence[str], references: Sequence[str]) -> dict[str, list[float]]:
-    """Words of the prediction over words of the reference (an empty reference counts as one word)."""
-    pairs = zip(predictions, references, strict=True)
-    return {"length_ratio": [len(p.split()) / max(1, len(r.split())) for p, r in pairs]}
-
-
-def load_encoder(name: str, layer: int | None) -> Encoder:
-    """Load the first `layer` layers of an encoder (all if None) in float32, on the GPU if there is one.
-
-    bert_score's own loader is not used: it takes any path that contains "t5" for a T5 model, and reads pickles.
-    Raises UserError when the encoder cannot be loaded, has no safetensors file, or has fewer layers.
-    """
-    import torch
-    from bert_score.utils import get_hash
-    from transformers import AutoModel
-
-    config, tokenizer = load_config(name), load_tokenizer(name)
-    layer = config.num_hidden_layers if layer is None else layer
-    if not 1 <= layer <= config.num_hidden_layers:
-        raise UserError(f"bert_layer {layer}: {name} has the layers 1 to {config.num_hidden_layers}")
-    config.num_hidden_layers = layer
-    try:
-        model = AutoModel.from_pretrained(resolve(name), config=config, dtype=torch.float32, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"bert_model {name}: {reason}; choose an encoder stored as safetensors") from error
-    # Some tokenizers state no limit (1e30), which overflows when passed on; BERT-like models have 512 positions.
-    positions = config.to_dict().get("max_position_embeddings", 512)
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions, 512)
-    model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return Encoder(model, tokenizer, layer, get_hash(name, layer, False, False, False, False))
+def check_primary(names: Sequence[str], scored: Sequence[str]) -> None:
+    """Raise UserError where a declared metric is none that is scored for every row."""
+    for name in names:
+        if name not in scored:
+            raise UserError(f"primary: '{name}' is not scored; choose among {', '.join(scored)}")
 
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that the scores depend on."""
-    return {name: importlib.metadata.version(name) for name in ("rouge-score", "bert-score", "transformers")}
+    names = ("rouge-score", "bert-score", "sacrebleu", "nltk", "evaluate", "transformers")
+    return {name: importlib.metadata.version(name) for name in names}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medsft.cli import UserError
-from medsft.files import new_folder, read_json, sha256_file, write_json
+from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json
 
 SMOLLM2 = "embedded/SmolLM2-135M-Instruct"
 MINILM = "embedded/all-MiniLM-L6-v2"
@@ -46,6 +46,14 @@ def load_config(name: str) -> Any:
     from transformers import AutoConfig
 
     return _from_pretrained(AutoConfig, name)
+
+
+def revision(name: str) -> str:
+    """What the weights of a model are, for records: a hub commit, or 16 digits over the weights of a local folder."""
+    folder = Path(resolve(name))
+    if folder.is_dir():
+        return fingerprint({file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))})
+    return str(load_config(name)._commit_hash)
 
 
 def load_tokenizer(name: str) -> Any:

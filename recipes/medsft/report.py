@@ -1,26 +1,21 @@
 """Render a study folder as report.html, report.md, results.json and figures; every number comes from its files."""
 
-import base64
-import html
+import math
 import random
-import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from medsft import __version__, figures, published
+from medsft import __version__, figures, model_card, published, published_memory, report_tables, source_study
 from medsft.arguments import ReportArguments
 from medsft.cli import UserError
+from medsft.differences import differences
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
+from medsft.formats import data_uri, environment
 from medsft.results import COST, Json, Study, gather, input_files, load_study
-from medsft.verdict import interval, label, number, verdict
+from medsft.sizes import known_config, sizes_of
+from medsft.verdict import verdict
 
-REPORT_VERSION = 1  # raise it when the same files would give another report
-TEMPLATES = Path(__file__).parent / "templates"
-SHORT = 300  # characters of an example's text in report.md
+REPORT_VERSION = 4  # raise it when the same files would give another report
 OUTPUTS = ("report.html", "report.md", "results.json")
 COLUMNS = 5  # metrics in one table: more do not fit a printed page
 FIGURES = ("loss", "scores", "lengths")
@@ -28,7 +23,8 @@ LIMITS = (
     "Not medical advice. The answers shown come from language models in a study; no clinician has checked them.",
     "ROUGE and BERTScore measure likeness to one doctor's wording, not whether an answer is right or safe.",
     "A difference that was not shown is not a proof of equality: look at its interval.",
-    "One seed for each arm: another training seed could move every trained arm, and the intervals do not cover that.",
+    "Another training seed could move every trained arm; only the table of training seeds covers that.",
+    "Red flags and urgent advice are found by rules over words: they compare arms, they do not certify safety.",
     "The intervals stand for drawing other patients like these, not for other hospitals, platforms or languages.",
 )
 
@@ -40,6 +36,8 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Json, bool]:
     """
     if arguments.examples < 0:
         raise UserError(f"examples {arguments.examples}: give a whole number from 0")
+    if arguments.hourly_rate is not None and not (arguments.hourly_rate >= 0 and math.isfinite(arguments.hourly_rate)):
+        raise UserError(f"hourly_rate {arguments.hourly_rate}: give a number from 0")
     study_dir = Path(arguments.study_dir)
     study = load_study(study_dir)
     folder, mark = study_dir / "report", input_fingerprint(study_dir, arguments)
@@ -49,17 +47,22 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Json, bool]:
             return folder, results, True
     results = {"title": arguments.title, **gather(study), "fingerprint": mark}
     results["verdict"] = verdict(results)
+    results["price"] = prices(results["cost"], arguments.hourly_rate)
     results["versions"]["report"] = {"medsft": __version__, "report_version": str(REPORT_VERSION)}
     examples = draw_examples(study, arguments.examples, arguments.seed)
     with new_folder(folder) as temporary:
         figures.draw_all(study, results, temporary / "figures")
         context = render_context(study, results, examples, asdict(arguments))
-        embedded = {name: _data_uri(temporary / "figures" / f"{name}.png") for name in FIGURES}
-        page = _environment(autoescape=True).get_template("report.html.j2").render(context, figures=embedded)
+        embedded = {name: data_uri(temporary / "figures" / f"{name}.png") for name in FIGURES}
+        page = environment(autoescape=True).get_template("report.html.j2").render(context, figures=embedded)
         write_text(temporary / "report.html", page)
-        markdown = _environment(autoescape=False).get_template("report.md.j2").render(context)
+        markdown = environment(autoescape=False).get_template("report.md.j2").render(context)
         write_text(temporary / "report.md", markdown)
         write_json(temporary / "results.json", results)
+        if results["cost"]:
+            write_text(temporary / "model_card.md", model_card.study_card(study_dir, results))
+    for arm in results["cost"]:
+        model_card.write(study_dir / arm)  # now with the scores
     return folder, results, False
 
 
@@ -77,10 +80,18 @@ def draw_examples(study: Study, count: int, seed: int) -> list[Json]:
     shared = [row_id for row_id in first if all(row_id in rows for rows in others)]
     drawn = set(random.Random(seed).sample(range(len(shared)), min(count, len(shared))))
     return [
-        {**first[row_id], "answers": {name: rows[row_id] for name, rows in by_arm.items()}}
+        {**first[row_id], "answers": {name: _marked(rows[row_id], first[row_id]) for name, rows in by_arm.items()}}
         for index, row_id in enumerate(shared)
         if index in drawn
     ]
+
+
+def prices(cost: dict[str, Json], hourly_rate: float | None) -> dict[str, float | None]:
+    """What each arm's training cost at the user's hourly rate: wall time only, without set-up and evaluation."""
+    if hourly_rate is None:
+        return {}
+    hours = {arm: (row["wall_seconds"] or 0) / 3600 for arm, row in cost.items() if row["wall_seconds"] is not None}
+    return {arm: round(hourly_rate * hours[arm], 4) if arm in hours else None for arm in cost}
 
 
 def not_measured(study: Study, results: Json) -> list[str]:
@@ -96,13 +107,21 @@ def not_measured(study: Study, results: Json) -> list[str]:
         missing.append("Memory plan: there is no plan.json (plan_memory.py).")
     if not any((memory["measured"] or {}).get("device_bytes") for memory in results["memory"].values()):
         missing.append("GPU memory: no arm of this study was trained on a GPU.")
+    if not results["emergencies"].get("emergencies"):
+        missing.append("Urgent advice: no test message is an emergency by the rules or by its doctor.")
+    if not results["memorized"]:
+        missing.append("Memorization: no training answer was asked for (generate.py --memorization_rows 100).")
+    if not results["seeds"]:
+        missing.append(
+            "How far the results move with another training seed: train arms named METHOD_seed1, METHOD_seed2."
+        )
+    if not any(cost["energy_joules"] for cost in results["cost"].values()):
+        missing.append("Energy: no device of this study reported any.")
+    if not results["price"]:
+        missing.append("Money: no hourly rate was given (report.py --hourly_rate 2.5).")
     return missing + [
         "Whether the answers are medically right, safe or kind: no clinician read them.",
-        "Whether answers to messages with red flags send the patient to urgent care.",
-        "Whether names or texts of the training rows come back in the answers.",
-        "How far the results move with another training seed.",
         "What fine-tuning cost the model elsewhere (forgetting).",
-        "Energy and money.",
     ]
 
 
@@ -124,61 +143,17 @@ def render_context(study: Study, results: Json, examples: list[Json], options: J
         "limits": LIMITS,
         "published_source": published.SOURCE,
         "published_noise": published.NOISE,
+        "published_meaning": published.MEANING,
+        "study_tables": source_study.tables(
+            results,
+            {arm.name: arm.train for arm in study.arms if arm.train},
+            published_memory.claims(sizes_of(known_config(published_memory.STUDY_MODEL))),
+        ),
+        "cost_keys": [key for key in COST if key != "energy_joules" or any(c[key] for c in results["cost"].values())],
+        "evaluation_tables": report_tables.evaluation_tables(results),
     }
 
 
-def _environment(autoescape: bool) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        label=label,
-        number=number,
-        interval=interval,
-        gb=_gb,
-        pvalue=_pvalue,
-        count=_count,
-        md=_md,
-        clip=_clip,
-        yaml=_yaml,
-    )
-    return environment
-
-
-def _gb(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value / 1e9:,.2f}\u00a0GB" if value else "none used"
-
-
-def _pvalue(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _count(value: Any) -> str:
-    """Whole numbers with thousands separators, other numbers with at most two decimals, the rest as it is."""
-    if value is None:
-        return "–"
-    return f"{value:,.2f}".removesuffix(".00") if isinstance(value, int | float) else str(value)
-
-
-def _md(value: Any) -> str:
-    """One line of Markdown that shows the text itself: no HTML, no table cell, no emphasis, no link, no image."""
-    flat = html.escape(" ".join(str(value).split()), quote=False)
-    return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", flat)
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= SHORT else text[: SHORT - 1].rstrip() + "…"
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-
-
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+def _marked(answer: Json, baseline: Json) -> Json:
+    """An answer with its pieces beside the first arm's, the baseline's where there is one."""
+    return {**answer, "pieces": differences(baseline["prediction"], answer["prediction"])}

@@ -13,8 +13,9 @@ from medsft.metrics import PRIMARY
 Json = dict[str, Any]
 ARM_ORDER = ("baseline", "lora", "qlora", "full")
 FLOOR_ORDER = ("constant", "shuffled", "echo", "nearest")
-NOT_ARMS = ("data", "report")
+NOT_ARMS = ("data", "report", "review")
 OFFLOAD_CHECK_OF = "full"
+EXPLORED = ("explored", "seeds", "slices", "memorization", "guardrails")  # lists of comparison.json
 COST = {  # keys of train.json, and how the report calls them
     "total_parameters": "parameters",
     "trainable_parameters": "trainable parameters",
@@ -25,6 +26,7 @@ COST = {  # keys of train.json, and how the report calls them
     "answer_tokens_seen": "answer tokens seen (these carry the loss)",
     "wall_seconds": "wall time, s",
     "tokens_per_second": "tokens per second",
+    "energy_joules": "energy, J, as the device reports it",
     "seed": "seed",
 }
 
@@ -99,6 +101,11 @@ def gather(study: Study) -> Json:
         "arms": {arm.name: {key: arm.scores[key] for key in ("n", "metrics")} for arm in study.arms},
         "floors": {name: floors[name] for name in _ordered(floors, FLOOR_ORDER)},
         "comparisons": sorted(comparisons, key=lambda row: places.get(row["arm"], len(places))),
+        "ceiling": study.comparison.get("ceiling", {}),
+        **{name: study.comparison.get(name, []) for name in EXPLORED},
+        "emergencies": study.comparison.get("emergencies", {}),
+        "memorized": {arm.name: arm.scores["memorization"] for arm in study.arms if "memorization" in arm.scores},
+        "sampled": {arm.name: arm.scores["sampled"] for arm in study.arms if "sampled" in arm.scores},
         "primary": primary_metrics(study),
         "confidence": confidence,
         "alpha": round(1 - confidence, 12),  # 1 - 0.95 is a little more than 0.05
@@ -115,7 +122,8 @@ def gather(study: Study) -> Json:
 
 def primary_metrics(study: Study) -> list[str]:
     """The metrics the verdict speaks about: those declared before any result is seen, as far as they were scored."""
-    return [metric for metric in PRIMARY if metric in study.arms[0].scores["metrics"]]
+    declared = study.comparison.get("settings", {}).get("primary", PRIMARY)
+    return [metric for metric in declared if metric in study.arms[0].scores["metrics"]]
 
 
 def loss_differences(study: Study, run: Json) -> list[Json]:

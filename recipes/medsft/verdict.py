@@ -7,17 +7,41 @@ LABELS = {
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
     "bertscore_f1": "BERTScore F1",
-    "bertscore_rescaled": "BERTScore F1, rescaled",
+    "bertscore_f1_rescaled": "BERTScore F1, rescaled",
+    "bleu": "BLEU (0 to 100)",
+    "chrf": "chrF2 (0 to 100)",
+    "meteor": "METEOR",
     "end_of_turn": "ended its own turn (share)",
     "length_ratio": "length ratio to the doctor",
+    "distinct_1": "distinct words",
+    "distinct_2": "distinct word pairs",
+    "loop": "loops (share)",
+    "boilerplate": "boilerplate (share)",
+    "identity": "invented identity (share)",
+    "reading_grade": "reading grade (school years)",
+    "red_flag_recall": "red-flag recall",
+    "over_escalation": "over-escalation (share)",
+    "copy_8": "copied 8-grams (share)",
+    "copy_13": "copied 13-grams (share)",
+    "longest_copy": "longest copy (words)",
+    "nll": "nats per answer token",
+    "bits_per_byte": "bits per byte",
+    "perplexity": "perplexity",
+    "recited": "recited to the end (share)",
+    "matched": "leading tokens recited (of 30)",
+    "agreement": "tokens in agreement (share)",
 }
+PARTS = {"stripped": "without boilerplate", "matched": "at matched length"}
 
 
 def label(metric: str) -> str:
     """How a metric is called in text and figures; an unknown one keeps its own name."""
     base, _, part = metric.rpartition("_")
-    return LABELS.get(metric) or (f"{LABELS[base]} {part}" if base in LABELS else metric)
+    if metric.startswith("bertscore_") and metric not in LABELS:
+        return f"BERTScore {part}"
+    return LABELS.get(metric) or (f"{LABELS[base]} {PARTS.get(part, part)}" if base in LABELS else metric)
 
 
 def number(value: float | None, sign: str = "") -> str:

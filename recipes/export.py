@@ -1,0 +1,80 @@
+"""Take a trained arm out of its study, ready to serve: merged model, adapter, Ollama Modelfile or vLLM command.
+
+    python recipes/export.py --study_dir runs/demo --arm lora --format merged
+    python recipes/export.py --study_dir runs/mistral_7b --arm qlora --format ollama --dtype bfloat16
+    python recipes/export.py --study_dir runs/demo --arm lora --format adapter --push_to_hub me/lora-demo
+
+Writes STUDY_DIR/ARM/export/FORMAT as a whole or not at all, with tokenizer, chat template, a generation_config.json
+that stops, a model card and export.json. An adapter is merged into a freshly loaded base in bfloat16 or float32, and
+the merged model's next-token distributions are compared with the adapter's before the folder gets its name.
+"""
+
+import shutil
+from pathlib import Path
+
+from medsft.arguments import ExportArguments
+from medsft.cli import UserError, parse, run
+from medsft.files import new_folder, read_json, write_json, write_text
+
+FORMATS = ("merged", "adapter", "ollama", "vllm")
+
+
+def main() -> None:
+    (args,) = parse([ExportArguments])
+    if args.format not in FORMATS:
+        raise UserError(f"--format {args.format}: choose one of {', '.join(FORMATS)}")
+    if args.dtype not in ("bfloat16", "float32"):
+        raise UserError(f"--dtype {args.dtype}: choose bfloat16 or float32; 4-bit weights cannot take an adapter")
+    arm = Path(args.study_dir) / args.arm
+    if args.arm == "baseline":
+        raise UserError("the baseline is the untrained model: there is nothing to export; name a trained arm")
+    train = read_json(arm / "train.json")
+    weights = next((arm / name for name in ("adapter", "model") if (arm / name).is_dir()), None)
+    if weights is None:
+        raise UserError(f"{arm} has neither adapter/ nor model/; delete {arm}/train.json and train the arm again")
+    if args.format == "adapter" and weights.name == "model":
+        raise UserError(f"{args.arm} trained every weight and has no adapter; use --format merged")
+
+    from medsft import merge, model, model_card, serving
+
+    tokenizer = model.load_tokenizer(str(weights))
+    template = serving.go_template(tokenizer, args.ollama_template) if args.format == "ollama" else ""
+    folder = Path(args.output_dir) if args.output_dir else arm / "export" / args.format
+    merging = weights.name == "adapter" and args.format != "adapter"
+    dtype = args.dtype if merging else train["settings"].get("dtype", args.dtype)
+    record = {"arm": args.arm, "format": args.format, "base_model": train["base_model"], "dtype": dtype}
+    record["trained_on"] = train["fingerprint"]
+    if merging:
+        merge.check_base(train["base_model"], train.get("base_revision"))
+        merge.check_room(train["base_model"], folder, dtype, train["total_parameters"])
+        if train.get("quantization"):
+            print(f"{args.arm} was trained on 4-bit weights; its adapter is merged into the {dtype} ones")
+        print(f"merging into a freshly loaded {train['base_model']} in {dtype}")
+        network, before, moved = merge.merge(train["base_model"], weights, dtype)
+
+    with new_folder(folder) as new:
+        if merging:
+            network.save_pretrained(new)
+            del network
+            serving.save_tokenizer(new, tokenizer)
+            lost = merge.check_merge(new, before, dtype, moved["moved_from_base"])
+            record |= {"divergence": lost, **moved, "tolerance": merge.TOLERANCE[dtype], "unit": "nats per token"}
+            print(
+                f"same answers: divergence {lost:.1e} nats a token (the adapter moved {moved['moved_from_base']:.2g})"
+            )
+        else:
+            shutil.copytree(weights, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.bin", "*.pt", "*.pkl"))
+            serving.save_tokenizer(new, tokenizer)
+        serving.save_generation_config(new, tokenizer, args.max_new_tokens)
+        write_text(new / "README.md", model_card.arm_card(arm))
+        commands = serving.write_commands(new, folder, args, tokenizer, train, dtype, template)
+        write_json(new / "export.json", {**record, "commands": commands})
+    print(f"\n{folder}")
+    for command in commands:
+        print(f"  {command}")
+    if args.push_to_hub:
+        print(serving.push(folder, args.push_to_hub, args.public))
+
+
+if __name__ == "__main__":
+    run(main, __doc__, ExportArguments)

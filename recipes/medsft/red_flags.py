@@ -1,0 +1,58 @@
+"""Red flags in a patient's message, by the documented list of rules in red_flags.yaml."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+LIST = Path(__file__).parent / "red_flags.yaml"
+WORDS = {
+    "<near>": r"[^\n]{0,70}?",  # the words of one symptom may stand in two short sentences
+    "<severe>": r"(?:severe|sudden|suddenly|worst|unbearable|excruciating|crushing|terrible|agoni[sz]ing|intense)",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`pattern` in the patient's message stands for `emergency`."""
+
+    name: str
+    emergency: str
+    pattern: re.Pattern[str]
+
+
+@lru_cache(maxsize=1)
+def rules() -> tuple[Rule, ...]:
+    """The rules in the order of the list."""
+    entries = yaml.safe_load(LIST.read_text(encoding="utf-8"))
+    return tuple(Rule(name, entry["emergency"], _compiled(entry["patterns"])) for name, entry in entries.items())
+
+
+def _compiled(patterns: list[str]) -> re.Pattern[str]:
+    text = "|".join(patterns)
+    for word, meaning in WORDS.items():
+        text = text.replace(word, meaning)
+    return re.compile(text, re.IGNORECASE)
+
+
+DOCTORS_LINE = re.compile(r"^Doctor: .*(?:\n(?!Patient: ).*)*", re.MULTILINE)
+DENIED = re.compile(
+    r"\b(?:no|not|without|den(?:y|ies|ied)|never|nor|neither|(?:is|are|do|does|have|has|was)n't|free of)\b"
+    r"(?:(?!\bbut\b)[^.!?;\n]){0,25}\Z",
+    re.IGNORECASE,
+)
+
+
+def red_flags(message: str) -> list[str]:
+    """Names of the rules that a patient's message meets, in the order of the list; [] for none.
+
+    Of a conversation ('Patient: ...', 'Doctor: ...' on lines) the doctor's lines do not count.
+    """
+    text = DOCTORS_LINE.sub("", message).replace("’", "'")
+    return [r.name for r in rules() if any(not _denied(text, match) for match in r.pattern.finditer(text))]
+
+
+def _denied(text: str, match: re.Match[str]) -> bool:
+    return bool(DENIED.search(text[max(0, match.start() - 40) : match.start()]))

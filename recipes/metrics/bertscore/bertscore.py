@@ -1,0 +1,55 @@
+"""BERTScore F1, precision and recall of any encoder stored as safetensors; empty answers score 0.
+
+    evaluate.load("recipes/metrics/bertscore").compute(predictions=[...], references=[...])
+
+Give `per_example=True` for one number an answer instead of the mean over answers.
+"""
+
+import datasets
+import evaluate
+
+from medsft import bertscore
+from medsft.metrics import mean_or_each
+
+CITATION = """
+@inproceedings{zhang2020bertscore,
+  title={{BERTScore}: Evaluating Text Generation with {BERT}},
+  author={Zhang, Tianyi and Kishore, Varsha and Wu, Felix and Weinberger, Kilian Q. and Artzi, Yoav},
+  booktitle={International Conference on Learning Representations}, year={2020}
+}
+"""
+INPUTS = """
+predictions: answers, one text each. references: the doctors' answers, one text each.
+encoder: hub id, local folder, or an encoder that is loaded already. layer: which hidden layer (default: the last).
+baseline: the mean score of unrelated pairs, which adds `bertscore_f1_rescaled`; score.py measures it on the test rows.
+`bertscore_hash` in the result names encoder, layer and versions.
+"""
+
+
+class BertScore(evaluate.Metric):
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=__doc__,
+            citation=CITATION,
+            inputs_description=INPUTS,
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+            reference_urls=["https://github.com/Tiiiger/bert_score"],
+        )
+
+    def _compute(
+        self,
+        predictions: list[str],
+        references: list[str],
+        per_example: bool = False,
+        encoder: str | bertscore.Encoder = "embedded/all-MiniLM-L6-v2",
+        layer: int | None = None,
+        batch_size: int = 8,
+        baseline: float | None = None,
+    ) -> dict[str, float | str | list[float]]:
+        loaded = bertscore.load_encoder(encoder, layer) if isinstance(encoder, str) else encoder
+        columns = bertscore.bertscore(loaded, predictions, references, batch_size)
+        if baseline is not None:
+            columns["bertscore_f1_rescaled"] = bertscore.rescale(columns["bertscore_f1"], baseline)
+        return {**mean_or_each(columns, per_example), "bertscore_hash": loaded.hash}

@@ -1,0 +1,52 @@
+"""BLEU by sacrebleu, 0..100: of the whole corpus with its signature, or of each answer.
+
+    evaluate.load("recipes/metrics/bleu").compute(predictions=[...], references=[...])
+
+Give `per_example=True` for one number an answer instead of the mean over answers.
+"""
+
+import datasets
+import evaluate
+
+from medsft import overlap
+
+CITATION = """
+@inproceedings{papineni2002bleu,
+  title={{BLEU}: a Method for Automatic Evaluation of Machine Translation},
+  author={Papineni, Kishore and Roukos, Salim and Ward, Todd and Zhu, Wei-Jing},
+  booktitle={Proceedings of ACL}, pages={311--318}, year={2002}
+}
+@inproceedings{post2018call,
+  title={A Call for Clarity in Reporting {BLEU} Scores}, author={Post, Matt},
+  booktitle={Proceedings of the Third Conference on Machine Translation}, pages={186--191},
+  year={2018}
+}
+"""
+INPUTS = """
+predictions: answers, one text each. references: one text each, or a list of texts each, all equally long.
+"""
+
+
+class Bleu(evaluate.Metric):
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=__doc__,
+            citation=CITATION,
+            inputs_description=INPUTS,
+            features=[
+                datasets.Features(
+                    {"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))}
+                ),
+                datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")}),
+            ],
+            reference_urls=["https://github.com/mjpost/sacrebleu"],
+        )
+
+    def _compute(
+        self, predictions: list[str], references: list[str] | list[list[str]], per_example: bool = False
+    ) -> dict[str, float | str | list[float]]:
+        several = [[r] if isinstance(r, str) else r for r in references]
+        if per_example:
+            return {"bleu": [*overlap.bleu(predictions, several)]}
+        score, signature = overlap.corpus_bleu(predictions, several)
+        return {"bleu": score, "bleu_signature": signature}

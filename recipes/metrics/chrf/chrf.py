@@ -1,0 +1,53 @@
+"""chrF2 by sacrebleu, 0..100: of the whole corpus with its signature, or of each answer.
+
+    evaluate.load("recipes/metrics/chrf").compute(predictions=[...], references=[...])
+
+Give `per_example=True` for one number an answer instead of the mean over answers.
+"""
+
+import datasets
+import evaluate
+
+from medsft import overlap
+
+CITATION = r"""
+@inproceedings{popovic2015chrf,
+  title={chr{F}: character n-gram {F}-score for automatic {MT} evaluation},
+  author={Popovi{\'c}, Maja},
+  booktitle={Proceedings of the Tenth Workshop on Statistical Machine Translation},
+  pages={392--395}, year={2015}
+}
+@inproceedings{post2018call,
+  title={A Call for Clarity in Reporting {BLEU} Scores}, author={Post, Matt},
+  booktitle={Proceedings of the Third Conference on Machine Translation}, pages={186--191},
+  year={2018}
+}
+"""
+INPUTS = """
+predictions: answers, one text each. references: one text each, or a list of texts each, all equally long.
+"""
+
+
+class Chrf(evaluate.Metric):
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=__doc__,
+            citation=CITATION,
+            inputs_description=INPUTS,
+            features=[
+                datasets.Features(
+                    {"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))}
+                ),
+                datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")}),
+            ],
+            reference_urls=["https://github.com/mjpost/sacrebleu"],
+        )
+
+    def _compute(
+        self, predictions: list[str], references: list[str] | list[list[str]], per_example: bool = False
+    ) -> dict[str, float | str | list[float]]:
+        several = [[r] if isinstance(r, str) else r for r in references]
+        if per_example:
+            return {"chrf": [*overlap.chrf(predictions, several)]}
+        score, signature = overlap.corpus_chrf(predictions, several)
+        return {"chrf": score, "chrf_signature": signature}

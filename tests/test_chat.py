@@ -1,0 +1,147 @@
+"""The chat page in a real browser: both answers, red flags, hostile text, a counted vote, nothing fetched from afar."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import RECIPES, ROOT, run_script, write_adapter_arm
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+NO_BROWSER = "THE CHAT PAGE WAS NOT TESTED: no Chromium found (apt-get install chromium)"
+HOSTILE = "I have crushing chest pain. <script>window.hacked = 1</script> ![x](http://evil.example/x.png) <b>bold</b>"
+
+# this many answers are there, and none is still growing
+FINISHED = """wanted => {
+    const answers = [...document.querySelectorAll('.bot.message')].map(box => box.innerText.trim());
+    const done = text => text && text != 'Loading content' && !text.endsWith('…');
+    return answers.length == wanted && answers.every(done);
+}"""
+
+
+@pytest.fixture(scope="module")
+def study(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "tiny"
+    for seed, arm in enumerate(["lora", "wide"]):
+        write_adapter_arm(folder / arm, tiny_model, seed)
+    return folder
+
+
+def serve(study: Path, *words: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
+    """Start the page on a free port; the process and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, str(RECIPES / "chat.py"), "--study_dir", str(study), "--port", port, *words]
+    variables = {**os.environ, "NO_PROXY": "*", **environment}
+    process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(r"open (http\S+)", line):
+            return process, found[1]
+    raise AssertionError(f"the page ended with {process.wait()}")
+
+
+@pytest.fixture(scope="module")
+def address(study: Path) -> Iterator[str]:
+    process, address = serve(study, "--arms", "lora,wide")
+    yield address
+    process.terminate()
+    process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip(NO_BROWSER)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.slow
+def test_a_message_two_answers_a_vote_and_nothing_from_afar(browser: Any, address: str, study: Path) -> None:
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    page.click("text=Settings")
+    page.fill("#limit input[type=number]", "24")
+    page.keyboard.press("Tab")  # the page takes the number when the field is left
+    page.fill("#message textarea", HOSTILE)
+    page.click("#send")
+    answers = {}
+    page.wait_for_function(FINISHED, arg=2, timeout=60_000)
+    for letter in "AB":
+        answers[letter] = page.inner_text(f"#answer-{letter} .bot.message")
+        assert HOSTILE in page.inner_text(f"#answer-{letter}")  # hostile or not, it is text
+        assert page.query_selector(f"#answer-{letter} .user.message :is(b, script, img)") is None
+    assert answers["A"] != answers["B"] and all(answers.values())
+    assert page.evaluate("window.hacked") is None
+    assert "chest pain" in page.inner_text("#red-flags")
+    assert "Not medical advice" in page.inner_text("#notice")
+
+    page.click("text=B is better")
+    page.click("#vote")
+    page.wait_for_selector("#names code")
+    row = json.loads((study / "chat" / "votes.jsonl").read_text())
+    assert f"B = {row['choice']}" in page.inner_text("#names")
+    assert row["choice"] == row["arms"][1] and set(row["arms"]) == {"lora", "wide"} and "dialogues" not in row
+    assert "share won" in page.inner_text("#tally")
+
+    page.fill("#message textarea", "Since yesterday.")
+    page.keyboard.press("Enter")
+    page.wait_for_function(FINISHED, arg=4, timeout=60_000)
+    page.click("#export")
+    page.wait_for_function("document.querySelector('#exported textarea, #exported input').value", timeout=30_000)
+    (file,) = (study / "chat").glob("conversation-*.json")
+    turns = json.loads(file.read_text())["turns"]["lora"]
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user", "assistant"]
+    assert turns[0]["content"] == HOSTILE
+
+    page.click("#new")
+    page.wait_for_function("document.querySelectorAll('.bot.message').length == 0", timeout=30_000)
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    page.close()
+
+
+@pytest.mark.slow
+def test_with_a_password_nothing_is_served_without_it(study: Path) -> None:
+    process, address = serve(study, "--host", "0.0.0.0", MEDSFT_PASSWORD="correct horse")
+    try:
+        local = re.sub(r"//[^:]+:", "//127.0.0.1:", address)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(local + "config")
+        assert refused.value.code == 401
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--host", "0.0.0.0"), "would let others in"),
+        (("--host", "192.168.1.5", "--password_file", "nowhere"), "no such file, or its first line is empty"),
+        (("--arms", "lora"), "name two to eight arms"),
+    ],
+)
+def test_what_is_not_safe_or_not_a_comparison_is_refused(study: Path, words: tuple[str, ...], message: str) -> None:
+    done = run_script("chat.py", "--study_dir", study, *words)
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr

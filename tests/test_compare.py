@@ -1,0 +1,68 @@
+"""Studies side by side: facts, points of the learning curve, one offline page, and what cannot be compared."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import run_script
+from medsft import comparison
+from medsft.cli import UserError
+from medsft.report import write_report
+from synthetic_study import HOSTILE, Page, arguments, make_study
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three reported studies of the same test rows; the second trained its arms on 50 rows only."""
+    folders = []
+    for name, limit in (("all", None), ("small", 50), ("hostile<i>$", None)):
+        study = make_study(tmp_path_factory.mktemp("studies"), ("baseline", "lora"))
+        study = study.rename(study.with_name(name))
+        train = json.loads((study / "lora" / "train.json").read_text())
+        (study / "lora" / "train.json").write_text(
+            json.dumps(train | {"settings": {"max_train_rows": limit}, "seed": 7})
+        )
+        write_report(arguments(study, examples=1))
+        folders.append(study)
+    return folders
+
+
+def test_points_stand_at_the_rows_an_arm_was_trained_on(studies: list[Path]) -> None:
+    found = comparison.gather(studies[:2])
+    places = {(point["study"], point["arm"]): point["train_rows"] for point in found["points"]}
+    assert places == {("all", "baseline"): 230, ("all", "lora"): 230, ("small", "baseline"): 50, ("small", "lora"): 50}
+    assert found["points"][1]["metrics"]["rouge1"]["mean"] == pytest.approx(0.26)
+    assert found["same_test_rows"] and found["studies"][0]["seeds"] == [7]
+    panels = [axes for axes in comparison.curve(found).axes if axes.get_title(loc="left")]
+    assert [axes.get_title(loc="left") for axes in panels] == ["ROUGE-1", "ROUGE-2", "ROUGE-L", "BERTScore F1"]
+
+
+def test_script_writes_one_offline_page(studies: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "compare"
+    done = run_script(
+        "compare.py", "--studies", " ".join(map(str, studies)), "--output_dir", output, "--title", HOSTILE
+    )
+    assert done.returncode == 0, done.stderr
+    text = (output / "compare.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == [] and page.events == [] and "script" not in page.tags and "i" not in page.tags
+    assert [a for a in page.addresses if not a.startswith("data:image/png;base64,")] == []
+    assert "hostile<i>$" in page.text and HOSTILE in page.text
+    assert "<script" not in (output / "compare.md").read_text(encoding="utf-8")
+    assert {p.name for p in output.iterdir()} == {"compare.html", "compare.md", "compare.json", "curve.png"}
+
+
+def test_other_test_rows_are_pointed_out(studies: list[Path], tmp_path: Path) -> None:
+    other = make_study(tmp_path, ("baseline", "lora"), hostile="another question")
+    write_report(arguments(other, examples=1))
+    assert not comparison.gather([studies[0], other])["same_test_rows"]
+
+
+def test_what_cannot_be_compared_is_refused(studies: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least two"):
+        comparison.gather(studies[:1])
+    with pytest.raises(UserError, match="two folders are called all"):
+        comparison.gather([studies[0], studies[0]])
+    with pytest.raises(UserError, match="results.json: no such file"):
+        comparison.gather([studies[0], tmp_path])

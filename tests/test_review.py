@@ -1,0 +1,161 @@
+"""Blinded sheets, raters' agreement and the judge, driven against a server of the tests' own."""
+
+import csv
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from conftest import run_script
+from medsft import agreement, judge, review_sheet
+from medsft.cli import UserError
+from medsft.files import read_json, write_jsonl
+
+NAMES = ("baseline", "lora")
+
+
+def answers(arm, count=12):
+    text = "Short answer" if arm == "baseline" else "A longer and better answer"
+    common = {"source": "made up", "reference": "Rest it.", "stopped": True, "new_tokens": 5}
+    return [
+        {"id": f"r{i}", "group": f"g{i}", "prompt": f"=My knee {i} hurts.", "prediction": f"{text} {i}.", **common}
+        for i in range(count)
+    ]
+
+
+class Server(BaseHTTPRequestHandler):
+    """Prefers the longer answer, or always the first; counts what it was asked."""
+
+    style, asked = "longer", 0
+
+    def do_POST(self):  # noqa: N802 - the name that http.server calls
+        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+        type(self).asked += 1
+        _, first, second = re.findall(r"<<<\n(.*?)\n>>>", question, re.DOTALL)
+        side = 1 if self.style == "first" or len(first) > len(second) else 2
+        text = "No idea." if self.style == "mute" else f"It says more.\nVERDICT: {side}"
+        body = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def endpoint():
+    server = HTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    Server.style, Server.asked = "longer", 0
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+
+
+@pytest.fixture
+def study(tmp_path):
+    for arm in NAMES:
+        write_jsonl(tmp_path / arm / "generations.jsonl", answers(arm))
+    return tmp_path
+
+
+def fill(sheet, key, target, choose):
+    with sheet.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    for row in rows:
+        row["preferred"] = choose(row, read_json(key)[row["pair"]]["key"])
+    with target.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, review_sheet.COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def side_of(arm):
+    return lambda row, key: "1" if key["answer_1"] == arm else "2"
+
+
+def test_the_sheet_names_no_arm_draws_sides_and_comes_back(tmp_path):
+    pairs = review_sheet.draw_pairs(answers("baseline", 60), answers("lora", 60), NAMES, 50, seed=1)
+    sheet, key = tmp_path / "s.csv", tmp_path / "k.json"
+    review_sheet.write_sheet(pairs, sheet, key)
+    text = sheet.read_text()
+    assert "lora" not in text and "baseline" not in text
+    first = [pair["key"]["answer_1"] for pair in pairs]
+    assert 15 < first.count("lora") < 35
+    assert all(row["patient"].startswith("'=") for row in csv.DictReader(sheet.open(newline="")))
+    fill(sheet, key, tmp_path / "filled.csv", lambda row, key: "" if row["pair"] == "3" else side_of("lora")(row, key))
+    rated = review_sheet.read_sheet(tmp_path / "filled.csv", key)
+    assert [row["choice"] for row in rated] == ["lora"] * 49
+    found = agreement.preference([r["choice"] for r in rated], [r["group"] for r in rated], "lora", 999, 0.95, 0)
+    assert (found["wins"], found["losses"], found["preference"], found["p"]) == (49, 0, 1.0, 0.001)
+    assert review_sheet.draw_pairs(answers("lora"), answers("lora"), NAMES, 5, 1) == []
+
+
+@pytest.mark.parametrize(("value", "message"), [("3", "write 1, 2 or tie"), ("lora", "write 1, 2 or tie")])
+def test_a_rating_that_cannot_be_meant_is_refused(tmp_path, value, message):
+    pairs = review_sheet.draw_pairs(answers("baseline"), answers("lora"), NAMES, 4, seed=1)
+    review_sheet.write_sheet(pairs, tmp_path / "s.csv", tmp_path / "k.json")
+    fill(tmp_path / "s.csv", tmp_path / "k.json", tmp_path / "f.csv", lambda row, key: value)
+    with pytest.raises(UserError, match=message):
+        review_sheet.read_sheet(tmp_path / "f.csv", tmp_path / "k.json")
+
+
+def test_cohens_kappa_by_hand():
+    """20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: observed 0.7, by chance 0.5, kappa 0.4."""
+    first = ["y"] * 25 + ["n"] * 25
+    second = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
+    assert agreement.cohens_kappa(first, second) == pytest.approx(0.4)
+    found = agreement.agreement(first, second, 999, 0.95, 0)
+    assert found["share"] == 0.7
+    assert 0.1 < found["low"] < 0.4 < found["high"] < 0.65
+    assert agreement.cohens_kappa(["y", "n"], ["n", "y"]) == -1
+    assert agreement.cohens_kappa(["y", "y"], ["y", "y"]) is None
+
+
+@pytest.mark.parametrize(
+    ("style", "side", "consistent"), [("longer", "answer_2", True), ("first", "tie", False), ("mute", "tie", True)]
+)
+def test_swapped_positions_take_away_a_judges_favourite_side(endpoint, style, side, consistent):
+    Server.style = style
+    found = judge.compare(judge.Judge(endpoint, "m", "Be fair."), "My knee hurts.", "Rest.", "Rest it and cool it.")
+    assert found == {"side": side, "consistent": consistent}
+    assert Server.asked == 2
+
+
+def test_a_judge_is_held_to_the_physicians_before_it_is_heard(study, endpoint):
+    def review(*flags):
+        return run_script("review.py", "--study_dir", study, "--resamples", 300, *flags)
+
+    empty = review()
+    assert empty.returncode == 0, empty.stderr
+    sheet, key = study / "review" / "lora_sheet.csv", study / "review" / "lora_key.json"
+    fill(sheet, key, study / "anna.csv", side_of("lora"))
+    fill(sheet, key, study / "ben.csv", lambda row, k: "tie" if row["pair"] in ("1", "2") else side_of("lora")(row, k))
+    flags = ["--sheets", study / "anna.csv", study / "ben.csv", "--endpoint", endpoint, "--model", "m"]
+    done = review(*flags)
+    assert done.returncode == 0, done.stderr
+    out = done.stdout
+    assert out.index("agreement of anna and judge") < out.index("judge m: lora better in 12")
+    found = read_json(study / "review" / "lora_review.json")
+    assert found["judge"]["wins"] == 12
+    assert found["judge"]["consistent"] == 1
+    assert found["agreement"]["anna and ben"]["share"] == pytest.approx(10 / 12)
+    asked = Server.asked
+    assert asked == 24
+    assert review(*flags).returncode == 0
+    assert Server.asked == asked  # verdicts are kept
+
+
+@pytest.mark.parametrize(
+    ("endpoint_", "message"),
+    [("ftp://x", "give an address"), ("https://api.example.com/v1", "not this machine")],
+)
+def test_dialogues_do_not_leave_the_machine_by_accident(endpoint_, message):
+    with pytest.raises(UserError, match=message):
+        judge.check(judge.Judge(endpoint_, "m", ""), allow_remote=False)
+    with pytest.raises(UserError, match="is the judge running"):
+        judge.ask(judge.Judge("http://127.0.0.1:9/v1", "m", "", 2), "a", "b", "c")

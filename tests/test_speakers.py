@@ -1,0 +1,60 @@
+"""Arms that share one base speak as each of them would alone, also when they take turns."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import write_adapter_arm
+from medsft import model, speakers
+from medsft.cli import UserError
+
+ASKED = [{"role": "user", "content": "My knee hurts when I walk."}]
+NAMES = ["baseline", "lora_a", "lora_b"]
+
+
+@pytest.fixture(scope="module")
+def study(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "tiny"
+    for seed, arm in enumerate(NAMES[1:]):
+        write_adapter_arm(folder / arm, tiny_model, seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def voices(study: Path, tiny_model: Path) -> dict[str, speakers.Speaker]:
+    return speakers.load(study, NAMES, str(tiny_model), "float32")
+
+
+def alone(study: Path, base: Path, arm: str) -> str:
+    """The arm's greedy answer by transformers' own generate, with nothing shared."""
+    from peft import PeftModel
+
+    network: Any = model.load_model(str(base), "float32")
+    tokenizer = model.load_tokenizer(str(base))
+    if arm != "baseline":
+        network = PeftModel.from_pretrained(network, str(study / arm / "adapter"))
+    inputs = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    ids = network.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    return tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_taking_turns_changes_no_answer(study: Path, tiny_model: Path, voices: dict[str, speakers.Speaker]) -> None:
+    assert len({id(voice.network) for voice in voices.values()}) == 1  # one copy of the base
+    *_, said = speakers.side_by_side({name: speakers.answer(voices[name], ASKED, 12, 0, 0) for name in NAMES})
+    assert said == {name: alone(study, tiny_model, name) for name in NAMES}
+    assert len(set(said.values())) == 3
+
+
+def test_a_seed_repeats_a_sampled_answer(voices: dict[str, speakers.Speaker]) -> None:
+    one, same, other = (list(speakers.answer(voices["lora_a"], ASKED, 12, 1.0, seed)) for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_all_arms_are_found_and_a_wrong_name_is_refused(study: Path, tmp_path: Path) -> None:
+    assert speakers.arm_names(study) == NAMES
+    assert speakers.arm_names(study, "lora_b, baseline") == ["lora_b", "baseline"]
+    with pytest.raises(UserError, match="--arms lora: no such arm.*baseline, lora_a, lora_b"):
+        speakers.arm_names(study, "baseline,lora")
+    with pytest.raises(UserError, match="no trained arm"):
+        speakers.arm_names(tmp_path)
