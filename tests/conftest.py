@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,19 @@ def run_script(
     command = [*(launcher or (sys.executable,)), str(RECIPES / name), *map(str, arguments)]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+def read_all(data: Path | str | list[Any], **options: Any) -> tuple[list[Any], list[Any], int]:
+    """Usable dialogues, rejected rows, and how many rows there were."""
+    from medsft.arguments import DataArguments
+    from medsft.dialogue import Dialogue
+    from medsft.sources import parts_of, read_dialogues
+
+    names = [str(name) for name in data] if isinstance(data, list) else [str(data)]
+    args = DataArguments(data=names, **options)
+    rows = list(read_dialogues(args, parts_of(args)))
+    dialogues = [row for row in rows if isinstance(row, Dialogue)]
+    return dialogues, [row for row in rows if not isinstance(row, Dialogue)], len(rows)
 
 
 @pytest.fixture(scope="session")

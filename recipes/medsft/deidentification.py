@@ -1,19 +1,18 @@
 """Identifiers out of dialogues: typed placeholders such as [PHONE] in place of what points at a person or a site.
 
-Rules only, no model: e-mail, URL, phone, doctors' names after a title or in a signature, patients who introduce
-themselves, platform names. Names in running text without a title are not found; that needs a trained recogniser.
+Rules only, no model: e-mail, URL, record number, phone, doctors' names after a title or in a signature, patients who
+introduce themselves, platform names. Names in running text without a title are not found; that needs a trained
+recogniser (medsft.presidio).
 """
 
 import re
 from collections import Counter
+from collections.abc import Callable, Collection
 
 import phonenumbers
 
-PLATFORM = re.compile(
-    r"\b(?:health\s?care\s?magic|icliniq|chat\s?doctor|health\s?tap|questiondoctors?|mediask online|healthquery\s?24"
-    r"|askdocnow)(?:\s?\.\s?com(?!(?-i:[a-z]))|(?!\w))",
-    re.IGNORECASE,
-)
+from medsft.platforms import PLATFORM
+
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:(?:\.[\w-]+)*\.[a-z]{2,}|,(?:com|net|org)\b)", re.IGNORECASE)
 TOP_LEVEL = r"com|org|net|edu|gov|info|int|eu|de|fr|uk|in|au|ca|za|io"
 URL = re.compile(
@@ -30,9 +29,16 @@ NAME = rf"(?:[A-Z]\.[ ]?)*{CAPITALISED}(?:[ ](?:(?:van|von|de|del|bin|al|ur)[ ])
 ARTICLE = r"(?:\b(?:a|an|any|another|the|my|your|his|her|our|their|this|that|good|other|with|to)[ ])"
 GLUED = r"(?<=[a-z])(?:Dr|dr(?=\.[A-Z]))"  # 'RegardsDr. X', 'take caredr.X', as crawled
 TITLED = re.compile(rf"({ARTICLE}?)(?:(?:\b[Dd]r|{GLUED}|\bDR|\bProf)\b\.?|\b([Dd]octor|Professor)\b)[ ]?({NAME})")
-SIGNED = re.compile(
-    rf"(\b(?i:regards|sincerely|signed|best wishes)[,.: \n]+)({CAPITALISED}(?:[ ]{CAPITALISED}){{1,2}})(?=\W*\Z)"
+FULL_NAME = rf"{CAPITALISED}(?:[ ](?:[A-Z]\.[ ]?)?{CAPITALISED}){{1,2}}"
+DEGREE = (
+    r"(?:M\.?D|M\.?B\.?\s?B\.?\s?S|D\.?O|M\.?S|Ph\.?D|MRC[A-Z]+|FRC[A-Z]+|FAC[A-Z]+|DM|DNB|RN|Consultant"
+    r"|[A-Z]?[a-z]+(?:ist|ian|eon))\b"
 )
+SIGNED = re.compile(
+    rf"(\b(?i:regards|sincerely|signed|best wishes|yours truly|faithfully)[,.: \n-]+)"
+    rf"({FULL_NAME}|(?<=\n){CAPITALISED})(?=\W*(?:\Z|\n|{DEGREE}))"
+)
+DEGREED = re.compile(rf"((?:\A|[\n.!?-])\s*)({FULL_NAME})(?=,\s?{DEGREE}[^\n]{{0,60}}\Z)")
 SIGNED_LOWER = re.compile(
     r"((?:\A|[.!?,…\n]|(?i:regards|thanks|take care))\s*)[Dd]r\.? ?[a-z]{3,}(?: [a-z]{3,})?(?=[\s.]*\Z)"
 )
@@ -40,6 +46,18 @@ NAMED_SELF = re.compile(rf"(\b[Mm]y name(?: is|['’]s)[ .]?)({NAME}|[a-z]+)")
 PRESENTED_SELF = re.compile(
     rf"(\bI am |\bI['’]m |\b[Tt]his is )({CAPITALISED} {CAPITALISED})(?=[,.]| from | writing| and I |, \d)"
 )
+MYSELF = re.compile(rf"((?:\A|[.!?,\n])\s*[Mm]yself )({NAME})")
+NAME_FIELD = re.compile(rf"(\b[Nn]ame\s?[:=-]\s?)({NAME})")
+RECORD_WORD = (
+    r"(?:MRN|UHID|SSN|NHS|CNIC|Aadhaar|(?:medical|patient|hospital|health|case|file|chart|registration|reg\.?|insurance"
+    r"|policy|passport|OPD|IPD|account|social security|clinic|lab|accession)(?:['’]s)?[ ]"
+    r"(?:record|file|id|ref(?:erence)?)?[ ]?(?=(?:id|no|num|#|record|ref|\W)))"
+)
+RECORD = re.compile(
+    rf"(\b(?i:{RECORD_WORD})[ ]?(?i:(?:id|number|num|no)\b\.?)?\s?(?:is|was|[:#=-])?\s?#?)"
+    r"(?<![A-Za-z])([A-Z]{0,4}[-/]?\d(?:[-/ ]?[\dA-Z]){3,13})\b(?![.,]?\d)"
+)
+SOCIAL_SECURITY = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 HERE = re.compile(rf"((?:\A|[.!?,]\s*))({CAPITALISED} {CAPITALISED})(?= here\b)")
 # Words that follow 'Dr.' or 'I am' with a capital for another reason than being a name.
 NOT_NAMES_WORDS = """
@@ -55,20 +73,90 @@ what when where which white who why will with without working worried would yes 
 NOT_NAMES = frozenset(NOT_NAMES_WORDS.split())
 
 
-def deidentify(text: str, role: str) -> tuple[str, Counter[str]]:
-    """The text with placeholders, and how many of each kind were put in. `role` is 'user' or 'assistant'."""
+def deidentify(text: str, role: str, skip: Collection[str] = ()) -> tuple[str, Counter[str]]:
+    """The text with placeholders, and how many of each kind were put in. `role` is 'user' or 'assistant'.
+
+    Rules named in `skip` are left out.
+    """
     counts: Counter[str] = Counter()
-    text = _replace(EMAIL, "EMAIL", text, counts)
-    text = URL.sub(lambda match: _url(match[0], counts), text)
-    text = _phones(text, counts)
-    text = TITLED.sub(lambda match: _titled(match, counts), text)
+    for name, rule in RULES.items():
+        if name not in skip:
+            text = rule(text, role, counts)
+    return text, +counts
+
+
+def trace(text: str, role: str, skip: Collection[str] = ()) -> list[tuple[str, str, str]]:
+    """What each rule that changed one turn did to it: its name, the text before and after."""
+    steps = []
+    for name, rule in RULES.items():
+        changed = text if name in skip else rule(text, role, Counter())
+        if changed != text:
+            steps.append((name, text, changed))
+        text = changed
+    return steps
+
+
+def emails(text: str, role: str, counts: Counter[str]) -> str:
+    return _replace(EMAIL, "EMAIL", text, counts) if "@" in text else text
+
+
+def urls(text: str, role: str, counts: Counter[str]) -> str:
+    return URL.sub(lambda match: _url(match[0], counts), text)
+
+
+def record_numbers(text: str, role: str, counts: Counter[str]) -> str:
+    """'MRN 483920', 'patient ID: AB-99310', and social security numbers by their form."""
+    text = _replace_second(RECORD, "RECORD", text, counts)
+    return _replace(SOCIAL_SECURITY, "RECORD", text, counts)
+
+
+def phones(text: str, role: str, counts: Counter[str]) -> str:
+    """Phone numbers by the phonenumbers library (valid and grouped as that country writes them), then any +number."""
+    if not MAYBE_PHONE.search(text):
+        return text
+    for region in REGIONS:
+        leniency = phonenumbers.Leniency.STRICT_GROUPING
+        for match in reversed(list(phonenumbers.PhoneNumberMatcher(text, region, leniency))):
+            text = f"{text[: match.start]}[PHONE]{text[match.end :]}"
+            counts["PHONE"] += 1
+    return _replace(INTERNATIONAL, "PHONE", text, counts)
+
+
+def doctor_names(text: str, role: str, counts: Counter[str]) -> str:
+    return TITLED.sub(lambda match: _titled(match, counts), text)
+
+
+def signatures(text: str, role: str, counts: Counter[str]) -> str:
+    """The name under a doctor's answer."""
     if role == "assistant":
-        text = _replace_second(SIGNED, "DOCTOR", text, counts)
-        text = _replace_second(SIGNED_LOWER, "DOCTOR", text, counts)
-    else:
-        for pattern in (NAMED_SELF, PRESENTED_SELF, HERE):
-            text = _replace_second(pattern, "PATIENT", text, counts)
-    return _replace(PLATFORM, "PLATFORM", text, counts), counts
+        for pattern in (SIGNED, DEGREED, SIGNED_LOWER):
+            text = _replace_second(pattern, "DOCTOR", text, counts)
+    return text
+
+
+def introductions(text: str, role: str, counts: Counter[str]) -> str:
+    """The name with which a speaker introduces himself."""
+    if role == "assistant":
+        return _replace_second(NAMED_SELF, "DOCTOR", text, counts)
+    for pattern in (NAMED_SELF, PRESENTED_SELF, MYSELF, NAME_FIELD, HERE):
+        text = _replace_second(pattern, "PATIENT", text, counts)
+    return text
+
+
+def platform_names(text: str, role: str, counts: Counter[str]) -> str:
+    return _replace(PLATFORM, "PLATFORM", text, counts)
+
+
+RULES: dict[str, Callable[[str, str, Counter[str]], str]] = {
+    "email": emails,
+    "url": urls,
+    "record_number": record_numbers,
+    "phone": phones,
+    "doctor_name": doctor_names,
+    "signature": signatures,
+    "patient_name": introductions,
+    "platform": platform_names,
+}
 
 
 def _replace(pattern: re.Pattern[str], kind: str, text: str, counts: Counter[str]) -> str:
@@ -103,15 +191,3 @@ def _url(url: str, counts: Counter[str]) -> str:
     counts["URL"] += 1
     kept = url.rstrip(".,;:!?)]'")
     return "[URL]" + url[len(kept) :]
-
-
-def _phones(text: str, counts: Counter[str]) -> str:
-    """Phone numbers by the phonenumbers library (valid and grouped as that country writes them), then any +number."""
-    if not MAYBE_PHONE.search(text):
-        return text
-    for region in REGIONS:
-        leniency = phonenumbers.Leniency.STRICT_GROUPING
-        for match in reversed(list(phonenumbers.PhoneNumberMatcher(text, region, leniency))):
-            text = f"{text[: match.start]}[PHONE]{text[match.end :]}"
-            counts["PHONE"] += 1
-    return _replace(INTERNATIONAL, "PHONE", text, counts)
