@@ -8,6 +8,7 @@ single medical word keeps it. 'Hello,' may stay.
 import html
 import re
 from collections.abc import Callable, Collection
+from functools import lru_cache
 
 import ftfy
 
@@ -113,7 +114,7 @@ def break_control_tokens(text: str) -> str:
 
 def drop_dangling_arrow(text: str) -> str:
     """'consult a dermatologist online -->' points at a link that is no longer there."""
-    return ARROW.sub("\n", text).strip()
+    return ARROW.sub("\n", text).strip() if ">" in text else text
 
 
 def drop_adverts(text: str) -> str:
@@ -212,6 +213,7 @@ def _drop_sentences(text: str, unwanted: Callable[[str], bool]) -> str:
     return text if len(kept) == len(pieces) else plain_spaces("".join(kept))
 
 
+@lru_cache(maxsize=256)  # three rules look at the same sentences one after another
 def _words(sentence: str) -> str:
     """Lower case, platform names as one word, no outer punctuation, and no greeting in front."""
     text = PLATFORM.sub(" platform ", sentence)

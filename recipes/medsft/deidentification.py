@@ -19,6 +19,7 @@ URL = re.compile(
     rf"(?:https?://|\bwww\.)[^\s<>\"]*|(?<![\w@.])(?:[a-z0-9-]+\.)+(?:(?:{TOP_LEVEL})/[^\s<>\"]*|(?:com|org|net)\b)",
     re.IGNORECASE,
 )
+MAYBE_URL = re.compile(rf"://|www\.|\.(?:{TOP_LEVEL})\b", re.IGNORECASE)
 # Seven digits close together: below that nothing is tried, so doses, dates and 119/64 cost nothing and stay.
 MAYBE_PHONE = re.compile(r"(?:\d[\s().-]{0,3}){7}")
 INTERNATIONAL = re.compile(r"(?<!\w)\+\d[\d\s().-]{7,17}\d\b")
@@ -57,6 +58,7 @@ RECORD = re.compile(
     rf"(\b(?i:{RECORD_WORD})[ ]?(?i:(?:id|number|num|no)\b\.?)?\s?(?:is|was|[:#=-])?\s?#?)"
     r"(?<![A-Za-z])([A-Z]{0,4}[-/]?\d(?:[-/ ]?[\dA-Z]){3,13})\b(?![.,]?\d)"
 )
+MAYBE_RECORD = re.compile(r"\d\D?\d\D?\d\D?\d")
 SOCIAL_SECURITY = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 HERE = re.compile(rf"((?:\A|[.!?,]\s*))({CAPITALISED} {CAPITALISED})(?= here\b)")
 # Words that follow 'Dr.' or 'I am' with a capital for another reason than being a name.
@@ -101,11 +103,15 @@ def emails(text: str, role: str, counts: Counter[str]) -> str:
 
 
 def urls(text: str, role: str, counts: Counter[str]) -> str:
+    if not MAYBE_URL.search(text):
+        return text
     return URL.sub(lambda match: _url(match[0], counts), text)
 
 
 def record_numbers(text: str, role: str, counts: Counter[str]) -> str:
     """'MRN 483920', 'patient ID: AB-99310', and social security numbers by their form."""
+    if not MAYBE_RECORD.search(text):
+        return text
     text = _replace_second(RECORD, "RECORD", text, counts)
     return _replace(SOCIAL_SECURITY, "RECORD", text, counts)
 

@@ -7,6 +7,7 @@ gigabytes for 250,000 rows; sorted arrays take 130 MB.
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 SHORT = 8  # words; 'Hello doctor' or 'Yes, two days' in common says nothing about two dialogues
@@ -57,11 +58,17 @@ def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
 
 def sketch(text: str) -> bytes:
     """The MinHash of a text: PERMUTATIONS unsigned 32-bit numbers."""
-    from datasketch import MinHash
-
-    numbers = MinHash(num_perm=PERMUTATIONS, seed=1)
+    numbers = empty_sketch().copy()  # drawing the permutations anew would take longer than all the rest
     numbers.update_batch([part.encode("utf-8", "replace") for part in shingles(text)])
     return bytes(numbers.hashvalues.astype("uint32"))
+
+
+@cache
+def empty_sketch() -> Any:
+    from datasketch import MinHash
+    from xxhash import xxh32_intdigest
+
+    return MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=xxh32_intdigest)
 
 
 def bands(threshold: float) -> tuple[int, int]:

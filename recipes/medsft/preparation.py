@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def prepare(args: DataArguments) -> dict[str, Any]:
     budget = {"tokenizer_key": tokenizer_key(tokenizer), "template": template, "max_length": args.max_length}
     fitted, _ = steps.run("tokens", redacted, key, step.fit_batch, step.FITTED, tokenizer=tokenizer, **budget)
 
+    started = time.perf_counter()
     rows = rows_left(read, cleaned, keys)
     unique = rows if args.split == "study" else drop_exact(rows)
     grouped, near = group(unique, keys, args.near_duplicate)
@@ -69,6 +71,7 @@ def prepare(args: DataArguments) -> dict[str, Any]:
         parts = study_split(kept, args.test_fraction, args.seed)
     else:
         parts = split(kept, args.dev_fraction, args.test_fraction, args.seed)
+    steps.seconds["group and split"] = round(time.perf_counter() - started, 2)
     placed = {row for part in parts.values() for row in part}
 
     dropped = Counter(row["reason"] for row in rejected) + tally(cleaned.data.table["dropped"])
@@ -103,6 +106,7 @@ def prepare(args: DataArguments) -> dict[str, Any]:
             **accounting.samples(read, cleaned, skip),
             **accounting.identifier_samples(cleaned, redacted, keep),
         },
+        "seconds": steps.seconds,
         "inputs": mark,
         "arguments": dataclasses.asdict(args),
         "template_sha256": hashlib.sha256(template.encode()).hexdigest(),

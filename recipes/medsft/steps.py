@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -31,21 +32,24 @@ CODE = {
 
 
 class Steps:
-    """The cached tables of one study. `used` collects the files of this run; `sweep` deletes all others."""
+    """The cached tables of one study. `used` collects the files of this run, `seconds` what each step took."""
 
     def __init__(self, folder: Path, workers: int | None) -> None:
         self.folder = folder
         self.workers = workers or len(os.sched_getaffinity(0))
         self.used: set[str] = set()
+        self.seconds: dict[str, float] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, args: DataArguments, sources: list[list[Part]]) -> tuple[Any, Path, str]:
         """Rows as dialogues, the file of rejected rows, and the step's key."""
         key = read_key(args, sources)
+        started = time.perf_counter()
         path, rejected = self.folder / f"read-{key}.arrow", self.folder / f"read-{key}.jsonl"
         if not path.exists():
             write_rows(path, rejected, read_dialogues(args, sources))
         self.used |= {path.name, rejected.name}
+        self.seconds["read"] = round(time.perf_counter() - started, 2)
         return memory_mapped(path), rejected, key
 
     def run(
@@ -63,6 +67,7 @@ class Steps:
         (disable_progress_bars if len(table) < SMALL else enable_progress_bars)()
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
         logging.getLogger("datasets").setLevel(logging.ERROR)
+        started = time.perf_counter()
         result = table.map(
             function,
             batched=True,
@@ -77,9 +82,11 @@ class Steps:
             desc=name,
         )
         self.used |= {Path(file["filename"]).name for file in result.cache_files}
+        self.seconds[name] = round(time.perf_counter() - started, 2)
         return result, key
 
     def sweep(self) -> None:
+        """Delete what this run did not use."""
         for file in self.folder.iterdir():
             if file.name not in self.used:
                 file.unlink(missing_ok=True)
