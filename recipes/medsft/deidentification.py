@@ -23,6 +23,14 @@ MAYBE_URL = re.compile(rf"://|www\.|\.(?:{TOP_LEVEL})\b", re.IGNORECASE)
 # Seven digits close together: below that nothing is tried, so doses, dates and 119/64 cost nothing and stay.
 MAYBE_PHONE = re.compile(r"(?:\d[\s().-]{0,3}){7}")
 INTERNATIONAL = re.compile(r"(?<!\w)\+\d[\d\s().-]{7,17}\d\b")
+# Numbers in use are not always valid ones: the North American form, and digits that a word says are a number to call.
+AMERICAN = re.compile(
+    r"(?<![\w.-])(?:(?:\+|00)?1[-. ])?(?:\(\d{3}\)\s?|\d{3}[-.])\d{3}[-.]\d{4}(?:\s?x\d{1,5})?(?!\w|-\d)"
+)
+TOLD_TO_CALL = re.compile(
+    r"(\b(?i:phone|call|tel|telephone|mobile|mob|cell|whats ?app|fax|contact|ring|reach|number)\b(?:\W{1,3}"
+    r"(?i:me|us|my|no|number|is|on|at|nr|the|clinic|office)\b){0,3}\W{0,3})(\+?\(?\d(?:[ ().-]{0,2}\d){6,12}(?:\s?x\d{1,5})?)\b"
+)
 REGIONS = ("US", "GB", "IN")  # home countries of the known corpora; numbers with a + are found for every country
 
 CAPITALISED = r"[A-ZÀ-ÖØ-Þ](?:['’][A-Z])?[a-zß-ÿ]+(?:[A-Z][a-z]+)?(?:[-'’][A-Z][a-z]+)*"
@@ -112,7 +120,7 @@ def record_numbers(text: str, role: str, counts: Counter[str]) -> str:
     """'MRN 483920', 'patient ID: AB-99310', and social security numbers by their form."""
     if not MAYBE_RECORD.search(text):
         return text
-    text = _replace_second(RECORD, "RECORD", text, counts)
+    text = _replace_second(RECORD, "RECORD", text, counts, look=0)
     return _replace(SOCIAL_SECURITY, "RECORD", text, counts)
 
 
@@ -125,7 +133,8 @@ def phones(text: str, role: str, counts: Counter[str]) -> str:
         for match in reversed(list(phonenumbers.PhoneNumberMatcher(text, region, leniency))):
             text = f"{text[: match.start]}[PHONE]{text[match.end :]}"
             counts["PHONE"] += 1
-    return _replace(INTERNATIONAL, "PHONE", text, counts)
+    text = _replace_second(TOLD_TO_CALL, "PHONE", text, counts)
+    return _replace(INTERNATIONAL, "PHONE", _replace(AMERICAN, "PHONE", text, counts), counts)
 
 
 def doctor_names(text: str, role: str, counts: Counter[str]) -> str:
@@ -143,9 +152,9 @@ def signatures(text: str, role: str, counts: Counter[str]) -> str:
 def introductions(text: str, role: str, counts: Counter[str]) -> str:
     """The name with which a speaker introduces himself."""
     if role == "assistant":
-        return _replace_second(NAMED_SELF, "DOCTOR", text, counts)
-    for pattern in (NAMED_SELF, PRESENTED_SELF, MYSELF, NAME_FIELD, HERE):
-        text = _replace_second(pattern, "PATIENT", text, counts)
+        return _replace_second(NAMED_SELF, "DOCTOR", text, counts, look=1)
+    for pattern, look in ((NAMED_SELF, 1), (PRESENTED_SELF, 2), (MYSELF, 2), (NAME_FIELD, 1), (HERE, 2)):
+        text = _replace_second(pattern, "PATIENT", text, counts, look)
     return text
 
 
@@ -171,11 +180,11 @@ def _replace(pattern: re.Pattern[str], kind: str, text: str, counts: Counter[str
     return text
 
 
-def _replace_second(pattern: re.Pattern[str], kind: str, text: str, counts: Counter[str]) -> str:
-    """Replace what follows the pattern's first group, unless it starts with a word that is no name."""
+def _replace_second(pattern: re.Pattern[str], kind: str, text: str, counts: Counter[str], look: int = 2) -> str:
+    """Replace what follows the pattern's first group, unless one of its first `look` words is no name."""
 
     def placeholder(match: re.Match[str]) -> str:
-        words = re.findall(r"[a-zß-ÿ'’]+", match[0][len(match[1]) :].lower())[:2]
+        words = re.findall(r"[a-zß-ÿ'’]+", match[0][len(match[1]) :].lower())[:look]
         if any(word in NOT_NAMES or word.endswith("ing") for word in words if word != "dr"):
             return match[0]
         counts[kind] += 1
