@@ -29,7 +29,8 @@ AMERICAN = re.compile(
 )
 TOLD_TO_CALL = re.compile(
     r"(\b(?i:phone|call|tel|telephone|mobile|mob|cell|whats ?app|fax|contact|ring|reach|number)\b(?:\W{1,3}"
-    r"(?i:me|us|my|no|number|is|on|at|nr|the|clinic|office)\b){0,3}\W{0,3})(\+?\(?\d(?:[ ().-]{0,2}\d){6,12}(?:\s?x\d{1,5})?)\b"
+    r"(?i:me|us|my|no|number|is|on|at|nr|the|clinic|office)\b){0,3}\W{0,3})"
+    r"(\+?\(?\d(?:[ ().-]{0,2}\d){6,12}(?:\s?x\d{1,5})?)\b"
 )
 REGIONS = ("US", "GB", "IN")  # home countries of the known corpora; numbers with a + are found for every country
 
