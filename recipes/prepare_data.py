@@ -1,7 +1,7 @@
 """Dialogues in any supported form -> one clean, de-identified, leak-free split in study_dir/data/.
 
     python recipes/prepare_data.py                                          # the embedded dialogues, for runs/demo
-    python recipes/prepare_data.py --data my.csv --study_dir runs/mine      # JSON, JSONL, CSV, Parquet, Arrow, .gz, .zst
+    python recipes/prepare_data.py --data my.csv --study_dir runs/mine      # JSON, CSV, Parquet, Arrow, packed too
     python recipes/prepare_data.py --data faq.csv --columns patient=question,doctor=answer --study_dir runs/faq
     python recipes/prepare_data.py --data a.jsonl folder/ 'b/*.parquet' --weights 3 1 1 --study_dir runs/mixed
     python recipes/prepare_data.py --data OpenMed/MedDialog --study_dir runs/meddialog --model_name_or_path ORG/MODEL

@@ -17,8 +17,8 @@ CARD = """---
 
 # Patient-doctor dialogues, prepared for supervised fine-tuning
 
-Made by `recipes/prepare_data.py` of medsft from {{ sources }}. Not for clinical use: a doctor's answer in a corpus is no
-clinical standard, and no one should act on one.
+Made by `recipes/prepare_data.py` of medsft from {{ sources }}. Not for clinical use: a doctor's answer in a corpus is
+no clinical standard, and no one should act on one.
 
 ## Rows
 {{ read }} rows read, {{ kept }} kept. Fingerprint of the rows: `{{ fingerprint }}`.
@@ -46,11 +46,11 @@ Fields: `id` (source file and row), `source`, `group`, `messages` (role user: th
 `prompt_tokens`, `answer_tokens`.
 
 ## Rights and risks
-Corpora crawled from consultation sites are under the sites' copyright (healthcaremagic.com and icliniq.com for MedDialog,
-according to its authors); a permissive label on a copy is that redistributor's claim. Whether these rows may be used or
-passed on is for you to settle. Advice in such corpora follows local habits (drug brands, readiness to prescribe
-antibiotics), and single-turn rows have lost what was said before. `../.cache` holds the rows as they were before
-de-identification: delete it before you share the study folder.
+Corpora crawled from consultation sites are under the sites' copyright (healthcaremagic.com and icliniq.com for
+MedDialog, according to its authors); a permissive label on a copy is that redistributor's claim. Whether these rows
+may be used or passed on is for you to settle. Advice in such corpora follows local habits (drug brands, readiness to
+prescribe antibiotics), and single-turn rows have lost what was said before. `../.cache` holds the rows as they were
+before de-identification: delete it before you share the study folder.
 """
 
 

@@ -1,4 +1,4 @@
-"""Rows of the training split in the terminal as the model reads them: what carries loss stands out from what does not."""
+"""Rows of the training split in the terminal as the model reads them: what carries loss stands out from the prompt."""
 
 from itertools import groupby
 from typing import Any
