@@ -1,11 +1,15 @@
 """Dialogues in any supported form -> one clean, de-identified, leak-free split in study_dir/data/.
 
     python recipes/prepare_data.py                                          # the embedded dialogues, for runs/demo
-    python recipes/prepare_data.py --data my.csv --study_dir runs/mine      # .jsonl, .json, .csv or .parquet
+    python recipes/prepare_data.py --data my.csv --study_dir runs/mine      # JSON, CSV, Parquet, Arrow, packed too
+    python recipes/prepare_data.py --data faq.csv --columns patient=question,doctor=answer --study_dir runs/faq
+    python recipes/prepare_data.py --data a.jsonl folder/ 'b/*.parquet' --weights 3 1 1 --study_dir runs/mixed
     python recipes/prepare_data.py --data OpenMed/MedDialog --study_dir runs/meddialog --model_name_or_path ORG/MODEL
-    python recipes/prepare_data.py --preview 3                              # look at rows; what carries loss is green
+    python recipes/prepare_data.py --preview 5                              # look at rows; what carries loss is green
 
-Columns: patient_message, doctor_response and, where there were earlier turns, dialogue_context.
+What a file holds is told from its content. Rules that can be left out with --skip_rules: mojibake, html, spaces,
+control_tokens, dangling_arrow, advert, opening_formula, closing_formula, chat_doctor, boilerplate_only; email, url,
+record_number, phone, doctor_name, signature, patient_name, platform; or all.
 """
 
 from typing import Any
@@ -22,6 +26,8 @@ def main() -> None:
     report = prepare(args)
     print_report(report, args.study_dir)
     if args.preview:
+        from medsft.loss_preview import print_preview
+
         print_preview(args)
 
 
@@ -35,37 +41,19 @@ def print_report(report: dict[str, Any], study_dir: str) -> None:
         table.add_row(key, "\n".join(f"{count:,} {name}" for name, count in report[key].items()) or "none")
     copies = report["duplicates"]
     table.add_row("duplicates", f"{copies['exact']:,} exact, {copies['near']:,} near; {copies['groups']:,} groups")
+    if len(report["sources"]) > 1:
+        lines = (f"{part['kept']:,} of {part['read']:,} from {name}" for name, part in report["sources"].items())
+        table.add_row("sources", "\n".join(lines))
+    if report["leaking"]:
+        table.add_row(
+            "leaking", f"{report['leaking']:,} held-out rows share a group with a training row (--split study)"
+        )
     for name, part in report["splits"].items():
         tokens = report["tokens"][name]
         size = f"{part['rows']:,} rows in {part['groups']:,} groups"
         table.add_row(name, f"{size}; {tokens['total']:,} tokens, {tokens['answer']:,} of them the doctor's")
     table.add_row("shortened", f"{report['truncated']['prompt']:,} prompts to the token budget, no answer")
     Console().print(table)
-
-
-def print_preview(args: DataArguments) -> None:
-    """Some rows of the training split as the model reads them: tokens that carry loss in green, the others dim."""
-    from itertools import groupby
-
-    from rich.console import Console
-    from rich.text import Text
-
-    from medsft.chat_template import render, training_template
-    from medsft.model import load_tokenizer
-    from medsft.preparation import load_split
-
-    tokenizer = load_tokenizer(args.model_name_or_path)
-    template = training_template(tokenizer, args.chat_template_path)
-    console = Console()
-    train = load_split(args.study_dir, "train")
-    for row in train.select(range(min(args.preview, len(train)))):
-        rendered = render(tokenizer, row["messages"], template)
-        console.rule(f"{row['id']}  {sum(rendered.loss_mask)} of {len(rendered.input_ids)} tokens carry loss")
-        text = Text()  # takes the words as they are: no markup, no control codes
-        pairs = zip(rendered.input_ids, rendered.loss_mask, strict=True)
-        for marked, run_of_tokens in groupby(pairs, key=lambda pair: pair[1]):
-            text.append(tokenizer.decode([token for token, _ in run_of_tokens]), "bold green" if marked else "dim")
-        console.print(text)
 
 
 if __name__ == "__main__":

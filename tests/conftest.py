@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -56,6 +57,19 @@ def _as_left() -> Iterator[None]:
             GradientState._reset_state()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+
+def read_all(data: Path | str | list[Any], **options: Any) -> tuple[list[Any], list[Any], int]:
+    """Usable dialogues, rejected rows, and how many rows there were."""
+    from medsft.arguments import DataArguments
+    from medsft.dialogue import Dialogue
+    from medsft.sources import parts_of, read_dialogues
+
+    names = [str(name) for name in data] if isinstance(data, list) else [str(data)]
+    args = DataArguments(data=names, **options)
+    rows = list(read_dialogues(args, parts_of(args)))
+    dialogues = [row for row in rows if isinstance(row, Dialogue)]
+    return dialogues, [row for row in rows if not isinstance(row, Dialogue)], len(rows)
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import read_all
 from medsft.cleaning import clean, clean_text
 from medsft.deidentification import deidentify
-from medsft.dialogue import Dialogue, read_dialogues
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -85,7 +85,7 @@ def test_the_patient_keeps_courtesies() -> None:
     ],
 )
 def test_an_answer_of_boilerplate_alone_is_dropped(answer: str) -> None:
-    assert clean(Dialogue("a:1", "a", "", [("user", "Itch."), ("assistant", answer)])) == (None, ["boilerplate_only"])
+    assert clean([("user", "Itch."), ("assistant", answer)]) == (None, ["boilerplate_only"])
 
 
 def test_an_earlier_turn_of_boilerplate_leaves_alternating_turns() -> None:
@@ -95,13 +95,13 @@ def test_an_earlier_turn_of_boilerplate_leaves_alternating_turns() -> None:
         ("user", "Arm."),
         ("assistant", "Use a cream."),
     ]
-    cleaned, _ = clean(Dialogue("a:1", "a", "", turns))
+    cleaned, _ = clean(turns)
     assert cleaned is not None
-    assert cleaned.turns == [("user", "Itch.\nArm."), ("assistant", "Use a cream.")]
+    assert cleaned == [("user", "Itch.\nArm."), ("assistant", "Use a cream.")]
 
 
 def test_a_message_of_markup_alone_is_dropped() -> None:
-    assert clean(Dialogue("a:1", "a", "", [("user", "<br>"), ("assistant", "Rest.")])) == (
+    assert clean([("user", "<br>"), ("assistant", "Rest.")]) == (
         None,
         ["empty_after_cleaning"],
     )
@@ -163,13 +163,13 @@ def test_what_is_no_identifier_stays(text: str) -> None:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real corpora are not beside this checkout")
 def test_answers_by_physicians_are_left_alone() -> None:
-    dialogues, _, count = read_dialogues(str(SHARED / "kqa.jsonl"), "train", None, 0)
+    dialogues, _, count = read_all(SHARED / "kqa.jsonl")
     touched = 0
     for row in dialogues:
-        cleaned, fired = clean(row)
+        cleaned, fired = clean(row.turns)
         assert cleaned is not None
         touched += bool(set(fired) - {"spaces"}) or any(
-            sum(deidentify(text, role)[1].values()) for role, text in cleaned.turns
+            sum(deidentify(text, role)[1].values()) for role, text in cleaned
         )
     assert touched <= count // 100
 

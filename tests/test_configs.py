@@ -23,10 +23,10 @@ STAGES = {
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_recipe_parses(path: Path) -> None:
-    stage = STAGES.get(path.stem)
+    stage = STAGES.get(path.stem.removesuffix("_paper"))
     if stage is not None:
         (args,) = parse([stage], argv=["--config", str(path)])
-        assert args.study_dir == f"runs/{path.parent.name}"
+        assert args.study_dir == f"runs/{'paper' if path.stem.endswith('_paper') else path.parent.name}"
         return
     from trl import ModelConfig, SFTConfig
 
@@ -49,7 +49,9 @@ def test_the_arms_of_a_study_differ_only_where_they_must() -> None:
     """Same rows, budget and seed for every arm, or the comparison is not one."""
     fair = ("max_length", "max_train_rows", "num_train_epochs", "seed", "assistant_only_loss", "model_name_or_path")
     for folder in sorted({path.parent for path in CONFIGS}):
-        arms = [yaml.safe_load(p.read_text()) for p in folder.glob("*.yaml") if p.stem not in STAGES]
+        arms = [
+            yaml.safe_load(p.read_text()) for p in folder.glob("*.yaml") if p.stem.removesuffix("_paper") not in STAGES
+        ]
         for key in fair:
             assert len({str(arm.get(key)) for arm in arms}) == 1, f"{folder.name}: {key}"
         rows = {a["per_device_train_batch_size"] * a.get("gradient_accumulation_steps", 1) for a in arms}

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import read_all as read
 from medsft.cli import UserError
-from medsft.dialogue import arrange, parse_context, read_dialogues
-from medsft.rows import sample_rows
+from medsft.dialogue import arrange
+from medsft.shapes import parse_context
 
 GOOD = {"patient_message": "I have a cough.", "doctor_response": "Since when?", "dialogue_context": ""}
 CONTEXT = "Patient: My knee hurts\nafter running.\nDoctor: Which side?\nDoctor: And since when?"
@@ -33,10 +34,6 @@ def write(path: Path, rows: list[Any]) -> Path:
 
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     return path
-
-
-def read(path: Path | str, max_rows: int | None = None, seed: int = 0) -> Any:
-    return read_dialogues(str(path), "train", max_rows, seed)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
@@ -99,14 +96,13 @@ def test_a_blank_line_is_no_row(tmp_path: Path) -> None:
         (
             "other.csv",
             b"question,answer\nIs it flu?,No.\n",
-            "found the columns question, answer; understood are patient",
+            "found the columns question, answer; understood are patient.*--columns patient=question,doctor=answer",
         ),
         ("other.jsonl", b'{"question": "Is it flu?"}\n', "found the columns question"),
-        ("latin.csv", b"patient_message,doctor_response\nfi\xe8vre,rest\n", "not UTF-8 at byte 34, line 2"),
-        ("latin.jsonl", b'{"patient_message": "fi\xe8vre"}\n', "not UTF-8 at byte 23, line 1"),
         ("quotes.csv", b'patient_message,doctor_response\n"a,b\n', "not valid CSV"),
-        ("object.json", b'{"rows": []}', "expected a JSON list"),
-        ("broken.json", b"[1,", "not valid JSON"),
+        ("object.json", b'{"rows": []}', "found the columns rows"),
+        ("nested.json", b'{\n "a": {"b": 1}\n}', "expected a JSON list"),
+        ("broken.json", b"[1,", "not valid JSON after row 1"),
         ("noise.parquet", b"PAR1 no, it is not", "not a readable Parquet file"),
         ("notes.txt", b"hello", "not a dialogue file"),
     ],
@@ -140,13 +136,6 @@ def test_max_rows_draws_by_seed_and_keeps_row_numbers(tmp_path: Path) -> None:
     assert [row.id for row in drawn] == [row.id for row in read(path, max_rows=10, seed=1)[0]]
     assert [row.id for row in drawn] != [row.id for row in read(path, max_rows=10, seed=2)[0]]
     assert all(row.turns[0][1] == f"Cough number {row.id.split(':')[1]}" for row in drawn)
-
-
-@given(st.integers(0, 30), st.integers(1, 30), st.integers(0, 5))
-def test_a_sample_is_in_order_without_repeats(size: int, wanted: int, seed: int) -> None:
-    kept = sample_rows(enumerate(range(size)), wanted, seed)
-    assert len(kept) == min(size, wanted)
-    assert kept == sorted(set(kept))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text("ab", min_size=1, max_size=3)), max_size=12))

@@ -11,8 +11,9 @@ import pytest
 
 from medsft.arguments import DataArguments
 from medsft.preparation import load_split, prepare
-from medsft.rows import COLUMNS, SAMPLE
+from medsft.sources import SAMPLE
 
+COLUMNS = {"patient_message", "doctor_response", "dialogue_context"}
 URGENT = re.compile(
     r"emergency|ambulance|\b(?:999|911|112)\b|hospital|casualty|same[- ](?:very )?day|today|\bnow\b|tonight", re.I
 )
@@ -66,7 +67,7 @@ def test_size_variety_and_labels(rows: list[dict[str, Any]], labels: list[dict[s
     assert sum(label["urgent"] == "true" for label in labels) >= 40
     for row, label in zip(rows, labels, strict=True):
         assert bool(row["dialogue_context"]) == (label["multi_turn"] == "true")
-        assert set(row) == set(COLUMNS) or "broken" in label["planted"]
+        assert set(row) == COLUMNS or "broken" in label["planted"]
 
 
 def test_red_flags_are_answered_with_urgency(rows: list[dict[str, Any]], labels: list[dict[str, str]]) -> None:

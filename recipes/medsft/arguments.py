@@ -19,10 +19,14 @@ class DataArguments:
     """Options of prepare_data.py."""
 
     study_dir: str = option("runs/demo", "folder of the study; the split is written to its data/")
-    data: str = option(
-        "sample", "'sample' (the embedded dialogues), a local .jsonl/.json/.csv/.parquet file, or a hub dataset"
+    data: list[str] = option(
+        ["sample"], "'sample' (the embedded dialogues), files, folders, globs or hub datasets, one or several"
     )
-    data_split: str = option("train", "which split of a hub dataset to read")
+    weights: list[float] = option([], "share of each source in data, as many numbers; all rows of each if not given")
+    columns: str | None = option(None, "other column names: patient=COLUMN,doctor=COLUMN[,context=COLUMN]")
+    data_split: str = option("train", "which split of a hub dataset to train on")
+    official_split: bool = option(True, "a test split that the source brings stays the test split")
+    skip_rules: list[str] = option([], "cleaning and de-identification rules to leave out, by name; or all")
     model_name_or_path: str = option(
         "embedded/SmolLM2-135M-Instruct", "whose tokenizer and chat template count the tokens"
     )
@@ -33,7 +37,11 @@ class DataArguments:
     test_fraction: float = option(0.2, "share of the groups held out for the comparison")
     near_duplicate: float = option(0.7, "Jaccard similarity of patient messages from which two rows share a group")
     max_rejected: float = option(0.2, "stop when more than this share of the rows cannot be read")
+    split: str = option(
+        "groups", "'groups': near-duplicates on one side; 'study': the source study's, first 12,000 rows, 85/15"
+    )
     seed: int = option(42, "seed of the split")
+    workers: int | None = option(None, "processes; as many as cores if not given")
     preview: int = option(0, "print this many rows with the tokens that carry loss marked")
 
 

@@ -5,15 +5,16 @@ goes when it holds a formula ('thanks for your query', 'hope this helps') and ev
 single medical word keeps it. 'Hello,' may stay.
 """
 
-import dataclasses
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import lru_cache
 
 import ftfy
 
-from medsft.deidentification import PLATFORM
-from medsft.dialogue import INVISIBLE, Dialogue, Turn, arrange
+from medsft.dialogue import arrange
+from medsft.platforms import PLATFORM
+from medsft.shapes import INVISIBLE, Turn
 
 # Repair wrongly decoded text only: entities are strip_html's, quotation marks and ligatures stay as they were typed.
 MOJIBAKE = ftfy.TextFixerConfig(
@@ -113,7 +114,7 @@ def break_control_tokens(text: str) -> str:
 
 def drop_dangling_arrow(text: str) -> str:
     """'consult a dermatologist online -->' points at a link that is no longer there."""
-    return ARROW.sub("\n", text).strip()
+    return ARROW.sub("\n", text).strip() if ">" in text else text
 
 
 def drop_adverts(text: str) -> str:
@@ -133,51 +134,77 @@ def drop_closing_formulas(text: str) -> str:
     return _drop_sentences(text, lambda words: bool(CLOSING.search(words)) and _courteous(words))
 
 
-MARKUP_RULES = (
-    ("mojibake", fix_mojibake),
-    ("html", strip_html),
-    ("spaces", plain_spaces),
-    ("control_tokens", break_control_tokens),  # after the rules that could put such a string together
-    ("dangling_arrow", drop_dangling_arrow),
-)
-COURTESY_RULES = (
-    ("advert", drop_adverts),
-    ("opening_formula", drop_opening_formulas),
-    ("closing_formula", drop_closing_formulas),
+# What the makers of the ChatDoctor corpora put where a doctor's name or the site's had been.
+CHAT_DOCTOR = re.compile(
+    r"(?:\A|(?<=[.!?\n])[^\S\n]*)(?:i am|i'm|this is|it's|regards|thanks|thank you|best wishes|yours|by|-+|,|\s)*"
+    r"\bchat ?doctor\b\s*(?=[.!,]|\n|\Z)[.!,]*",
+    re.IGNORECASE,
 )
 
 
-def clean(dialogue: Dialogue) -> tuple[Dialogue | None, list[str]]:
-    """The dialogue after every rule, with the names of the rules that changed it.
+def drop_chat_doctor(text: str) -> str:
+    """'I am Chat Doctor.', 'Regards, Chat Doctor': a sentence or a signature that holds nothing but this name."""
+    return CHAT_DOCTOR.sub("", text) if "doctor" in text.lower() else text
+
+
+MARKUP_RULES = {
+    "mojibake": fix_mojibake,
+    "html": strip_html,
+    "spaces": plain_spaces,
+    "control_tokens": break_control_tokens,  # after the rules that could put such a string together
+    "dangling_arrow": drop_dangling_arrow,
+}
+COURTESY_RULES = {
+    "advert": drop_adverts,
+    "opening_formula": drop_opening_formulas,
+    "closing_formula": drop_closing_formulas,
+    "chat_doctor": drop_chat_doctor,
+}
+RULES = (*MARKUP_RULES, *COURTESY_RULES, "boilerplate_only")
+
+
+def clean(turns: list[Turn], skip: Collection[str] = ()) -> tuple[list[Turn] | None, list[str]]:
+    """The turns after every rule not in `skip`, with the names of the rules that changed them.
 
     None where nothing is left of the last answer: then the only name is the reason, 'boilerplate_only' or
     'empty_after_cleaning'.
     """
     fired: list[str] = []
-    turns: list[Turn] = []
-    for role, words in dialogue.turns:
-        text, names = clean_text(words, role)
-        if role == "assistant" and set(names) & {name for name, _ in COURTESY_RULES} and GREETING.fullmatch(text):
-            text = ""
+    cleaned: list[Turn] = []
+    for role, words in turns:
+        text, names = clean_text(words, role, skip)
+        if role == "assistant" and COURTESY_RULES.keys() & set(names) and GREETING.fullmatch(text):
+            text = words if "boilerplate_only" in skip else ""
         fired += names
-        turns.append((role, text))
-    if not INVISIBLE.sub("", turns[-1][1]):
-        return None, ["boilerplate_only" if dialogue.turns[-1][1].strip() and fired else "empty_after_cleaning"]
-    kept, _, repairs = arrange([turn for turn in turns if INVISIBLE.sub("", turn[1])])
+        cleaned.append((role, text))
+    if not INVISIBLE.sub("", cleaned[-1][1]):
+        return None, ["boilerplate_only" if turns[-1][1].strip() and fired else "empty_after_cleaning"]
+    kept, _, repairs = arrange([turn for turn in cleaned if INVISIBLE.sub("", turn[1])])
     if len(kept) < 2:
         return None, ["empty_after_cleaning"]
-    return dataclasses.replace(dialogue, turns=kept), sorted({*fired, *repairs})
+    return kept, sorted({*fired, *repairs})
 
 
-def clean_text(text: str, role: str) -> tuple[str, list[str]]:
+def clean_text(text: str, role: str, skip: Collection[str] = ()) -> tuple[str, list[str]]:
     """One turn after the rules of its side, and the names of those that changed it."""
-    fired = []
-    for name, rule in MARKUP_RULES + (COURTESY_RULES if role == "assistant" else ()):
+    steps = trace(text, role, skip)
+    return (steps[-1][2] if steps else text), [name for name, _, _ in steps]
+
+
+def trace(text: str, role: str, skip: Collection[str] = ()) -> list[tuple[str, str, str]]:
+    """What each rule that changed one turn did to it: its name, the text before and after."""
+    steps, tidied = [], False
+    for name, rule in (MARKUP_RULES | COURTESY_RULES if role == "assistant" else MARKUP_RULES).items():
+        if name in skip:
+            continue
         changed = rule(text)
+        tidied = tidied or name == "spaces"
+        if changed != text and tidied:
+            changed = plain_spaces(changed)
         if changed != text:
-            fired.append(name)
+            steps.append((name, text, changed))
         text = changed
-    return plain_spaces(text), fired
+    return steps
 
 
 def _drop_sentences(text: str, unwanted: Callable[[str], bool]) -> str:
@@ -186,6 +213,7 @@ def _drop_sentences(text: str, unwanted: Callable[[str], bool]) -> str:
     return text if len(kept) == len(pieces) else plain_spaces("".join(kept))
 
 
+@lru_cache(maxsize=256)  # three rules look at the same sentences one after another
 def _words(sentence: str) -> str:
     """Lower case, platform names as one word, no outer punctuation, and no greeting in front."""
     text = PLATFORM.sub(" platform ", sentence)

@@ -148,6 +148,10 @@ def _argv(default_config: Path | None = None, given: list[str] | None = None) ->
 def _check_known(key: str, known: set[str], where: str) -> None:
     if key in known:
         return
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else "see --help for the known options"
-    raise UserError(f"unknown option '{key}' {where}: {hint}")
+    raise UserError(f"unknown option '{key}' {where}: {nearest(key, known, 'see --help for the known options')}")
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """'did you mean ...?' with the known name that looks most like this one; `otherwise` (all names) if none does."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else otherwise or f"known are {', '.join(known)}"

@@ -2,76 +2,118 @@
 
 import dataclasses
 import hashlib
+import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from medsft import accounting
+from medsft import steps as step
+from medsft.accounting import tally
 from medsft.arguments import DataArguments
 from medsft.chat_template import training_template
-from medsft.cleaning import clean
-from medsft.cli import UserError
-from medsft.deidentification import deidentify
-from medsft.dialogue import Dialogue, Rejected, read_dialogues
-from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_jsonl
+from medsft.cleaning import RULES as CLEANING_RULES
+from medsft.cli import UserError, nearest
+from medsft.data_card import write_cards
+from medsft.deidentification import RULES as IDENTIFIER_RULES
+from medsft.files import fingerprint, new_folder, read_json, read_jsonl, write_json, write_jsonl
 from medsft.model import load_tokenizer
-from medsft.rows import check_columns, check_hub, file_rows, local_file
-from medsft.splitting import drop_exact, group, sizes, split
-from medsft.token_budget import Fitted, fit
+from medsft.shapes import parse_columns
+from medsft.sources import parts_of, read_dialogues
+from medsft.splitting import Row, drop_exact, group, split, study_split
 
-DATA_VERSION = 2  # raise it when a rule changes, so that prepared data is prepared again
+CODE = ("preparation", "accounting", "data_card")
 
 
 def prepare(args: DataArguments) -> dict[str, Any]:
-    """Write study_dir/data/ (train, dev and test .parquet, rejected.jsonl, data_report.json) and return the report.
+    """Write study_dir/data/ and return the content of its data_report.json.
 
-    With the same arguments, source file and template nothing is done again. Raises UserError for unusable input.
+    The folder holds train, dev and test (.parquet), rejected.jsonl, README.md (the data card), croissant.json and
+    data_report.json. With the same arguments, files and template nothing is done again. Raises UserError for unusable
+    input.
     """
     check(args)
-    path = local_file(args.data)
-    if path is None:
-        check_hub(args.data)
-    else:  # an unusable file is refused in one second; the tokenizer takes five
-        check_columns(path.name, enumerate(file_rows(path), 1))
-    tokenizer = load_tokenizer(args.model_name_or_path)
+    sources = parts_of(args)
+    next(read_dialogues(dataclasses.replace(args, max_rows=None, weights=[]), sources), None)  # refused in one second
+    tokenizer = load_tokenizer(args.model_name_or_path)  # which takes five
     template = training_template(tokenizer, args.chat_template_path)
-    mark = fingerprint(DATA_VERSION, arguments_that_matter(args), path and sha256_file(path), template)
     folder = Path(args.study_dir) / "data"
+    codes = [step.code(*names) for names in (*step.CODE.values(), CODE)]
+    mark = fingerprint(
+        arguments_that_matter(args), step.read_key(args, sources), tokenizer_key(tokenizer), template, codes
+    )
     if (folder / "data_report.json").is_file():
         report = read_json(folder / "data_report.json")
-        if report.get("fingerprint") == mark:
+        if report.get("inputs") == mark:
             print(f"already done: {folder}")
             return report
 
-    dialogues, rejected, rows_read = read_dialogues(args.data, args.data_split, args.max_rows, args.seed)
-    check_rejected(rejected, rows_read, args.max_rejected)
-    dropped = Counter(row.reason for row in rejected)
-    dialogues, repaired = clean_all(dialogues, dropped)
-    redacted = redact_all(dialogues)
-    unique = drop_exact(dialogues)
-    near = group(unique, args.near_duplicate)
-    fitted = fit_all(unique, tokenizer, template, args.max_length)
-    kept = [row for row in unique if row.id in fitted]
-    parts = split(kept, args.dev_fraction, args.test_fraction, args.seed)
-    dropped |= {"exact_duplicate": len(dialogues) - len(unique), "over_budget": len(unique) - len(kept)}
+    steps = step.Steps(Path(args.study_dir) / ".cache", args.workers)
+    read, rejected_file, key = steps.read(args, sources)
+    rejected = read_jsonl(rejected_file)
+    check_rejected(rejected, len(read) + len(rejected), args.max_rejected)
+    skip = sorted(CLEANING_RULES) if "all" in args.skip_rules else sorted({*args.skip_rules} & {*CLEANING_RULES})
+    cleaned, key = steps.run("clean", read, key, step.clean_batch, step.CLEANED, skip=skip)
+    keep = sorted(IDENTIFIER_RULES) if "all" in args.skip_rules else sorted({*args.skip_rules} & {*IDENTIFIER_RULES})
+    redacted, key = steps.run("deidentify", cleaned, key, step.deidentify_batch, step.DEIDENTIFIED, skip=keep)
+    keys, _ = steps.run("keys", step.beside(redacted, "turns", read, "opened_by"), key, step.keys_batch, step.KEYS)
+    budget = {"tokenizer_key": tokenizer_key(tokenizer), "template": template, "max_length": args.max_length}
+    fitted, _ = steps.run("tokens", redacted, key, step.fit_batch, step.FITTED, tokenizer=tokenizer, **budget)
 
+    started = time.perf_counter()
+    rows = rows_left(read, cleaned, keys)
+    unique = rows if args.split == "study" else drop_exact(rows)
+    grouped, near = group(unique, keys, args.near_duplicate)
+    fits = fitted.data.table["prompt_tokens"].to_numpy() > 0
+    kept = [row for row in grouped if fits[row.place]]
+    if args.split == "study":
+        parts = study_split(kept, args.test_fraction, args.seed)
+    else:
+        parts = split(kept, args.dev_fraction, args.test_fraction, args.seed)
+    steps.seconds["group and split"] = round(time.perf_counter() - started, 2)
+    placed = {row for part in parts.values() for row in part}
+
+    dropped = Counter(row["reason"] for row in rejected) + tally(cleaned.data.table["dropped"])
+    dropped["exact_duplicate"] += len(rows) - len(unique)
+    dropped["over_budget"] += len(unique) - len(kept)
+    dropped["outside_study_split" if args.split == "study" else "near_official_split"] += len(kept) - len(placed)
+    source = {name: Counter(row.source for row in part) for name, part in (("rows", rows), ("unique", unique))}
+    lengths = {name: token_columns(fitted, part) for name, part in parts.items()}
     report = {
-        "rows_read": rows_read,
-        "rows_kept": len(kept),
+        "rows_read": len(read) + len(rejected),
+        "rows_kept": len(placed),
         "dropped": dict(sorted((+dropped).items())),
-        "repaired": dict(sorted(repaired.items())),
-        "redacted": dict(sorted(redacted.items())),
-        "duplicates": {"exact": dropped["exact_duplicate"], "near": near, "groups": len({row.group for row in kept})},
-        "splits": sizes(parts),
-        "tokens": {name: token_counts([fitted[row.id] for row in rows]) for name, rows in parts.items()},
-        "truncated": {"prompt": sum(fitted[row.id].shortened for row in kept), "answer": 0},
-        "fingerprint": mark,
+        "repaired": ordered(tally(read.data.table["repairs"]) + tally(cleaned.data.table["fired"])),
+        "redacted": ordered(tally(redacted.data.table["redacted"])),
+        "duplicates": {
+            "exact": len(rows) - len(unique),
+            "near": near.total(),
+            "groups": len({row.group for row in placed}),
+        },
+        "splits": accounting.sizes(parts),
+        "tokens": {name: accounting.token_counts(*columns) for name, columns in lengths.items()},
+        "truncated": {"prompt": count_shortened(fitted, placed), "answer": 0},
+        "leaking": accounting.shared_groups(parts),
+        "sources": accounting.by_source(
+            read=tally(read.data.table["source"]) + Counter(row["source"] for row in rejected),
+            rejected=Counter(row["source"] for row in rejected),
+            exact=source["rows"] - source["unique"],
+            near=near,
+            kept=Counter(row.source for row in placed),
+        ),
+        "samples": {
+            **accounting.samples(read, cleaned, skip),
+            **accounting.identifier_samples(cleaned, redacted, keep),
+        },
+        "seconds": steps.seconds,
+        "inputs": mark,
         "arguments": dataclasses.asdict(args),
         "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
-        "lengths": [fitted[row.id].tokens for row in parts["train"]],
+        "lengths": [sum(pair) for pair in zip(*lengths["train"], strict=True)],
     }
-    write_data(folder, parts, fitted, rejected, report)
+    write_data(folder, parts, read, fitted, rejected, report)
+    steps.sweep()
     return report
 
 
@@ -99,83 +141,88 @@ def check(args: DataArguments) -> None:
         raise UserError("dev_fraction and test_fraction must be above 0 and together below 1")
     if not 0 < args.near_duplicate <= 1 or not 0 <= args.max_rejected <= 1:
         raise UserError("near_duplicate must be above 0 and at most 1, max_rejected between 0 and 1")
+    if args.split not in ("groups", "study"):
+        raise UserError(f"split: '{args.split}' is not known; 'groups' keeps duplicates on one side, 'study' does not")
+    if args.workers is not None and args.workers < 1:
+        raise UserError("workers must be at least 1")
+    for name in args.skip_rules:
+        known = ["all", *CLEANING_RULES, *IDENTIFIER_RULES]
+        if name not in known:
+            raise UserError(f"skip_rules: no rule '{name}': {nearest(name, known)}")
+    parse_columns(args.columns)
 
 
 def arguments_that_matter(args: DataArguments) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(args).items() if key not in ("study_dir", "preview")}
+    """All but where the study is, how it is shown and how many processes work; the files count by their content."""
+    without = ("study_dir", "preview", "workers", "data")
+    return {key: value for key, value in dataclasses.asdict(args).items() if key not in without}
 
 
-def check_rejected(rejected: list[Rejected], rows_read: int, limit: float) -> None:
+def tokenizer_key(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return fingerprint(backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items()))
+
+
+def check_rejected(rejected: list[dict[str, Any]], rows_read: int, limit: float) -> None:
     if len(rejected) <= limit * rows_read:
         return
     first = rejected[0]
-    place = f"row {first.row}" + (f", field '{first.field}'" if first.field else "")
+    place = f"row {first['row']}" + (f", field '{first['field']}'" if first["field"] else "")
+    reason = first["reason"].replace("_", " ")
+    remedy = "save the file as UTF-8 (e.g. with iconv)" if reason == "not utf8" else "mend the file"
     raise UserError(
-        f"{first.file}: {len(rejected)} of {rows_read} rows cannot be used; the first is {place}: "
-        f"{first.reason.replace('_', ' ')}; mend the file, or allow more with --max_rejected"
+        f"{first['file']}: {len(rejected)} of {rows_read} rows cannot be used; the first is {place}: {reason}; "
+        f"{remedy}, or allow more with --max_rejected"
     )
 
 
-def clean_all(dialogues: list[Dialogue], dropped: Counter[str]) -> tuple[list[Dialogue], Counter[str]]:
-    """Dialogues after the cleaning rules, and the rows each repair touched; adds to `dropped` where nothing is left."""
-    kept = []
-    repaired = Counter(name for row in dialogues for name in row.repairs)
-    for row in tqdm(dialogues, desc="cleaning", unit=" rows", delay=2):
-        cleaned, names = clean(row)
-        if cleaned is None:
-            dropped.update(names)
-            continue
-        repaired.update(names)
-        kept.append(cleaned)
-    return kept, repaired
+def rows_left(read: Any, cleaned: Any, keys: Any) -> list[Row]:
+    """The rows that cleaning left, with what the split needs to know of them."""
+    columns = (cleaned["dropped"], keys["digest"], read["source"], read["official"])
+    return [Row(place, *known) for place, (gone, *known) in enumerate(zip(*columns, strict=True)) if not gone]
 
 
-def redact_all(dialogues: list[Dialogue]) -> Counter[str]:
-    """Put placeholders into the dialogues, in place; returns how many of each kind."""
-    redacted: Counter[str] = Counter()
-    for row in tqdm(dialogues, desc="de-identifying", unit=" rows", delay=2):
-        turns = []
-        for role, words in row.turns:
-            text, counts = deidentify(words, role)
-            turns.append((role, text))
-            redacted += counts
-        row.turns = turns
-    return redacted
+def token_columns(fitted: Any, rows: list[Row]) -> tuple[list[int], list[int]]:
+    """Prompt and answer tokens of the rows, in order."""
+    places = [row.place for row in rows]
+    prompt, answer = (fitted.data.table[name].to_numpy() for name in ("prompt_tokens", "answer_tokens"))
+    return prompt[places].tolist(), answer[places].tolist()
 
 
-def fit_all(dialogues: list[Dialogue], tokenizer: Any, template: str, max_length: int) -> dict[str, Fitted]:
-    """Dialogues within the token budget, by id; one that cannot be made to fit is left out."""
-    fitted = {}
-    for row in tqdm(dialogues, desc="counting tokens", unit=" rows", delay=2):
-        messages = [{"role": role, "content": words} for role, words in row.turns]
-        if (result := fit(tokenizer, template, messages, max_length)) is not None:
-            fitted[row.id] = result
-    return fitted
+def count_shortened(fitted: Any, rows: set[Row]) -> int:
+    return int(fitted.data.table["shortened"].to_numpy()[[row.place for row in rows]].sum())
 
 
-def token_counts(rows: list[Fitted]) -> dict[str, int]:
-    """Sums over the rows of a split, and its longest row."""
-    prompt, answer = sum(row.prompt_tokens for row in rows), sum(row.answer_tokens for row in rows)
-    return {"prompt": prompt, "answer": answer, "total": prompt + answer, "max": max(row.tokens for row in rows)}
+def ordered(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items()))
 
 
 def write_data(
-    folder: Path, parts: dict[str, list[Dialogue]], fitted: dict[str, Fitted], rejected: list[Rejected], report: Any
+    folder: Path, parts: dict[str, list[Row]], read: Any, fitted: Any, rejected: list[dict[str, Any]], report: Any
 ) -> None:
-    """All files of the stage, as one folder that appears at once."""
+    """All files of the stage, as one folder that appears at once; puts the fingerprint of the rows into the report."""
     import pyarrow
-    from pyarrow.parquet import write_table
+    from pyarrow.parquet import ParquetWriter
 
     message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
     texts = [(name, pyarrow.string()) for name in ("id", "source", "group")]
     counts = [(name, pyarrow.int32()) for name in ("prompt_tokens", "answer_tokens")]
     schema = pyarrow.schema([*texts, ("messages", pyarrow.list_(message)), *counts])
+    content = hashlib.sha256(report["template_sha256"].encode())
+    columns = fitted.select_columns(schema.names[3:]), read.select_columns("id")
     with new_folder(folder) as new:
         for name, rows in parts.items():
-            records = [
-                {"id": row.id, "source": row.source, "group": row.group, **dataclasses.asdict(fitted[row.id])}
-                for row in rows
-            ]
-            write_table(pyarrow.Table.from_pylist(records, schema=schema), new / f"{name}.parquet")
-        write_jsonl(new / "rejected.jsonl", (dataclasses.asdict(row) for row in rejected))
+            with ParquetWriter(new / f"{name}.parquet", schema) as writer:
+                for start in range(0, len(rows), 1000):
+                    part = rows[start : start + 1000]
+                    places = [row.place for row in part]
+                    records = columns[0][places] | columns[1][places]
+                    records |= {"source": [row.source for row in part], "group": [row.group for row in part]}
+                    content.update(json.dumps([name, records], sort_keys=True).encode())
+                    writer.write_table(pyarrow.table(records, schema=schema))
+        report["fingerprint"] = content.hexdigest()[:16]
+        write_jsonl(
+            new / "rejected.jsonl", ({k: row[k] for k in ("file", "row", "field", "reason")} for row in rejected)
+        )
         write_json(new / "data_report.json", report)
+        write_cards(new, report)

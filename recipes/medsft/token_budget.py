@@ -49,18 +49,24 @@ def fit(tokenizer: Any, template: str, messages: list[Message], max_length: int)
 
 
 def _first_that_fits(cut_at: Callable[[int], Fitted], size: int, max_length: int) -> Fitted | None:
-    """The longest rest of a dialogue that fits, by bisection over where it may start; the whole is tried first."""
+    """The longest rest of a dialogue that fits, by interpolation over where it may start; the whole is tried first.
+
+    What lies between two tried places is taken to be of even length, so two or three places are tried instead of the
+    ten of a bisection; each place tried narrows the search, so it ends at the same place.
+    """
     whole = cut_at(0)
     if whole.tokens <= max_length:
         return whole
     low, high, best = 1, size - 1, None
+    most, least = whole.tokens, 0
     while low <= high:
-        middle = (low + high) // 2
+        share = (most - max_length) / max(1, most - least)
+        middle = min(high, max(low, low + int(share * (high - low + 1))))
         fitted = cut_at(middle)
         if fitted.tokens <= max_length:
-            best, high = fitted, middle - 1
+            best, high, least = fitted, middle - 1, fitted.tokens
         else:
-            low = middle + 1
+            low, most = middle + 1, fitted.tokens
     return best
 
 

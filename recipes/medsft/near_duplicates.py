@@ -1,0 +1,124 @@
+"""Near-duplicates of the patient's opening words: MinHash sketches (Broder 1997; datasketch), locality-sensitive
+hashing, and a check of every candidate by its true Jaccard similarity.
+
+The bands are sorted with numpy: datasketch's own index keeps a Python set for each of 28 bands of every row, which is
+gigabytes for 250,000 rows; sorted arrays take 130 MB.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+SHORT = 8  # words; 'Hello doctor' or 'Yes, two days' in common says nothing about two dialogues
+PERMUTATIONS = 128
+MARGIN = 0.2  # five standard errors of a sketch's estimate (0.04 at 128 permutations): what is below is not looked at
+
+
+class Groups:
+    """Union-find over row numbers."""
+
+    def __init__(self, size: int) -> None:
+        self.parent = list(range(size))
+
+    def find(self, row: int) -> int:
+        while self.parent[row] != row:
+            self.parent[row] = self.parent[self.parent[row]]
+            row = self.parent[row]
+        return row
+
+    def join(self, first: int, second: int) -> None:
+        self.parent[self.find(first)] = self.find(second)
+
+    def count(self) -> int:
+        return sum(parent == row for row, parent in enumerate(self.parent))
+
+
+def opening(turns: Iterable[tuple[str, str]]) -> str:
+    """The patient's first message; where it has under eight words, what follows it too, until there are eight."""
+    words: list[str] = []
+    for _, text in turns:
+        words += re.findall(r"\w+", text.lower())
+        if len(words) >= SHORT:
+            break
+    return " ".join(words)
+
+
+def shingles(text: str) -> frozenset[str]:
+    """Word 3-shingles; character 5-grams of a text under eight words."""
+    words = text.split()
+    if len(words) >= SHORT:
+        return frozenset(" ".join(words[i : i + 3]) for i in range(len(words) - 2))
+    return frozenset(text[i : i + 5] for i in range(max(1, len(text) - 4)))
+
+
+def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
+    return len(first & second) / len(first | second)
+
+
+def sketch(text: str) -> bytes:
+    """The MinHash of a text: PERMUTATIONS unsigned 32-bit numbers."""
+    numbers = empty_sketch().copy()  # drawing the permutations anew would take longer than all the rest
+    numbers.update_batch([part.encode("utf-8", "replace") for part in shingles(text)])
+    return bytes(numbers.hashvalues.astype("uint32"))
+
+
+@cache
+def empty_sketch() -> Any:
+    from datasketch import MinHash
+    from xxhash import xxh32_intdigest
+
+    return MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=xxh32_intdigest)
+
+
+def bands(threshold: float) -> tuple[int, int]:
+    """Bands and rows of a band. Candidates start a little below the threshold, weighted to recall: what is missed
+    leaks, what is found is checked."""
+    from datasketch import MinHashLSH
+
+    index = MinHashLSH(threshold=max(0.1, threshold - 0.15), num_perm=PERMUTATIONS, weights=(0.1, 0.9))
+    return index.b, index.r
+
+
+def join_near_duplicates(
+    groups: Groups, rows: Any, sketches: Any, text_of: Callable[[int], str], threshold: float
+) -> None:
+    """Join in `groups` all rows with a Jaccard similarity of at least `threshold`.
+
+    `rows`: row numbers, int64 (n,), of texts that differ from each other; `sketches`: uint32 (n, PERMUTATIONS);
+    `text_of` gives the opening of a row number.
+    """
+    import numpy
+    from tqdm import tqdm
+
+    count, width = bands(threshold)
+    least = (threshold - MARGIN) * PERMUTATIONS
+    place_of = {int(row): place for place, row in enumerate(rows)}
+    for band in tqdm(range(count), desc="near-duplicates", unit=" bands", delay=2):
+        columns = numpy.ascontiguousarray(sketches[:, band * width : (band + 1) * width])
+        keys = columns.view(numpy.dtype((numpy.void, columns.itemsize * width))).ravel()
+        for bucket in buckets(keys):
+            members = [int(row) for row in rows[bucket]]
+            for place, row in enumerate(members[:-1]):
+                root = groups.find(row)
+                others = [other for other in members[place + 1 :] if groups.find(other) != root]
+                if not others:
+                    continue
+                places = [place_of[other] for other in others]
+                alike = (sketches[places] == sketches[place_of[row]]).sum(axis=1) >= least
+                for other in numpy.asarray(others)[alike]:
+                    if groups.find(int(other)) != groups.find(row) and (
+                        jaccard(shingles(text_of(row)), shingles(text_of(int(other)))) >= threshold
+                    ):
+                        groups.join(row, int(other))
+
+
+def buckets(keys: Any) -> Iterable[Any]:
+    """Places with equal keys, for every key that occurs more than once."""
+    import numpy
+
+    order = numpy.argsort(keys, kind="stable")
+    borders = numpy.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
+    starts, ends = numpy.concatenate([[0], borders]), numpy.concatenate([borders, [len(keys)]])
+    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
+        yield order[start:end]
