@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 LAUNCHER = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "WORLD_SIZE", "RANK", "LOCAL_", "MASTER_", "GROUP_")
 
 
-def traced(config: Any, uniform: bool, steps: "list[Step]", engines: list[dict[str, Any]]) -> "tuple[list[Peaks], list]":
+def traced(
+    config: Any, uniform: bool, steps: "list[Step]", engines: list[dict[str, Any]]
+) -> "tuple[list[Peaks], list]":
     """(peaks of each step, results of each of DeepSpeed's engines), from the cache where they are there."""
     values = config.to_dict()
     code = _code()
     step_files = [_file("step", values, asdict(step), code) for step in steps]
     engine_files = [_file("zero", values, engine, code) for engine in engines]
-    missing = [n for n, file in enumerate(engine_files) if not file.is_file()]
-    beside = _start([{"config": values, **engines[n]} for n in missing]) if missing else None
+    missing = {file: engine for file, engine in zip(engine_files, engines, strict=True) if not file.is_file()}
+    beside = _start([{"config": values, **engine} for engine in missing.values()]) if missing else None
     try:
         for file, step in zip(step_files, steps, strict=True):
             if not file.is_file():
@@ -38,8 +40,8 @@ def traced(config: Any, uniform: bool, steps: "list[Step]", engines: list[dict[s
 
                 _keep(file, trace(config, step, uniform))
         if beside is not None:
-            for n, result in zip(missing, _finish(beside, config), strict=True):
-                _keep(engine_files[n], result)
+            for file, result in zip(missing, _finish(beside, config), strict=True):
+                _keep(file, result)
     finally:
         if beside is not None and beside.poll() is None:
             beside.kill()

@@ -306,12 +306,14 @@ def _attention_masks(step: Step) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kernels(step: Step) -> Iterator[None]:
-    """On CUDA, TRL's Triton kernels fold logits in place; stand-ins take the temporaries of its CPU code away."""
-    if not step.on_gpu:
-        yield
-        return
+    """On CUDA, TRL's Triton kernels fold logits in place; stand-ins take the temporaries of its CPU code away.
+
+    Inside a run under ZeRO-3 the loss would gather the output head, which is whole here.
+    """
+    from transformers.integrations import deepspeed
     from trl.kernels import chunked_logprob
 
-    names = ("_forward_tile", "_backward_tile", "_addmm_fp32")
-    with tracing.replaced(*((chunked_logprob, name, lambda *_args, **_kwargs: None) for name in names)):
+    names = ("_forward_tile", "_backward_tile", "_addmm_fp32") if step.on_gpu else ()
+    whole = (deepspeed, "is_deepspeed_zero3_enabled", lambda: False)
+    with tracing.replaced(whole, *((chunked_logprob, name, lambda *_args, **_kwargs: None) for name in names)):
         yield

@@ -25,15 +25,15 @@ def main() -> None:
 
 
 def dry_run(request: dict[str, Any]) -> dict[str, Any]:
-    """Peaks of one configuration: `config` (transformers' dict), `ranks`, `optimizer` and `parameters` (where they live:
-    'cpu' or 'none'), `bf16_states`, `batch`, `length`, `checkpointing`, `layers` that compute.
+    """Peaks of one configuration: `config` (transformers' dict), `ranks`, `optimizer` and `parameters` (where they
+    live: 'cpu' or 'none'), `bf16_states`, `batch`, `length`, `checkpointing`, `on_gpu`, `layers` that compute.
     """
     import torch._dynamo  # noqa: F401 - imported later, inside zero.Init, it fails with a signature mismatch
     from transformers import AutoConfig
 
     from medsft import tracing
 
-    stand_in(request["ranks"])
+    stand_in(request["ranks"], request["on_gpu"])
     import deepspeed
     from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
@@ -62,7 +62,7 @@ def highest(peaks: dict[str, dict[str, int]], begins: str) -> dict[str, int]:
 
 
 def place_tracker() -> Any:
-    """A dispatch mode that counts live bytes on the device and on the host (a class made here: torch is imported late)."""
+    """A dispatch mode that counts live bytes on the device and on the host."""
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
     from torch.utils.weak import WeakIdKeyDictionary
@@ -236,7 +236,7 @@ def categorize(engine: Any, tracker: Any) -> None:
     tracker.assign([v for v in states if hasattr(v, "untyped_storage")], "optimizer")
 
 
-def stand_in(ranks: int) -> None:
+def stand_in(ranks: int, on_gpu: bool) -> None:
     """The fake process group and accelerator, and CPUAdam without its kernel. Once a process."""
     import torch
     import torch.distributed as dist
@@ -309,7 +309,8 @@ def stand_in(ranks: int) -> None:
 
     autocast = torch.is_autocast_enabled
     torch.is_autocast_enabled = lambda device="cpu": device != "meta" and autocast(device)  # type: ignore
-    for name in ("_forward_tile", "_backward_tile", "_addmm_fp32"):
+    # On a processor TRL folds the logits in PyTorch, with temporaries of their own; on CUDA in a kernel.
+    for name in ("_forward_tile", "_backward_tile", "_addmm_fp32") if on_gpu else ():
         setattr(chunked_logprob, name, lambda *_args, **_kwargs: None)
     deepspeed.init_distributed("gloo")
 
