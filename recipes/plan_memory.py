@@ -26,6 +26,12 @@ from medsft.hardware import Hardware, described, machine
 def main() -> None:
     (args,) = parse([PlanArguments])
     check(args)
+    if args.ladder_table:
+        from medsft.ladder_table import update
+
+        changed = update(Path(args.ladder_table), machine("."))
+        print(f"{'written' if changed else 'already up to date'}: {args.ladder_table}")
+        return
     folder = Path(args.output_dir or args.study_dir)
     hardware = described(machine(folder), args.gpu, args.gpus, args.host, args.disk)
     plan = make_plan(args, hardware)

@@ -187,7 +187,7 @@ def make_engine(config: Any, request: dict[str, Any], settings: dict[str, Any]) 
     return engine
 
 
-def train(engine: Any, request: dict[str, Any], tracker: Any) -> None:
+def train(engine: Any, request: dict[str, Any], tracker: Any, device: str = "meta") -> None:
     """A step over two layers that makes the optimizer's states, one over `layers` that the engine learns its order of
     gathering from, and the one that counts."""
     import torch
@@ -195,7 +195,7 @@ def train(engine: Any, request: dict[str, Any], tracker: Any) -> None:
 
     from medsft.traced_step import stand_in_trainer
 
-    model, ids = engine.module, torch.zeros((request["batch"], request["length"]), dtype=torch.long, device="meta")
+    model, ids = engine.module, torch.zeros((request["batch"], request["length"]), dtype=torch.long, device=device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
     trainer: Any = stand_in_trainer(model)
     parent, name, layers = layer_list(model)
