@@ -6,7 +6,8 @@
     python recipes/plan_memory.py --gpu none --host 24GB                      # a laptop
     python recipes/plan_memory.py --as_published                              # beside the source study's Table 4
 
-Writes plan.json into --output_dir (default: --study_dir) and names the accelerate config to use.
+Each training step is traced on fake tensors (half a minute for 7B on two cores; kept for the next time).
+Writes plan.json and plan.png into --output_dir (default: --study_dir) and names the accelerate config to use.
 Exit status 3 where nothing fits, with what the least demanding strategy needs.
 """
 
@@ -25,13 +26,19 @@ from medsft.hardware import Hardware, described, machine
 def main() -> None:
     (args,) = parse([PlanArguments])
     check(args)
+    if args.ladder_table:
+        from medsft.ladder_table import update
+
+        changed = update(Path(args.ladder_table), machine("."))
+        print(f"{'written' if changed else 'already up to date'}: {args.ladder_table}")
+        return
     folder = Path(args.output_dir or args.study_dir)
     hardware = described(machine(folder), args.gpu, args.gpus, args.host, args.disk)
     plan = make_plan(args, hardware)
     show(plan, hardware)
     if args.as_published:
         show_published()
-    save(plan, folder / "plan.json")
+    save(plan, folder / "plan.json", hardware)
     if plan["recommended"] is None:
         raise DoesNotFit(f"no strategy fits {summary(hardware)}; {plan['recommended_reason']}")
 
@@ -86,6 +93,7 @@ def show(plan: dict[str, Any], hardware: Hardware) -> None:
     for heading, side in (("strategy", "left"), ("GPU GB", "right"), ("host GB", "right"), ("disk GB", "right")):
         table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("s/step", justify="right")
+    table.add_column("batch", justify="right")
     for heading in ("fits", "why", "accelerate config"):
         table.add_column(heading)
     for row in plan["strategies"]:
@@ -96,12 +104,14 @@ def show(plan: dict[str, Any], hardware: Hardware) -> None:
         fits = "[green]yes[/]" if row["fits"] else "[red]no[/]"
         why = row["reason"] + (f" ({row['note']})" if row["note"] else "")
         disk = f"{row['disk_bytes'] / 1e9:.1f}"
-        table.add_row(row["name"], device, host, disk, seconds, fits, why, row["accelerate_config"])
+        largest = str(row["largest_micro_batch"]) if row["fits"] else "-"
+        table.add_row(row["name"], device, host, disk, seconds, largest, fits, why, row["accelerate_config"])
     console().print(table)
     print(
         f"Peak of a step of {inputs['batch']} x {inputs['length']} tokens per device with checkpointing. LoRA of rank "
         f"{inputs['lora_r']} has {model['lora_parameters']:,} parameters ({model['lora_percent']:.3f} %).\n"
-        "Host 'a to b': b where DeepSpeed pins host memory (pin_memory: true). Seconds: a roofline, not a measurement."
+        "Host 'a to b': b where torch pins host memory for DeepSpeed in blocks of powers of two (DS_PIN_MEMORY_BACKEND="
+        "native avoids that).\nSeconds: a roofline, not a measurement. Batch: the most rows per device that fit."
     )
     if plan["recommended"] is not None:
         row = next(r for r in plan["strategies"] if r["name"] == plan["recommended"])
@@ -115,22 +125,25 @@ def show_published() -> None:
     from rich.table import Table
 
     from medsft import published_memory
-    from medsft.sizes import known_config, sizes_of
+    from medsft.sizes import known_config
 
     title = f"The source study's memory ({published_memory.STUDY_MODEL}, one 80 GB A100, 167 GB host), GB = 10^9 bytes"
     table = Table("statement", "published", "exact", "remark", title=title, title_justify="left")
-    for claim in published_memory.claims(sizes_of(known_config(published_memory.STUDY_MODEL))):
+    for claim in published_memory.claims(known_config(published_memory.STUDY_MODEL)):
         table.add_row(*claim)
     console().print(table)
 
 
-def save(plan: dict[str, Any], path: Path) -> None:
-    """Write plan.json unless the one that is there has the same inputs."""
+def save(plan: dict[str, Any], path: Path, hardware: Hardware) -> None:
+    """Write plan.json, and plan.png beside it, unless the one that is there has the same inputs."""
     if path.is_file() and read_json(path).get("fingerprint") == plan["fingerprint"]:
         print(f"already done: {path}")
         return
+    from medsft.memory_figure import draw
+
+    draw(plan["strategies"], hardware, path.with_suffix(".png"))
     write_json(path, plan)
-    print(f"written: {path}")
+    print(f"written: {path} and {path.with_suffix('.png').name}")
 
 
 def summary(hardware: Hardware) -> str:

@@ -84,6 +84,7 @@ class PlanArguments:
     max_length: int = option(512, "tokens per row")
     lora_r: int = option(16, "rank of the adapters")
     as_published: bool = option(False, "also print the study's own Table 4 arithmetic")
+    ladder_table: str | None = option(None, "only write the table of seven machines between its marks in this file")
 
 
 @dataclass

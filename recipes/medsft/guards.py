@@ -84,7 +84,7 @@ def check_memory(strategy: str, base_model: str, config: Any, reserve_gb: float,
     checkpointing = bool(config.activation_checkpointing or config.gradient_checkpointing)
     predicted = memory.predict(strategy, architecture, here, batch, length, lora_r, checkpointing)
     reserve = int(reserve_gb * 1e9)
-    memory.check_fits(predicted, here, reserve, memory.strategies(architecture, here, batch, length, lora_r))
+    memory.check_fits(predicted, here, reserve, lambda: memory.strategies(architecture, here, batch, length, lora_r))
     return predicted
 
 

@@ -1,45 +1,51 @@
-"""The ways of training that the memory plan compares: bytes per parameter of each, and the order of recommendation."""
+"""The ways of training that the memory plan compares, and the order in which it recommends them."""
 
-from dataclasses import dataclass
-
-ADAM_8BIT = 2.03  # two 8-bit states and their block-wise scales (bitsandbytes)
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Method:
-    """Bytes per parameter of one way of full fine-tuning: (weights, gradients, optimizer) on the device, on the host.
+    """One way of training: what of `traced_step.Step` is special to it, or where DeepSpeed's ZeRO-3 keeps things.
 
-    ZeRO-3 holds in fp32 a master copy 4, Adam's states 8, a gradient 4 (these 16 are what NVMe takes over), in bf16
-    an accumulated gradient 2 and, where parameters are offloaded, the weights 2: 20 in all on the host.
+    `zero`: (place of the optimizer, place of the parameters): none (the device), cpu or nvme; () without DeepSpeed.
     """
 
-    device: tuple[float, float, float]
-    host: tuple[float, float, float] = (0, 0, 0)
-    swap: int = 0  # on disk
-    zero3: bool = False  # sharded over the GPUs; layers are gathered when used, the whole model when saved
-    pcie: int = 0  # moved per step without gradient accumulation
+    step: dict[str, Any] = field(default_factory=dict)
+    zero: tuple[str, ...] = ()
+    bf16_states: bool = False
+    states: float = 0  # bytes of optimizer states a trained parameter, on disk in a checkpoint
+    swap: int = 0  # bytes a parameter on disk while it trains
+    pcie: int = 0  # bytes a parameter moved per step without gradient accumulation
     config: str = ""  # the accelerate config, where it does not follow from the number of GPUs
     note: str = ""
 
+    @property
+    def trains_all(self) -> bool:
+        return self.step.get("method", "full") == "full"
+
 
 METHODS = {
-    "full_fp32": Method((4, 4, 8), note="fp32 weights under bf16 autocast"),
-    "full": Method((2, 2, 4), note="all bf16, no fp32 master"),
-    "full_8bit": Method((2, 2, ADAM_8BIT), (0, 0, ADAM_8BIT), note="bf16, optim paged_adamw_8bit"),
-    "full_zero3": Method((2, 2, 12), zero3=True, config="zero3.yaml", note="fp32 master"),
+    "lora": Method({"method": "lora"}, states=8),
+    "qlora": Method({"method": "qlora"}, states=8, note="4-bit base"),
+    "full_fp32": Method({"dtype": "float32"}, states=8, note="fp32 weights under bf16 autocast"),
+    "full": Method(states=4, note="all bf16, no fp32 master"),
+    "full_8bit": Method({"optimizer": "paged_adamw_8bit"}, states=2.03, note="bf16, optim paged_adamw_8bit"),
+    "full_zero3": Method(zero=("none", "none"), states=12, config="zero3.yaml", note="fp32 master"),
     "full_zero3_optimizer_offload": Method(
-        (2, 0, 0), (0, 6, 12), zero3=True, pcie=10, config="zero3_offload.yaml", note="offload_param_device none"
+        zero=("cpu", "none"), states=12, pcie=10, config="zero3_offload.yaml", note="offload_param_device none"
     ),
     "full_zero3_offload": Method(
-        (0, 0, 0), (2, 6, 12), zero3=True, pcie=14, config="zero3_offload.yaml", note="fp32 master"
+        zero=("cpu", "cpu"), states=12, pcie=14, config="zero3_offload.yaml", note="fp32 master"
     ),
     "full_zero3_offload_bf16": Method(
-        (0, 0, 0), (2, 4, 6), zero3=True, pcie=12, config="zero3_offload.yaml", note="bf16 master and states"
+        zero=("cpu", "cpu"), bf16_states=True, states=6, pcie=12, config="zero3_offload.yaml",
+        note="bf16 master and states",
     ),
     "full_nvme": Method(
-        (0, 0, 0), (2, 2, 0), swap=16, zero3=True, pcie=14, config="zero3_nvme.yaml", note="states on NVMe"
+        zero=("nvme", "cpu"), states=12, swap=16, pcie=14, config="zero3_nvme.yaml", note="states on NVMe"
     ),
-}
+}  # fmt: skip
 
 # By quality first, then cost: fp32 masters without offload, then adapters (close in quality at a fraction of the
 # memory), then full fine-tuning by offload, then what saves memory in ways whose quality is less tested.
@@ -56,6 +62,6 @@ ORDER = {
     "full_nvme": "full fine-tuning with optimizer states on NVMe, which is slow",
 }
 # Without a GPU `full` is in fp32: the reference, so first.
-ON_CPU = {"full": Method((4, 4, 8), note="all fp32")}
+ON_CPU = {"full": Method({"dtype": "float32"}, states=8, note="fp32 weights and states")}
 ORDER_ON_CPU = {"full": "full fine-tuning in fp32 fits in host memory: the reference in quality"}
 ORDER_ON_CPU |= {name: reason for name, reason in ORDER.items() if name != "full"}

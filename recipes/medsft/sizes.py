@@ -13,14 +13,17 @@ CONFIGS = Path(__file__).resolve().parent / "model_configs"
 
 @dataclass(frozen=True)
 class Sizes:
-    """A dense decoder. `linears`: (last part of the name, inputs, outputs) of each linear layer but the output head."""
+    """A decoder. `linears`: (last part of the name, inputs, outputs) of each linear layer but the output head; experts
+    that are kept in one tensor are none. `layer`: parameters of the first layer. `uniform`: all layers are alike.
+    """
 
     parameters: int
     linears: tuple[tuple[str, int, int], ...]
-    largest: int  # elements of the largest tensor
+    layer: int
     layers: int
     hidden: int
     vocabulary: int
+    uniform: bool
 
     @property
     def linear_parameters(self) -> int:
@@ -43,7 +46,7 @@ def known_config(name: str) -> Any | None:
 def sizes_of(config: Any) -> Sizes:
     """Count the parameters of the model class that belongs to `config`.
 
-    Raises UserError for a model that is not a dense decoder of linear layers: the arithmetic does not hold for it.
+    Raises UserError, with the reason, where transformers has no decoder for it.
     """
     return _count(config.__class__, config.to_json_string(use_diff=False))
 
@@ -74,32 +77,43 @@ def _count(config_class: type[Any], values: str) -> Sizes:
     import json
 
     import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers.pytorch_utils import Conv1D
+
+    from medsft.traced_step import empty_model
 
     config = config_class.from_dict(json.loads(values))
-    try:
-        network_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        with torch.device("meta"):
-            # the class itself: AutoModel would shard it where DeepSpeed ZeRO-3 is in force
-            model = network_class(config)
-    except (ValueError, AttributeError, KeyError) as error:
-        raise UserError(f"no causal language model for '{config.model_type}': {str(error).splitlines()[0]}") from error
-    head = model.get_output_embeddings()
-    modules = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    parameters = sum(p.numel() for p in model.parameters())
-    outside = sum(p.numel() for p in {model.get_input_embeddings().weight, *(head.parameters() if head else ())})
-    text = config.get_text_config()
-    sizes = Sizes(
-        parameters=parameters,
-        linears=tuple((name.rpartition(".")[2], m.in_features, m.out_features) for name, m in modules),
-        largest=max(p.numel() for p in model.parameters()),
+    model = empty_model(config, "float32")
+    head, text = model.get_output_embeddings(), config.get_text_config()
+    linears = []
+    for name, module in model.named_modules():
+        last = name.rpartition(".")[2]
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            linears.append((last, module.in_features, module.out_features))
+        elif isinstance(module, Conv1D):  # GPT-2's linear layer, with its weight transposed
+            linears.append((last, *module.weight.shape))
+    return Sizes(
+        parameters=sum(p.numel() for p in model.parameters()),
+        linears=tuple(linears),
+        layer=sum(p.numel() for p in _layers(model, text.num_hidden_layers)[0].parameters()),
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         vocabulary=text.vocab_size,
+        uniform=_alike(_layers(model, text.num_hidden_layers), text),
     )
-    if sizes.linear_parameters < 0.8 * (parameters - outside):
-        share = sizes.linear_parameters / (parameters - outside)
-        raise UserError(
-            f"the memory plan knows dense decoders of linear layers; '{config.model_type}' has {share:.0%} in these"
-        )
-    return sizes
+
+
+def _layers(model: Any, depth: int) -> list[Any]:
+    import torch
+
+    lists: list[Any] = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth]
+    if not lists:
+        raise UserError(f"the memory plan knows decoders of layers in a list; '{model.config.model_type}' has none")
+    largest: Any = max(lists, key=lambda stack: sum(p.numel() for p in stack.parameters()))
+    return list(largest)
+
+
+def _alike(layers: list[Any], text: Any) -> bool:
+    """Whether all layers have the same tensors and settings, so that two of them tell of all."""
+    shapes = {tuple((n, tuple(p.shape)) for n, p in layer.named_parameters()) for layer in layers}
+    lists = [v for v in vars(text).values() if isinstance(v, list) and len(v) == len(layers)]
+    return len(shapes) == 1 and all(len({str(v) for v in values}) == 1 for values in lists)

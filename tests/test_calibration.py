@@ -1,0 +1,37 @@
+"""What a short run corrects on a machine, and the comparison of prediction and measurement."""
+
+import pytest
+
+from medsft import calibration, hardware
+
+HERE = hardware.machine(".")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDSFT_CACHE", str(tmp_path))
+
+
+def test_a_run_replaces_the_defaults_on_its_machine_only():
+    gpu, laptop = hardware.described(HERE, "l4"), hardware.described(HERE, "none")
+    assert calibration.of_machine(gpu) == calibration.WITH_GPU
+    found = calibration.calibrate(gpu, 100, {"reserved": 104, "used": 154}, {"resident": 70})
+    assert found == calibration.Corrections(50, 0.04, 70) == calibration.of_machine(gpu)
+    assert calibration.of_machine(laptop) == calibration.ON_CPU
+    assert calibration.calibrate(laptop, 100, {}, {"before": 40, "resident": 155}) == calibration.Corrections(
+        0, 0.15, 40
+    )
+
+
+@pytest.mark.parametrize(
+    ("measured", "gaps", "words"),
+    [
+        ({"device_bytes": 105, "host_bytes": 95}, {"device_bytes": 0.05, "host_bytes": -0.05}, ""),
+        ({"device_bytes": 0, "host_bytes": 150}, {"host_bytes": 0.5}, "host memory by +50%"),
+        ({"device_bytes": 80, "host_bytes": 100}, {"device_bytes": -0.2, "host_bytes": 0}, "plan.json"),
+    ],
+)
+def test_a_gap_over_a_tenth_is_a_warning(measured, gaps, words):
+    found, warning = calibration.compare({"device_bytes": 100, "host_bytes": 100}, measured)
+    assert found == pytest.approx(gaps)
+    assert words in warning and bool(warning) == bool(words)

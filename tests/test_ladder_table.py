@@ -1,0 +1,26 @@
+"""The README's table is what the plan says today."""
+
+import pytest
+
+from conftest import ROOT
+from medsft.cli import UserError
+from medsft.hardware import machine
+from medsft.ladder_table import BEGIN, END, update
+
+
+@pytest.mark.slow
+def test_readme_is_up_to_date(tmp_path):
+    copy = tmp_path / "README.md"
+    copy.write_text((ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
+    assert not update(copy, machine(".")), "run: python recipes/plan_memory.py --ladder_table README.md"
+    table = copy.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    assert "| full_fp32 | 120" in table and "**recommended**" in table
+
+
+@pytest.mark.parametrize("text", ["nothing here", f"{END}", f"{BEGIN}{BEGIN}{END}"])
+def test_marks_are_needed(tmp_path, text):
+    file = tmp_path / "x.md"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="expected one line"):
+        update(file, machine("."))
+    assert file.read_text(encoding="utf-8") == text

@@ -1,0 +1,114 @@
+"""Traced steps against torch's own allocator, and what is known of the study's model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import GPT2Config, LlamaConfig, MixtralConfig, Qwen3Config
+from transformers.models.t5 import T5Config
+
+from medsft import tracing
+from medsft.cli import UserError
+from medsft.sizes import known_config
+from medsft.traced_nf4 import materialize
+from medsft.traced_step import Step, build, highest, trace, trace_layers
+
+MEASURE = Path(__file__).parent / "bench" / "measured_step.py"
+SHAPE = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+LLAMA = {"model_type": "llama", "num_key_value_heads": 2, "intermediate_size": 176, **SHAPE}
+TINY = LlamaConfig(**{k: v for k, v in LLAMA.items() if k != "model_type"})
+
+
+def total(config, step, uniform=True):
+    return sum(highest(trace(config, step, uniform))[1].values())
+
+
+@pytest.fixture(scope="module")
+def mistral():
+    return known_config("mistralai/Mistral-7B-Instruct-v0.2")
+
+
+@pytest.mark.parametrize(
+    ("settings", "gigabytes"),
+    [  # an independent trial of the method, and torch's arithmetic: 16 bytes a parameter in fp32
+        ({}, 57.96),
+        ({"optimizer": "adamw_torch"}, 72.42),
+        ({"optimizer": "paged_adamw_8bit"}, 43.70),
+        ({"dtype": "float32"}, 115.9),
+        ({"method": "lora"}, 16.35),
+    ],
+)
+def test_study_model(mistral, settings, gigabytes):
+    assert total(mistral, Step(**settings)) / 1e9 == pytest.approx(gigabytes, rel=0.01)
+
+
+def test_nf4_storage_of_the_study_model(mistral):
+    model = build(mistral, Step(method="qlora"), 32)
+    with tracing.fake_tensors():
+        materialize(model)
+    base = [p for name, p in model.named_parameters() if "lora_" not in name]
+    assert sum(p.numel() for p in base) == 3_752_071_168  # as bitsandbytes counts its packed elements
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 41_943_040
+
+
+@pytest.mark.parametrize("settings", [{}, {"method": "lora", "checkpointing": False}, {"optimizer": "adamw_torch"}])
+def test_extended_depth_is_exact(settings):
+    config = LlamaConfig(**{k: v for k, v in LLAMA.items() if k != "model_type"} | {"num_hidden_layers": 7})
+    step = Step(batch=2, length=48, on_gpu=False, **settings)
+    # Clipping stacks one number a parameter: only its rounding differs, and it is never the peak.
+    short, full = trace(config, step, uniform=True), trace_layers(config, step, 7)
+    assert {k: v for k, v in short.items() if k != "clip"} == {
+        k: v for k, v in full.items() if k != "clip" and "inner" not in k
+    }
+    assert highest(short) == highest(full)
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        (LLAMA, {"checkpointing": False, "optimizer": "adamw_torch"}),
+        pytest.param(LLAMA, {"method": "lora", "dtype": "float32"}, marks=pytest.mark.slow),
+    ],
+)
+def test_equals_the_allocator(shape, settings):
+    step = {"batch": 2, "length": 64, "on_gpu": False, **settings}
+    done = subprocess.run(
+        [sys.executable, MEASURE, json.dumps(shape), json.dumps(step)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout.splitlines()[-1])["allocated"]
+    assert total(TINY, Step(**step)) == pytest.approx(measured, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(n_embd=64, n_layer=5, n_head=4, vocab_size=500),
+        MixtralConfig(intermediate_size=96, num_local_experts=4, num_key_value_heads=2, **SHAPE),
+        Qwen3Config(intermediate_size=96, head_dim=16, num_key_value_heads=2, tie_word_embeddings=True, **SHAPE),
+    ],
+    ids=lambda config: config.model_type,
+)
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_any_decoder(config, method):
+    assert total(config, Step(method=method, batch=1, length=16)) > 0
+
+
+def test_tied_embeddings_are_counted_once():
+    tied = LlamaConfig(**SHAPE, intermediate_size=176, tie_word_embeddings=True)
+    free = LlamaConfig(**SHAPE, intermediate_size=176, tie_word_embeddings=False)
+    weights = [highest(trace(c, Step(batch=1, length=8, on_gpu=False), True))[1]["weights"] for c in (tied, free)]
+    assert weights[1] - weights[0] == 2 * 500 * 64
+
+
+def test_a_model_without_a_decoder_is_refused():
+    with pytest.raises(UserError, match="t5"):
+        trace(T5Config(num_layers=2), Step(), True)
+
+
+def test_packing_builds_one_mask_over_the_whole_row():
+    together = total(TINY, Step(batch=4, length=128, packing=True, checkpointing=False))
+    apart = total(TINY, Step(batch=4, length=128, padded=False, checkpointing=False))
+    assert together > apart
