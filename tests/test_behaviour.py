@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from medsft import behaviour, copying, safety
 from medsft.red_flags import red_flags, rules
-from medsft.rows import SAMPLE
+from medsft.sources import SAMPLE
 
 RUN = re.findall(
     r"\w+", "take one tablet of paracetamol every six hours with a glass of water and rest until the fever is gone"

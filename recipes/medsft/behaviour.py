@@ -54,7 +54,7 @@ def loops(text: str) -> bool:
 @lru_cache(maxsize=50_000)
 def without_boilerplate(text: str) -> str:
     """The text without whole sentences of courtesy, advert or disclaimer (cleaning's rules for the doctor's side)."""
-    for _, rule in COURTESY_RULES:
+    for rule in COURTESY_RULES.values():
         text = rule(text)
     if DISCLAIMER.search(text):
         text = "".join(part[0] for part in SENTENCE.finditer(text) if not DISCLAIMER.search(part[0]))
