@@ -12,7 +12,7 @@ from medsft.differences import differences
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
 from medsft.formats import data_uri, environment
 from medsft.results import COST, Json, Study, gather, input_files, load_study
-from medsft.sizes import known_config, sizes_of
+from medsft.sizes import known_config
 from medsft.verdict import verdict
 
 REPORT_VERSION = 4  # raise it when the same files would give another report
@@ -147,7 +147,7 @@ def render_context(study: Study, results: Json, examples: list[Json], options: J
         "study_tables": source_study.tables(
             results,
             {arm.name: arm.train for arm in study.arms if arm.train},
-            published_memory.claims(sizes_of(known_config(published_memory.STUDY_MODEL))),
+            published_memory.claims(known_config(published_memory.STUDY_MODEL)),
         ),
         "cost_keys": [key for key in COST if key != "energy_joules" or any(c[key] for c in results["cost"].values())],
         "evaluation_tables": report_tables.evaluation_tables(results),
