@@ -24,15 +24,16 @@ SHOWN = ("end_of_turn", "length_ratio", "identity", "copy_8", "red_flag_recall",
 def main() -> None:
     (arguments,) = parse([ScoreArguments])
 
-    from medsft import bertscore, comparing, metrics, scoring
+    from medsft import bertscore, comparing, fairness, metrics, scoring
 
     scoring.check_options(arguments)
     study = Path(arguments.study_dir)
     output = study / "comparison.json"
     arms = answers.read_arms(study)
+    unequal = fairness.check(fairness.read_records(study, arms), arguments.allow_unequal)
     test_rows = answers.all_rows(arms)
     arm_prints, floor_print = scoring.fingerprints(study, arms, test_rows, arguments)
-    whole_print = fingerprint(floor_print, arm_prints)
+    whole_print = fingerprint(floor_print, arm_prints, unequal)
     todo = [arm for arm in arms if not scoring.is_scored(study / arm, arm_prints[arm])]
     done = read_json(output) if output.is_file() else {}
     if not todo and done.get("fingerprint") == whole_print:
@@ -73,6 +74,7 @@ def main() -> None:
         "ceiling": ceiling,
         **comparing.compare(study, [*arms], test_rows, settings),
         "settings": settings,
+        "unequal": unequal,
         "floors_fingerprint": floor_print,
         "fingerprint": whole_print,
     }

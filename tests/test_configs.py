@@ -21,19 +21,35 @@ STAGES = {
 }
 
 
+PAIR = ("paper", "sound")
+FAULTS = {
+    "end_of_turn_loss",
+    "double_bos",
+    "truncate_answers",
+    "max_length",
+    "assistant_only_loss",
+    "pad_to_multiple_of",
+}
+
+
+def study_of(path: Path) -> str:
+    """The study's own preset of a model keeps its own study, since its arms are compared with nothing else."""
+    return f"runs/{path.parent.name}{'_paper' if path.stem.endswith('paper') and path.parent.name != 'paper' else ''}"
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_recipe_parses(path: Path) -> None:
     stage = STAGES.get(path.stem.removesuffix("_paper"))
     if stage is not None:
         (args,) = parse([stage], argv=["--config", str(path)])
-        assert args.study_dir == f"runs/{'paper' if path.stem.endswith('_paper') else path.parent.name}"
+        assert args.study_dir == study_of(path)
         return
     from trl import ModelConfig, SFTConfig
 
     on_cpu = ["--use_cpu", "true"]  # a GPU's recipe is parsed without one
     study, config, _ = parse([arguments.StudyArguments, SFTConfig, ModelConfig], argv=["--config", str(path), *on_cpu])
-    assert study.study_dir == f"runs/{path.parent.name}"
-    assert config.assistant_only_loss
+    assert study.study_dir == study_of(path)
+    assert config.assistant_only_loss == study.end_of_turn_loss == (path.stem != "paper")
     assert config.report_to in ("none", []) or config.report_to == ["none"]
 
 
@@ -49,13 +65,24 @@ def test_the_arms_of_a_study_differ_only_where_they_must() -> None:
     """Same rows, budget and seed for every arm, or the comparison is not one."""
     fair = ("max_length", "max_train_rows", "num_train_epochs", "seed", "assistant_only_loss", "model_name_or_path")
     for folder in sorted({path.parent for path in CONFIGS}):
-        arms = [
-            yaml.safe_load(p.read_text()) for p in folder.glob("*.yaml") if p.stem.removesuffix("_paper") not in STAGES
-        ]
+        recipes = [p for p in folder.glob("*.yaml") if p.stem.removesuffix("_paper") not in STAGES]
+        arms = [yaml.safe_load(p.read_text()) for p in recipes if p.stem != "paper"]
         for key in fair:
             assert len({str(arm.get(key)) for arm in arms}) == 1, f"{folder.name}: {key}"
         rows = {a["per_device_train_batch_size"] * a.get("gradient_accumulation_steps", 1) for a in arms}
         assert len(rows) == 1, folder.name
+
+
+def test_the_pair_of_presets_differs_in_the_faults_of_the_study_only() -> None:
+    paper, sound = (yaml.safe_load((RECIPES / "configs/paper" / f"{name}.yaml").read_text()) for name in PAIR)
+    assert {key for key in {*paper, *sound} if paper.get(key) != sound.get(key)} == FAULTS | {"arm"}
+    original = yaml.safe_load((RECIPES / "configs/mistral_7b/paper.yaml").read_text())
+    scaled = {"max_length": 512, "pad_to_multiple_of": 512}
+    assert {key: original[key] for key in FAULTS} == {key: paper[key] for key in FAULTS} | scaled
+    tenth = {key: original[key] // 10 for key in ("max_steps", "warmup_steps", "eval_steps", "save_steps")}
+    assert {key: paper[key] for key in tenth} == tenth
+    same = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "learning_rate", "lr_scheduler_type")
+    assert all(original[key] == paper[key] for key in (*same, "weight_decay", "use_bnb_nested_quant", "seed"))
 
 
 @pytest.mark.parametrize("path", ACCELERATE, ids=lambda p: p.stem)

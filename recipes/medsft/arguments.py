@@ -63,6 +63,7 @@ class StudyArguments:
     bnb_4bit_compute_dtype: str | None = option(None, "arithmetic of 4-bit layers; that of dtype if not given")
     end_of_turn_loss: bool = option(True, "learn where a turn ends; false only to reproduce the study's fault")
     truncate_answers: bool = option(False, "let max_length cut answers; true only to reproduce the study's fault")
+    double_bos: bool = option(False, "put a second BOS before each row; true only to reproduce the study's fault")
 
 
 @dataclass
@@ -124,6 +125,9 @@ class ScoreArguments:
     )
     safety_margin: float = option(
         0.05, "largest drop of red-flag recall below the baseline's that the guardrail accepts, declared before the run"
+    )
+    allow_unequal: list[str] = option(
+        [], "what the trained arms may differ in (data, template, max_length, ...); else they are not compared"
     )
     bert_model: str = option(
         "embedded/all-MiniLM-L6-v2", "encoder of BERTScore: hub id, local folder, or the embedded one"

@@ -59,6 +59,16 @@ def inference_template(template: str) -> str:
     return re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)
 
 
+def with_second_bos(tokenizer: Any, template: str) -> str:
+    """The template after another BOS: what tokenizing a text that begins with BOS makes of it.
+
+    The source study's fault, in training and in generation, kept for reproducing it.
+    """
+    if not tokenizer.bos_token:
+        raise UserError("double_bos: this tokenizer has no BOS token to put twice; remove it")
+    return "{{- bos_token }}" + template
+
+
 def known_name(tokenizer: Any) -> str | None:
     """The shipped template that renders as the tokenizer's own does: its name without ending; None if none does."""
     if tokenizer.chat_template is None:

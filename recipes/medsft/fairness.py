@@ -1,10 +1,18 @@
 """Arms are compared only where they had the same data, template, budget and seeds; what differs is named."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from medsft.cli import UserError
+from medsft.files import read_json
+
+
+def read_records(study: Path, arms: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """{arm: its train.json} of those arms that were trained here."""
+    paths = {arm: study / arm / "train.json" for arm in arms}
+    return {arm: read_json(path) for arm, path in paths.items() if path.exists()}
 
 
 def differences(records: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -35,8 +35,12 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
             f"run prepare_data.py with --max_length {max_length}, or train with --max_length {prepared}"
         )
     tokenizer = model.load_tokenizer(base_model)
-    own_template = None if template_path else tokenizer.chat_template
+    own_template = None if template_path or study.double_bos else tokenizer.chat_template
     template = chat_template.training_template(tokenizer, template_path)
+    if study.double_bos:
+        template = chat_template.with_second_bos(tokenizer, template)
+    if not study.end_of_turn_loss:
+        tokenizer.pad_token = tokenizer.eos_token  # as the study did; its collator masks the loss of both
     tokenizer.chat_template = template
     train, dev = load_split(study.study_dir, "train"), load_split(study.study_dir, "dev")
     train = train.select(range(min(len(train), study.max_train_rows or len(train))))
