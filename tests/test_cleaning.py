@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import read_all
 from medsft.cleaning import clean, clean_text
-from medsft.deidentification import deidentify
+from medsft.deidentification import deidentify, deidentify_turns
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -22,11 +22,6 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
         ("html", "Rest.<br/>Drink &amp; sleep.<p>TSH <5 and &lt;b&gt;bold&lt;/b&gt; FT4 > 2", None),
         ("html", "a&amp;nbsp;b", "a b"),
         ("spaces", "a\u00a0\u00a0b\u200b  c\r\n\r\n\r\nd ", "a b c\n\nd"),
-        (
-            "control_tokens",
-            "a </s> [INST] b<|im_end|><<SYS>> [/TOOL_CALLS]",
-            "a < /s> [ INST] b< |im_end|>< <SYS>> [ /TOOL_CALLS]",
-        ),
         ("dangling_arrow", "Use a cream. --> <link>", "Use a cream."),
         ("advert", "Use a cream. For further doubts consult a dermatologist online -->", "Use a cream."),
         (
@@ -140,9 +135,43 @@ def test_cleaning_twice_is_cleaning_once_and_never_fails(text: str, role: str) -
     ],
 )
 def test_identifiers_become_placeholders(text: str, role: str, after: str) -> None:
-    replaced, counts = deidentify(text, role)
+    replaced, counts = deidentify(text, role, skip=["sign_off"])
     assert replaced == after
     assert sum(counts.values()) == after.count("[")
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        ("Rest.\nRegards,\nDr. Elvira Quillfeather, Dermatologist", "Rest."),
+        ("Rest it. Thanks and regards, Dr Quill MBBS, MD (Medicine)", "Rest it."),
+        ("Rest itRegards,Dr. Quill.", "Rest it"),
+        ("Is it better? Dr. A. Quill, General Surgeon", "Is it better?"),
+        ("Best wishes,\nElvira Quill", ""),
+        ("Hello, I am Dr. Quill. Rest it.", "Rest it."),
+        ("My name is Dr. Quill and I am happy to help you. Rest it.", "Rest it."),
+        ("My name is Dr. Quill and your knee is torn.", "My name is [DOCTOR] and your knee is torn."),
+        ("Ask him.\nDr. Quill said to rest it", "Ask him.\n[DOCTOR] said to rest it"),
+        ("Please consult Dr. Quill.", "Please consult [DOCTOR]."),
+        ("Go back to your surgeon, Dr. Quill", "Go back to your surgeon, [DOCTOR]"),
+        ("He disregards Dr. Quill", "He disregards [DOCTOR]"),
+    ],
+)
+def test_a_signature_goes_and_a_doctor_who_is_talked_about_stays(answer: str, left: str) -> None:
+    assert deidentify(answer, "assistant")[0] == left
+    assert "[DOCTOR]" in deidentify(answer, "user")[0] or answer.endswith("Elvira Quill")
+
+
+def test_an_answer_of_a_signature_alone_is_dropped() -> None:
+    assert deidentify_turns([("user", "Itch."), ("assistant", "Hi. I am Dr. Quill.")])[0] == []
+    turns = [("user", "Itch."), ("assistant", "I am Dr. Quill."), ("user", "Arm."), ("assistant", "Rest it.")]
+    kept, counts, fired = deidentify_turns(turns)
+    assert kept == [("user", "Itch.\nArm."), ("assistant", "Rest it.")]
+    assert (counts, fired) == ({"DOCTOR": 1}, ["doctor_name", "sign_off"])
+
+
+def test_a_long_answer_of_partings_takes_no_time() -> None:
+    deidentify("thanks regards take care " * 4_000 + "[DOCTOR] " * 2_000 + "and so on", "assistant")
 
 
 @pytest.mark.parametrize(
@@ -181,6 +210,7 @@ def test_no_signature_url_or_platform_is_left_in_raw_consultations() -> None:
         deidentify(clean_text(json.loads(line)["doctor_response"], "assistant")[0], "assistant")[0] for line in lines
     ]
     whole = "\n".join(answers).lower()
+    assert "[doctor]" not in whole
     for leak in ("http", "www.", "healthcaremagic", "healthtap", "bhavsar", "jnikolla", "jolanda", "thanks for your q"):
         assert leak not in whole
     assert not re.search(r"\w@\w", whole)

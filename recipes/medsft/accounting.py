@@ -1,14 +1,78 @@
 """The numbers of data_report.json: where every row went, per reason, rule and source, with a sample of each rule."""
 
-import re
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-from medsft import cleaning, deidentification
+from medsft import rule_samples
+from medsft.control_tokens import as_text
 from medsft.splitting import Row
 
-CONTEXT = 60  # characters of a sample to each side of what changed
+
+class Tables(NamedTuple):
+    """The rows after each step; row n of one is row n of all. `named` is `redacted` where Presidio is not used."""
+
+    read: Any
+    cleaned: Any
+    redacted: Any
+    named: Any
+    keys: Any
+    fitted: Any
+
+
+def counts(
+    tables: Tables,
+    rejected: list[dict[str, Any]],
+    rows: list[Row],
+    unique: list[Row],
+    near: Counter[str],
+    parts: dict[str, list[Row]],
+    rest: str,
+) -> dict[str, Any]:
+    """Where every row went. `rows` are those that cleaning left, `unique` those without their exact copies, `near` the
+    near-duplicates by source; `rest` is the reason of rows that fit and are in none of the `parts`."""
+    read, cleaned, redacted, named, _, fitted = (table.data.table for table in tables)
+    placed = [row for part in parts.values() for row in part]
+    fits = fitted["prompt_tokens"].to_numpy() > 0
+    over = sum(not fits[row.place] for row in unique)
+    dropped = Counter(row["reason"] for row in rejected) + tally(cleaned["dropped"]) + tally(redacted["dropped"])
+    dropped += Counter(
+        {
+            "exact_duplicate": len(rows) - len(unique),
+            "over_budget": over,
+            rest: len(unique) - over - len(placed),
+        }
+    )
+    repaired = tally(read["repairs"]) + tally(cleaned["fired"])
+    repaired += Counter(
+        {"sign_off": tally(redacted["fired"])["sign_off"], "control_tokens": int(fitted["broken"].to_numpy().sum())}
+    )
+    found = tally(redacted["redacted"]) + (tally(named["redacted"]) if named is not redacted else Counter())
+    by_source_of = {name: Counter(row.source for row in part) for name, part in (("rows", rows), ("unique", unique))}
+    lengths = {name: token_columns(fitted, part) for name, part in parts.items()}
+    return {
+        "rows_read": len(tables.read) + len(rejected),
+        "rows_kept": len(placed),
+        "dropped": ordered(dropped),
+        "repaired": ordered(repaired),
+        "redacted": ordered(found),
+        "duplicates": {
+            "exact": len(rows) - len(unique),
+            "near": near.total(),
+            "groups": len({row.group for row in placed}),
+        },
+        "splits": sizes(parts),
+        "tokens": {name: token_counts(*columns) for name, columns in lengths.items()},
+        "truncated": {"prompt": shortened(fitted, placed), "answer": 0},
+        "leaking": shared_groups(parts),
+        "sources": by_source(
+            read=tally(read["source"]) + Counter(row["source"] for row in rejected),
+            rejected=Counter(row["source"] for row in rejected),
+            exact=by_source_of["rows"] - by_source_of["unique"],
+            near=near,
+            kept=Counter(row.source for row in placed),
+        ),
+        "lengths": [sum(pair) for pair in zip(*lengths["train"], strict=True)],
+    }
 
 
 def tally(column: Any) -> Counter[str]:
@@ -45,74 +109,29 @@ def shared_groups(parts: dict[str, list[Row]]) -> int:
     return sum(row.group in train for name, rows in parts.items() if name != "train" for row in rows)
 
 
-def samples(read: Any, cleaned: Any, skip: Iterable[str]) -> dict[str, dict[str, str]]:
-    """What each rule did to the first row it fired in: {rule: {before, after}}, with some words around the change.
-
-    Samples of cleaning are de-identified; in those of de-identification the letters of what was found are masked.
-    """
-    found: dict[str, dict[str, str]] = {}
-    fired = cleaned.data.table["fired"]
-    for rule in cleaning.RULES:
-        place = first_with(fired, rule)
-        turns = [] if place is None else read[place]["turns"]
-        steps = [step for turn in turns for step in cleaning.trace(turn["text"], turn["role"], list(skip))]
-        for _, before, after in [step for step in steps if step[0] == rule][:1]:
-            start, end, new_end = change(before, after)
-            found[rule] = {"before": hidden(clip(before, start, end)), "after": hidden(clip(after, start, new_end))}
-    return found
+def samples(tables: Tables, tokenizer: Any, clean_skip: list[str], keep: list[str]) -> dict[str, dict[str, str]]:
+    """What each rule did to the first row it fired in, and so each step that has no rules."""
+    found = rule_samples.of_cleaning(tables.read, tables.cleaned, clean_skip)
+    found |= rule_samples.of_identifiers(tables.cleaned, tables.redacted, keep)
+    if tables.named is not tables.redacted:
+        found |= rule_samples.of_names(tables.redacted, tables.named)
+    first = int(tables.fitted.data.table["broken"].to_numpy().argmax())
+    typed = [{"content": turn["text"]} for turn in tables.named[first]["turns"]]
+    after = [message["content"] for message in as_text(tokenizer, typed)]
+    return found | rule_samples.of_step("control_tokens", [message["content"] for message in typed], after)
 
 
-def identifier_samples(cleaned: Any, redacted: Any, skip: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Like `samples`, for the rules of de-identification."""
-    found: dict[str, dict[str, str]] = {}
-    column = redacted.data.table["redacted"]
-    for kind in tally(column):
-        place = first_with(column, kind)
-        for turn in [] if place is None else cleaned[place]["turns"]:
-            for rule, before, after in deidentification.trace(turn["text"], turn["role"], list(skip)):
-                if rule not in found:
-                    start, end, new_end = change(before, after)
-                    masked = (
-                        before[:start] + re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", before[start:end])) + before[end:]
-                    )
-                    # what stands around may hold identifiers that a later rule finds
-                    shown = hidden(masked[max(0, start - CONTEXT) : start]), masked[start:end]
-                    found[rule] = {
-                        "before": "".join(shown) + hidden(masked[end : end + CONTEXT]),
-                        "after": hidden(clip(after, start, new_end)),
-                    }
-    return found
+def token_columns(fitted: Any, rows: list[Row]) -> tuple[list[int], list[int]]:
+    """Prompt and answer tokens of the rows, in order; `fitted` is the table of the step 'tokens'."""
+    places = [row.place for row in rows]
+    prompt, answer = (fitted[name].to_numpy() for name in ("prompt_tokens", "answer_tokens"))
+    return prompt[places].tolist(), answer[places].tolist()
 
 
-def first_with(column: Any, value: str) -> int | None:
-    """The first row of an Arrow column of lists that holds `value`."""
-    from pyarrow import compute
-
-    offset = 0
-    for chunk in column.chunks:
-        parents = compute.list_parent_indices(chunk)
-        place = compute.index(compute.list_flatten(chunk), value).as_py()
-        if place >= 0:
-            return offset + parents[place].as_py()
-        offset += len(chunk)
-    return None
+def shortened(fitted: Any, rows: list[Row]) -> int:
+    """How many of the rows gave way to the token budget."""
+    return int(fitted["shortened"].to_numpy()[[row.place for row in rows]].sum())
 
 
-def change(before: str, after: str) -> tuple[int, int, int]:
-    """Where two texts begin to differ, and where in each they are the same again."""
-    start = next(
-        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
-    )
-    same = 0
-    while same < min(len(before), len(after)) - start and before[-1 - same] == after[-1 - same]:
-        same += 1
-    return start, len(before) - same, len(after) - same
-
-
-def clip(text: str, start: int, end: int) -> str:
-    return text[max(0, start - CONTEXT) : end + CONTEXT][: 6 * CONTEXT]
-
-
-def hidden(text: str) -> str:
-    """Without identifiers of either speaker."""
-    return deidentification.deidentify(deidentification.deidentify(text, "user")[0], "assistant")[0]
+def ordered(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted((+counts).items()))

@@ -27,6 +27,9 @@ class DataArguments:
     data_split: str = option("train", "which split of a hub dataset to train on")
     official_split: bool = option(True, "a test split that the source brings stays the test split")
     skip_rules: list[str] = option([], "cleaning and de-identification rules to leave out, by name; or all")
+    presidio_model: str | None = option(
+        None, "spaCy model (package or folder) with which Presidio looks for full names in running text; an extra"
+    )
     model_name_or_path: str = option(
         "embedded/SmolLM2-135M-Instruct", "whose tokenizer and chat template count the tokens"
     )

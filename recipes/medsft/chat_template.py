@@ -1,10 +1,12 @@
 """The model's own chat template, with the doctor's turns marked, so that loss falls on them and nowhere else."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medsft.cli import UserError
+from medsft.control_tokens import as_text
 
 FOLDER = Path(__file__).parent / "chat_templates"
 # Two rounds show how turns are joined and where the system message goes; the spaces show whether content is stripped.
@@ -52,6 +54,12 @@ def render(tokenizer: Any, messages: list[dict[str, str]], template: str) -> Ren
         messages, chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     return Rendered(list(encoded["input_ids"]), list(encoded["assistant_masks"]))
+
+
+def prompt_ids(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+    """Token ids of what the model is asked, with the opening of its own turn. Whatever was typed stays text."""
+    asked = as_text(tokenizer, messages)
+    return [*tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]]
 
 
 def inference_template(template: str) -> str:

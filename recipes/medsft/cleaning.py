@@ -27,12 +27,6 @@ TAG = re.compile(
     rf"</?(?:span|b|i|u|strong|em|a|ul|ol|table|tbody|td|th|font|img|sup|sub|hr|blockquote){ATTRIBUTES}\s*/?>",
     re.IGNORECASE,
 )
-# '</s>', '[INST]', '<|im_end|>', '<<SYS>>': a tokenizer reads them as control tokens, wherever they stand.
-CONTROL = re.compile(
-    r"<(?=\|[^\s<>|]{1,40}\|>|/?s>|/?(?:unk|pad|bos|eos|mask)>|</?SYS>>|/?[a-z]+(?:_[a-z]+)+>|reponame>|filename>)"
-    r"|\[(?=/?[A-Z_]*(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])",
-    re.IGNORECASE,
-)
 ARROW = re.compile(r"\s*(?:-{2,}>\s*<link>|<link>|(?<=online)\s*-{2,}>|-{2,}>(?=\s*(?:\n|\Z))|>>(?=\s*(?:\n|\Z)))")
 SENTENCE = re.compile(r"(?:https?://\S+|www\.\S+|\.\s?com(?![a-z])\s?|[^.!?\n])*(?:[.!?]+[\"')]*|\n|\Z)[^\S\n]*")
 ADVERT = re.compile(
@@ -107,11 +101,6 @@ def plain_spaces(text: str) -> str:
     return re.sub(r" ?\n ?(?:\n ?)*\n ?", "\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
 
 
-def break_control_tokens(text: str) -> str:
-    """'<|im_end|>' to '< |im_end|>': what someone typed must not end a turn or open the doctor's."""
-    return CONTROL.sub(lambda match: f"{match[0]} ", text)
-
-
 def drop_dangling_arrow(text: str) -> str:
     """'consult a dermatologist online -->' points at a link that is no longer there."""
     return ARROW.sub("\n", text).strip() if ">" in text else text
@@ -119,19 +108,19 @@ def drop_dangling_arrow(text: str) -> str:
 
 def drop_adverts(text: str) -> str:
     """'For further doubts consult a dermatologist online'."""
-    return _drop_sentences(
-        text, lambda words: (end := ADVERT.match(words)) is not None and _courteous(words[end.end() :])
+    return drop_sentences(
+        text, lambda words: (end := ADVERT.match(words)) is not None and courteous(words[end.end() :])
     )
 
 
 def drop_opening_formulas(text: str) -> str:
     """'Thanks for your query on ...', 'I have gone through your question and understand your concern'."""
-    return _drop_sentences(text, lambda words: bool(OPENING.search(words)) and _courteous(words))
+    return drop_sentences(text, lambda words: bool(OPENING.search(words)) and courteous(words))
 
 
 def drop_closing_formulas(text: str) -> str:
     """'Hope this helps', 'Wishing you good health', 'Please rate this answer'."""
-    return _drop_sentences(text, lambda words: bool(CLOSING.search(words)) and _courteous(words))
+    return drop_sentences(text, lambda words: bool(CLOSING.search(words)) and courteous(words))
 
 
 # What the makers of the ChatDoctor corpora put where a doctor's name or the site's had been.
@@ -151,7 +140,6 @@ MARKUP_RULES = {
     "mojibake": fix_mojibake,
     "html": strip_html,
     "spaces": plain_spaces,
-    "control_tokens": break_control_tokens,  # after the rules that could put such a string together
     "dangling_arrow": drop_dangling_arrow,
 }
 COURTESY_RULES = {
@@ -207,7 +195,8 @@ def trace(text: str, role: str, skip: Collection[str] = ()) -> list[tuple[str, s
     return steps
 
 
-def _drop_sentences(text: str, unwanted: Callable[[str], bool]) -> str:
+def drop_sentences(text: str, unwanted: Callable[[str], bool]) -> str:
+    """Without the sentences that are unwanted, each given in lower case without outer punctuation."""
     pieces = [match[0] for match in SENTENCE.finditer(text) if match[0]]
     kept = [piece for piece in pieces if not unwanted(_words(piece))]
     return text if len(kept) == len(pieces) else plain_spaces("".join(kept))
@@ -221,5 +210,6 @@ def _words(sentence: str) -> str:
     return re.sub(r"\s+", " ", text).strip(" \n.,;:!?-()\"'")
 
 
-def _courteous(words: str) -> bool:
+def courteous(words: str) -> bool:
+    """Whether a sentence in lower case holds nothing but courtesy."""
     return all(word in COURTESY for word in re.findall(r"[a-z]+(?:['-][a-z]+)*", words))

@@ -1,8 +1,9 @@
 """Identifiers out of dialogues: typed placeholders such as [PHONE] in place of what points at a person or a site.
+Then a doctor's signature goes as a whole: a model that learnt '[DOCTOR]' as the end of an answer would sign so.
 
 Rules only, no model: e-mail, URL, record number, phone, doctors' names after a title or in a signature, patients who
 introduce themselves, platform names. Names in running text without a title are not found; that needs a trained
-recogniser (medsft.presidio).
+recogniser (presidio.py).
 """
 
 import re
@@ -11,7 +12,11 @@ from collections.abc import Callable, Collection
 
 import phonenumbers
 
+from medsft.cleaning import GREETING
+from medsft.dialogue import arrange
 from medsft.platforms import PLATFORM
+from medsft.shapes import Turn
+from medsft.sign_offs import DEGREE, sign_offs
 
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:(?:\.[\w-]+)*\.[a-z]{2,}|,(?:com|net|org)\b)", re.IGNORECASE)
 TOP_LEVEL = r"com|org|net|edu|gov|info|int|eu|de|fr|uk|in|au|ca|za|io"
@@ -35,15 +40,13 @@ TOLD_TO_CALL = re.compile(
 REGIONS = ("US", "GB", "IN")  # home countries of the known corpora; numbers with a + are found for every country
 
 CAPITALISED = r"[A-ZÀ-ÖØ-Þ](?:['’][A-Z])?[a-zß-ÿ]+(?:[A-Z][a-z]+)?(?:[-'’][A-Z][a-z]+)*"
-NAME = rf"(?:[A-Z]\.[ ]?)*{CAPITALISED}(?:[ ](?:(?:van|von|de|del|bin|al|ur)[ ])?(?:[A-Z]\.|{CAPITALISED})){{0,3}}"
+NOT_NEXT = r"(?!(?:Would|Hope|Please|Kindly|Thanks|Regards|Take|Wish|For|You|He|She|They|We|This|The|It|If|In)\b)"
+NEXT_NAME = rf"[ ]{NOT_NEXT}(?:(?:van|von|de|del|bin|al|ur)[ ])?(?:[A-Z]\.|{CAPITALISED})"
+NAME = rf"(?:[A-Z]\.[ ]?)*{CAPITALISED}(?:{NEXT_NAME}){{0,3}}"
 ARTICLE = r"(?:\b(?:a|an|any|another|the|my|your|his|her|our|their|this|that|good|other|with|to)[ ])"
 GLUED = r"(?<=[a-z])(?:Dr|dr(?=\.[A-Z]))"  # 'RegardsDr. X', 'take caredr.X', as crawled
 TITLED = re.compile(rf"({ARTICLE}?)(?:(?:\b[Dd]r|{GLUED}|\bDR|\bProf)\b\.?|\b([Dd]octor|Professor)\b)[ ]?({NAME})")
 FULL_NAME = rf"{CAPITALISED}(?:[ ](?:[A-Z]\.[ ]?)?{CAPITALISED}){{1,2}}"
-DEGREE = (
-    r"(?:M\.?D|M\.?B\.?\s?B\.?\s?S|D\.?O|M\.?S|Ph\.?D|MRC[A-Z]+|FRC[A-Z]+|FAC[A-Z]+|DM|DNB|RN|Consultant"
-    r"|[A-Z]?[a-z]+(?:ist|ian|eon))\b"
-)
 SIGNED = re.compile(
     rf"(\b(?i:regards|sincerely|signed|best wishes|yours truly|faithfully)[,.: \n-]+)"
     rf"({FULL_NAME}|(?<=\n){CAPITALISED})(?=\W*(?:\Z|\n|{DEGREE}))"
@@ -90,17 +93,38 @@ def deidentify(text: str, role: str, skip: Collection[str] = ()) -> tuple[str, C
     Rules named in `skip` are left out.
     """
     counts: Counter[str] = Counter()
-    for name, rule in RULES.items():
-        if name not in skip:
-            text = rule(text, role, counts)
-    return text, +counts
+    steps = trace(text, role, skip, counts)
+    return (steps[-1][2] if steps else text), +counts
 
 
-def trace(text: str, role: str, skip: Collection[str] = ()) -> list[tuple[str, str, str]]:
-    """What each rule that changed one turn did to it: its name, the text before and after."""
+def deidentify_turns(turns: list[Turn], skip: Collection[str] = ()) -> tuple[list[Turn], Counter[str], list[str]]:
+    """All turns of a dialogue, the placeholders by kind, and the names of the rules that changed something.
+
+    No turns where nothing but a signature was left of the last answer.
+    """
+    counts: Counter[str] = Counter()
+    fired: set[str] = set()
+    kept = []
+    for role, text in turns:
+        steps = trace(text, role, skip, counts)
+        text = steps[-1][2] if steps else text
+        names = {name for name, _, _ in steps}
+        if "sign_off" in names and GREETING.fullmatch(text):
+            text = ""
+        kept.append((role, text))
+        fired |= names
+    whole = arrange([turn for turn in kept if turn[1]])[0] if kept[-1][1] else []
+    return whole, +counts, sorted(fired)
+
+
+def trace(
+    text: str, role: str, skip: Collection[str] = (), counts: Counter[str] | None = None
+) -> list[tuple[str, str, str]]:
+    """What each rule that changed one turn did to it: its name, the text before and after. Adds to `counts`."""
+    counts = Counter() if counts is None else counts
     steps = []
     for name, rule in RULES.items():
-        changed = text if name in skip else rule(text, role, Counter())
+        changed = text if name in skip else rule(text, role, counts)
         if changed != text:
             steps.append((name, text, changed))
         text = changed
@@ -172,6 +196,7 @@ RULES: dict[str, Callable[[str, str, Counter[str]], str]] = {
     "signature": signatures,
     "patient_name": introductions,
     "platform": platform_names,
+    "sign_off": sign_offs,
 }
 
 

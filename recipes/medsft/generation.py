@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from medsft import model, vllm_engine
 from medsft.allocator import keep_freed_memory
 from medsft.arguments import GenerateArguments
-from medsft.chat_template import stop_ids
+from medsft.chat_template import prompt_ids, stop_ids
 from medsft.cli import UserError
 from medsft.files import read_json
 
@@ -133,10 +133,7 @@ def answers(
 
 def encode(conversations: Sequence[list[dict[str, str]]], tokenizer: Any) -> list[list[int]]:
     """Token ids of what the model is asked, with the opening of its own turn."""
-    return [
-        [*tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]]
-        for asked in conversations
-    ]
+    return [prompt_ids(tokenizer, asked) for asked in conversations]
 
 
 def complete(

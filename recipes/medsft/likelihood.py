@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from medsft.chat_template import render, training_template
+from medsft.chat_template import prompt_ids, render, training_template
 
 Rows = list[dict[str, Any]]
 
@@ -22,9 +22,9 @@ class Scored(NamedTuple):
 
 def last_answer(tokenizer: Any, messages: Sequence[dict[str, str]], template: str) -> Scored:
     """Token ids of the whole dialogue, and the positions of the last answer with its end of turn."""
-    asked = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=True)["input_ids"]
+    asked = prompt_ids(tokenizer, messages[:-1])
     whole = render(tokenizer, [*messages], template)
-    start = max(1, len(asked) if whole.input_ids[: len(asked)] == [*asked] else _last_run(whole.loss_mask))
+    start = max(1, len(asked) if whole.input_ids[: len(asked)] == asked else _last_run(whole.loss_mask))
     return Scored(whole.input_ids, [at for at in range(start, len(whole.loss_mask)) if whole.loss_mask[at]])
 
 

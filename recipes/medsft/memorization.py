@@ -7,6 +7,8 @@ clinical fine-tuning. The baseline saw none of these rows, so its numbers on the
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from medsft.chat_template import prompt_ids
+
 PREFIX, CONTINUATION = 30, 30  # tokens
 Rows = list[dict[str, Any]]
 Probe = tuple[dict[str, Any], list[int], list[int]]
@@ -19,8 +21,8 @@ def probes(tokenizer: Any, rows: Rows, wanted: int) -> list[Probe]:
         answer = tokenizer(row["messages"][-1]["content"], add_special_tokens=False)["input_ids"]
         if len(answer) < PREFIX + CONTINUATION or len(found) == wanted:
             continue
-        asked = tokenizer.apply_chat_template(row["messages"][:-1], add_generation_prompt=True, return_dict=True)
-        found.append((row, [*asked["input_ids"], *answer[:PREFIX]], answer[PREFIX : PREFIX + CONTINUATION]))
+        asked = prompt_ids(tokenizer, row["messages"][:-1])
+        found.append((row, [*asked, *answer[:PREFIX]], answer[PREFIX : PREFIX + CONTINUATION]))
     return found
 
 

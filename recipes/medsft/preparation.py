@@ -4,13 +4,12 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from medsft import accounting
+from medsft import accounting, presidio
 from medsft import steps as step
-from medsft.accounting import tally
 from medsft.arguments import DataArguments
 from medsft.chat_template import training_template
 from medsft.cleaning import RULES as CLEANING_RULES
@@ -23,7 +22,7 @@ from medsft.shapes import parse_columns
 from medsft.sources import parts_of, read_dialogues
 from medsft.splitting import Row, drop_exact, group, split, study_split
 
-CODE = ("preparation", "accounting", "data_card")
+CODE = ("preparation", "accounting", "rule_samples", "data_card")
 
 
 def prepare(args: DataArguments) -> dict[str, Any]:
@@ -36,13 +35,13 @@ def prepare(args: DataArguments) -> dict[str, Any]:
     check(args)
     sources = parts_of(args)
     next(read_dialogues(dataclasses.replace(args, max_rows=None, weights=[]), sources), None)  # refused in one second
+    recognizer = presidio.version(args.presidio_model) if args.presidio_model else ""
     tokenizer = load_tokenizer(args.model_name_or_path)  # which takes five
     template = training_template(tokenizer, args.chat_template_path)
     folder = Path(args.study_dir) / "data"
     codes = [step.code(*names) for names in (*step.CODE.values(), CODE)]
-    mark = fingerprint(
-        arguments_that_matter(args), step.read_key(args, sources), tokenizer_key(tokenizer), template, codes
-    )
+    wanted = arguments_that_matter(args), recognizer, template, tokenizer_key(tokenizer)
+    mark = fingerprint(wanted, step.read_key(args, sources), codes)
     if (folder / "data_report.json").is_file():
         report = read_json(folder / "data_report.json")
         if report.get("inputs") == mark:
@@ -53,64 +52,37 @@ def prepare(args: DataArguments) -> dict[str, Any]:
     read, rejected_file, key = steps.read(args, sources)
     rejected = read_jsonl(rejected_file)
     check_rejected(rejected, len(read) + len(rejected), args.max_rejected)
-    skip = sorted(CLEANING_RULES) if "all" in args.skip_rules else sorted({*args.skip_rules} & {*CLEANING_RULES})
+    skip, keep = (skipped(args, rules) for rules in (CLEANING_RULES, IDENTIFIER_RULES))
     cleaned, key = steps.run("clean", read, key, step.clean_batch, step.CLEANED, skip=skip)
-    keep = sorted(IDENTIFIER_RULES) if "all" in args.skip_rules else sorted({*args.skip_rules} & {*IDENTIFIER_RULES})
     redacted, key = steps.run("deidentify", cleaned, key, step.deidentify_batch, step.DEIDENTIFIED, skip=keep)
-    keys, _ = steps.run("keys", step.beside(redacted, "turns", read, "opened_by"), key, step.keys_batch, step.KEYS)
+    named = redacted
+    if args.presidio_model:
+        recognized = {"model": args.presidio_model, "version": recognizer}
+        named, key = steps.run("names", redacted, key, step.names_batch, step.NAMED, **recognized)
+    keys, _ = steps.run("keys", step.beside(named, "turns", read, "opened_by"), key, step.keys_batch, step.KEYS)
     budget = {"tokenizer_key": tokenizer_key(tokenizer), "template": template, "max_length": args.max_length}
-    fitted, _ = steps.run("tokens", redacted, key, step.fit_batch, step.FITTED, tokenizer=tokenizer, **budget)
+    fitted, _ = steps.run("tokens", named, key, step.fit_batch, step.FITTED, tokenizer=tokenizer, **budget)
+    tables = accounting.Tables(read, cleaned, redacted, named, keys, fitted)
 
     started = time.perf_counter()
-    rows = rows_left(read, cleaned, keys)
+    rows = rows_left(read, keys)
     unique = rows if args.split == "study" else drop_exact(rows)
     grouped, near = group(unique, keys, args.near_duplicate)
     fits = fitted.data.table["prompt_tokens"].to_numpy() > 0
     kept = [row for row in grouped if fits[row.place]]
     if args.split == "study":
-        parts = study_split(kept, args.test_fraction, args.seed)
+        parts, rest = study_split(kept, args.test_fraction, args.seed), "outside_study_split"
     else:
-        parts = split(kept, args.dev_fraction, args.test_fraction, args.seed)
+        parts, rest = split(kept, args.dev_fraction, args.test_fraction, args.seed), "near_official_split"
     steps.seconds["group and split"] = round(time.perf_counter() - started, 2)
-    placed = {row for part in parts.values() for row in part}
 
-    dropped = Counter(row["reason"] for row in rejected) + tally(cleaned.data.table["dropped"])
-    dropped["exact_duplicate"] += len(rows) - len(unique)
-    dropped["over_budget"] += len(unique) - len(kept)
-    dropped["outside_study_split" if args.split == "study" else "near_official_split"] += len(kept) - len(placed)
-    source = {name: Counter(row.source for row in part) for name, part in (("rows", rows), ("unique", unique))}
-    lengths = {name: token_columns(fitted, part) for name, part in parts.items()}
     report = {
-        "rows_read": len(read) + len(rejected),
-        "rows_kept": len(placed),
-        "dropped": dict(sorted((+dropped).items())),
-        "repaired": ordered(tally(read.data.table["repairs"]) + tally(cleaned.data.table["fired"])),
-        "redacted": ordered(tally(redacted.data.table["redacted"])),
-        "duplicates": {
-            "exact": len(rows) - len(unique),
-            "near": near.total(),
-            "groups": len({row.group for row in placed}),
-        },
-        "splits": accounting.sizes(parts),
-        "tokens": {name: accounting.token_counts(*columns) for name, columns in lengths.items()},
-        "truncated": {"prompt": count_shortened(fitted, placed), "answer": 0},
-        "leaking": accounting.shared_groups(parts),
-        "sources": accounting.by_source(
-            read=tally(read.data.table["source"]) + Counter(row["source"] for row in rejected),
-            rejected=Counter(row["source"] for row in rejected),
-            exact=source["rows"] - source["unique"],
-            near=near,
-            kept=Counter(row.source for row in placed),
-        ),
-        "samples": {
-            **accounting.samples(read, cleaned, skip),
-            **accounting.identifier_samples(cleaned, redacted, keep),
-        },
+        **accounting.counts(tables, rejected, rows, unique, near, parts, rest),
+        "samples": accounting.samples(tables, tokenizer, skip, keep),
         "seconds": steps.seconds,
         "inputs": mark,
         "arguments": dataclasses.asdict(args),
         "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
-        "lengths": [sum(pair) for pair in zip(*lengths["train"], strict=True)],
     }
     write_data(folder, parts, read, fitted, rejected, report)
     steps.sweep()
@@ -176,25 +148,15 @@ def check_rejected(rejected: list[dict[str, Any]], rows_read: int, limit: float)
     )
 
 
-def rows_left(read: Any, cleaned: Any, keys: Any) -> list[Row]:
-    """The rows that cleaning left, with what the split needs to know of them."""
-    columns = (cleaned["dropped"], keys["digest"], read["source"], read["official"])
-    return [Row(place, *known) for place, (gone, *known) in enumerate(zip(*columns, strict=True)) if not gone]
+def skipped(args: DataArguments, rules: Iterable[str]) -> list[str]:
+    """Which of these rules are to be left out."""
+    return sorted(rules) if "all" in args.skip_rules else sorted({*args.skip_rules} & {*rules})
 
 
-def token_columns(fitted: Any, rows: list[Row]) -> tuple[list[int], list[int]]:
-    """Prompt and answer tokens of the rows, in order."""
-    places = [row.place for row in rows]
-    prompt, answer = (fitted.data.table[name].to_numpy() for name in ("prompt_tokens", "answer_tokens"))
-    return prompt[places].tolist(), answer[places].tolist()
-
-
-def count_shortened(fitted: Any, rows: set[Row]) -> int:
-    return int(fitted.data.table["shortened"].to_numpy()[[row.place for row in rows]].sum())
-
-
-def ordered(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items()))
+def rows_left(read: Any, keys: Any) -> list[Row]:
+    """The rows that cleaning left, with what the split needs to know of them; those it dropped have no digest."""
+    columns = (keys["digest"], read["source"], read["official"])
+    return [Row(place, *known) for place, known in enumerate(zip(*columns, strict=True)) if known[0]]
 
 
 def write_data(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from medsft import generation, model
 from medsft.arguments import GenerateArguments
-from medsft.chat_template import stop_ids
+from medsft.chat_template import prompt_ids, stop_ids
 from medsft.cli import UserError
 
 Messages = list[dict[str, str]]
@@ -93,7 +93,7 @@ def answer(speaker: Speaker, messages: Messages, max_new_tokens: int, temperatur
 
     draw = torch.Generator().manual_seed(seed)
     stops, cache, produced = stop_ids(speaker.tokenizer), DynamicCache(), list[int]()
-    ids = speaker.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+    ids = prompt_ids(speaker.tokenizer, messages)
     for _ in range(max_new_tokens):
         with torch.inference_mode(), speaker.active():
             inputs = torch.tensor([ids], device=speaker.network.device)

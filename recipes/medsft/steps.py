@@ -25,9 +25,10 @@ BATCH = 250
 CODE = {
     "read": ("rows", "dumps", "shapes", "sources", "dialogue"),
     "clean": ("cleaning", "platforms", "dialogue", "shapes"),
-    "deidentify": ("deidentification", "platforms"),
+    "deidentify": ("deidentification", "sign_offs", "cleaning", "dialogue", "platforms"),
+    "names": ("presidio", "deidentification"),
     "keys": ("splitting", "near_duplicates"),
-    "tokens": ("token_budget", "chat_template"),
+    "tokens": ("token_budget", "chat_template", "control_tokens"),
 }
 
 
@@ -172,22 +173,36 @@ def clean_batch(batch: dict[str, list[Any]], skip: list[str]) -> dict[str, list[
     return out
 
 
-DEIDENTIFIED = {"turns": TURNS, "redacted": ["string"]}
+DEIDENTIFIED = {"turns": TURNS, "redacted": ["string"], "fired": ["string"], "dropped": "string"}
 
 
 def deidentify_batch(batch: dict[str, list[Any]], skip: list[str]) -> dict[str, list[Any]]:
-    from medsft.deidentification import deidentify
+    from medsft.deidentification import deidentify_turns
 
     out: dict[str, list[Any]] = {name: [] for name in DEIDENTIFIED}
     for turns in batch["turns"]:
-        counts: Counter[str] = Counter()
-        kept = []
-        for role, words in pairs(turns):
-            text, found = deidentify(words, role, skip)
-            kept.append((role, text))
-            counts += found
+        kept, counts, fired = deidentify_turns(pairs(turns), skip) if turns else ([], Counter(), [])
         out["turns"].append(records(kept))
         out["redacted"].append(list(counts.elements()))
+        out["fired"].append(fired)
+        out["dropped"].append("boilerplate_only" if turns and not kept else "")
+    return out
+
+
+NAMED = {"turns": TURNS, "redacted": ["string"]}
+
+
+def names_batch(batch: dict[str, list[Any]], model: str, version: str) -> dict[str, list[Any]]:
+    """Full names that Presidio finds; `redacted` holds the kinds of this step alone."""
+    from medsft.presidio import redact
+
+    found = redact([turn["text"] for turns in batch["turns"] for turn in turns], model)
+    out: dict[str, list[Any]] = {name: [] for name in NAMED}
+    for turns in batch["turns"]:
+        texts = [next(found) for _ in turns]
+        roles = [turn["role"] for turn in turns]
+        out["turns"].append(records(zip(roles, [text for text, _ in texts], strict=True)))
+        out["redacted"].append([kind for _, counts in texts for kind in counts.elements()])
     return out
 
 
@@ -206,7 +221,7 @@ def keys_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 NO_KEYS: dict[str, Any] = {"digest": "", "conversation": [], "question": "", "opening": "", "sketch": b""}
 FITTED = {"messages": [{"role": "string", "content": "string"}], "prompt_tokens": "int32", "answer_tokens": "int32"}
-FITTED |= {"shortened": "bool"}
+FITTED |= {"shortened": "bool", "broken": "bool"}
 
 
 def fit_batch(

@@ -2,22 +2,27 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medsft.chat_template import render
+from medsft.control_tokens import as_text
 
 Message = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Messages within the budget; `answer_tokens` carry loss, `prompt_tokens` are all others."""
+    """Messages within the budget; `answer_tokens` carry loss, `prompt_tokens` are all others.
+
+    `broken` is set by `fit` where a speaker had typed a control token.
+    """
 
     messages: list[Message]
     prompt_tokens: int
     answer_tokens: int
     shortened: bool
+    broken: bool = False
 
     @property
     def tokens(self) -> int:
@@ -25,11 +30,18 @@ class Fitted:
 
 
 def fit(tokenizer: Any, template: str, messages: list[Message], max_length: int) -> Fitted | None:
-    """Shorten a dialogue to `max_length` tokens as the model reads it, template included.
+    """Shorten a dialogue to `max_length` tokens as the model reads it, template included; control tokens in a
+    speaker's words are broken first.
 
     The oldest exchanges go first, then the start of the patient's message, at a word boundary. None where the last
     answer and one word of the patient's do not fit.
     """
+    given, messages = messages, as_text(tokenizer, messages)
+    fitted = _shortened(tokenizer, template, messages, max_length)
+    return replace(fitted, broken=messages != given) if fitted else None
+
+
+def _shortened(tokenizer: Any, template: str, messages: list[Message], max_length: int) -> Fitted | None:
     exchanges = len(messages) // 2
 
     def from_exchange(start: int) -> Fitted:
