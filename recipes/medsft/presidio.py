@@ -34,7 +34,7 @@ def analyzer(model: str) -> Any:
         raise UserError('presidio_model: Presidio is not installed; pip install -e ".[presidio]"') from error
 
     logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
-    engine = SpacyNlpEngine()
+    engine: Any = SpacyNlpEngine()
     engine.nlp = {"en": spacy_model(model)}  # loaded here, because Presidio would download a model that is not there
     recognizers = [SpacyRecognizer(supported_entities=["PERSON"]), CreditCardRecognizer(), IbanRecognizer()]
     registry = RecognizerRegistry(recognizers, supported_languages=["en"])
