@@ -187,7 +187,8 @@ def test_energy_is_shown_where_a_device_reported_it(tmp_path: Path) -> None:
     train = json.loads((study / "lora" / "train.json").read_text())
     dump(study / "lora" / "train.json", train | {"energy_joules": 51_234.0})
     folder, _, _ = write_report(arguments(study))
-    assert "| energy, J, as the device reports it | 51,234 | – |" in (folder / "report.md").read_text(encoding="utf-8")
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    assert "| energy of the steps, J, as the device reports it | 51,234 | – |" in markdown
 
 
 def test_the_source_studys_setup_and_memory_stand_beside_ours(full_report: Path) -> None:

@@ -15,6 +15,7 @@ from transformers.trainer_callback import ExportableState
 from trl import SFTTrainer
 
 from medsft.cli import DoesNotFit, UserError
+from medsft.energy import Energy
 from medsft.files import write_text
 from medsft.hardware import host_memory
 
@@ -25,24 +26,33 @@ HISTORY = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"]
 class Meter(TrainerCallback, ExportableState):
     """Counts what was really trained on; its state is kept in checkpoints, so a resumed run counts on."""
 
-    def __init__(self, tokens: int = 0, answer_tokens: int = 0, step_seconds: float = 0.0) -> None:
-        self.tokens, self.answer_tokens, self.step_seconds = tokens, answer_tokens, step_seconds
-        self._started = 0.0
-        self._times: list[float] = []
+    def __init__(
+        self, tokens: int = 0, answer_tokens: int = 0, joules: float = 0.0, step_seconds: list[float] | None = None
+    ) -> None:
+        self.tokens, self.answer_tokens, self.joules = tokens, answer_tokens, joules
+        self.step_seconds = step_seconds or []
+        self._started, self._typical_from = 0.0, len(self.step_seconds)
+        self.energy: Energy | None = None
 
     def state(self) -> dict[str, Any]:
-        values = {"tokens": self.tokens, "answer_tokens": self.answer_tokens, "step_seconds": self.step_seconds}
-        return {"args": values, "attributes": {}}
+        kept = ("tokens", "answer_tokens", "joules", "step_seconds")
+        return {"args": {name: getattr(self, name) for name in kept}, "attributes": {}}
+
+    def on_train_begin(self, args: Any, *_: Any, **__: Any) -> None:
+        self.energy = Energy(processor=args.local_process_index == 0)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._started = time.monotonic()
+        if self.energy is not None:
+            self.energy.joules()  # what was spent between the steps, on evaluation for example, is left out
 
     def on_step_end(self, args: Any, state: Any, control: Any, **__: Any) -> None:
-        seconds = time.monotonic() - self._started
-        self.step_seconds += seconds
-        self._times.append(seconds)
-        if len(self._times) == 3 and state.is_world_process_zero:  # the first step is slower, caches being cold
-            typical = sorted(self._times)[1]
+        self.step_seconds.append(round(time.monotonic() - self._started, 4))
+        if self.energy is not None:
+            self.joules += self.energy.joules()
+        fresh = self.step_seconds[self._typical_from :]
+        if len(fresh) == 3 and state.is_world_process_zero:  # the first step is slower, caches being cold
+            typical = sorted(fresh)[1]
             left = typical * (state.max_steps - state.global_step)
             print(f"{typical:.2g} s a step: about {duration(left)} left, without evaluations", file=sys.stderr)
 

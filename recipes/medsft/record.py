@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from medsft import model
 from medsft.arguments import StudyArguments
 from medsft.arm import Arm
 from medsft.callbacks import Meter, WatchedTrainer
@@ -26,7 +27,8 @@ def record(
 ) -> None:
     """Write train.json from the trainer's state and the meters of all ranks."""
     meter, args, state = trainer.callback(Meter), trainer.args, trainer.state
-    sums = _over_ranks(trainer, [meter.tokens, meter.answer_tokens, _peak_host_bytes()], "sum")
+    spent = [meter.tokens, meter.answer_tokens, _peak_host_bytes(), round(1000 * meter.joules)]
+    sums = _over_ranks(trainer, spent, "sum")
     device = _over_ranks(trainer, [_peak_device_bytes()], "max")[0]
     if not trainer.is_world_process_zero():
         return
@@ -34,11 +36,13 @@ def record(
     history = [row for row in history if "loss" in row or "eval_loss" in row]
     evals = [row for row in history if "eval_loss" in row]
     trainable, total = parameter_counts(trainer.model)
+    seconds = sum(meter.step_seconds)
     write_json(
         arm.folder / "train.json",
         {
             "arm": study.arm,
             "base_model": base_model,
+            "base_revision": model.revision(base_model),
             "total_parameters": total,
             "trainable_parameters": trainable,
             "trainable_percent": round(100 * trainable / total, 4),
@@ -46,7 +50,10 @@ def record(
             "tokens_seen": sums[0],
             "answer_tokens_seen": sums[1],
             "wall_seconds": round(wall, 2),
-            "tokens_per_second": round(sums[0] / meter.step_seconds, 2) if meter.step_seconds else None,
+            "tokens_per_second": round(sums[0] / seconds, 2) if seconds else None,
+            "step_seconds": meter.step_seconds,
+            "energy_joules": sums[3] / 1000 or None,
+            "energy_counted_by": meter.energy.names() if meter.energy else "",
             "peak_memory": {"device_bytes": device, "host_bytes": sums[2]},
             "predicted_memory": predicted,
             "history": history,

@@ -149,9 +149,15 @@ def render_context(study: Study, results: Json, examples: list[Json], options: J
             {arm.name: arm.train for arm in study.arms if arm.train},
             published_memory.claims(known_config(published_memory.STUDY_MODEL)),
         ),
-        "cost_keys": [key for key in COST if key != "energy_joules" or any(c[key] for c in results["cost"].values())],
+        "cost_keys": cost_keys(results),
         "evaluation_tables": report_tables.evaluation_tables(results),
     }
+
+
+def cost_keys(results: Json) -> list[str]:
+    """The rows of the table of costs; energy only where some device reported it."""
+    costs = results["cost"].values()
+    return [key for key in COST if not key.startswith("energy") or any(cost[key] for cost in costs)]
 
 
 def _marked(answer: Json, baseline: Json) -> Json:

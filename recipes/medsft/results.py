@@ -26,7 +26,8 @@ COST = {  # keys of train.json, and how the report calls them
     "answer_tokens_seen": "answer tokens seen (these carry the loss)",
     "wall_seconds": "wall time, s",
     "tokens_per_second": "tokens per second",
-    "energy_joules": "energy, J, as the device reports it",
+    "energy_joules": "energy of the steps, J, as the device reports it",
+    "energy_counted_by": "energy counted by",
     "seed": "seed",
 }
 
