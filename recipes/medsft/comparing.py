@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from medsft import red_flags, safety, scoring, seeds, significance, slices
+from medsft import faults, red_flags, safety, scoring, seeds, significance, slices
 from medsft.answers import BASELINE, Rows
 from medsft.files import read_jsonl
 
@@ -22,6 +22,8 @@ def compare(study: Path, arms: list[str], test_rows: Rows, settings: scoring.Set
         "memorization": compare_memorization(study, arms, settings),
         "guardrails": guardrails(scores, settings),
         "emergencies": count_emergencies(test_rows),
+        "faults": faults.compare(study, scores, resampling),
+        "single_cases": faults.single_cases(scores, primary, resampling),
     }
 
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from medsft import fault_report
 from medsft.results import ARM_ORDER, Study
 from medsft.verdict import label
 
@@ -28,13 +29,12 @@ matplotlib.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spi
 
 
 def draw_all(study: Study, results: dict[str, Any], folder: Path) -> None:
-    """Write loss.png, scores.png and lengths.png into `folder`."""
+    """Write loss.png, scores.png, lengths.png and, of a study of faults, faults.png into `folder`."""
     folder.mkdir()
-    for name, figure in (
-        ("loss", losses(study)),
-        ("scores", scores(results)),
-        ("lengths", lengths(study.data)),
-    ):
+    drawn = {"loss": losses(study), "scores": scores(results), "lengths": lengths(study.data)}
+    if results["faults"]:
+        drawn["faults"] = fault_report.figure(results)
+    for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=DPI, metadata=NO_METADATA)
 
 

@@ -5,7 +5,16 @@ import random
 from dataclasses import asdict
 from pathlib import Path
 
-from medsft import __version__, figures, model_card, published, published_memory, report_tables, source_study
+from medsft import (
+    __version__,
+    fault_report,
+    figures,
+    model_card,
+    published,
+    published_memory,
+    report_tables,
+    source_study,
+)
 from medsft.arguments import ReportArguments
 from medsft.cli import UserError
 from medsft.differences import differences
@@ -15,10 +24,9 @@ from medsft.results import COST, Json, Study, gather, input_files, load_study
 from medsft.sizes import known_config
 from medsft.verdict import verdict
 
-REPORT_VERSION = 4  # raise it when the same files would give another report
+REPORT_VERSION = 5  # raise it when the same files would give another report
 OUTPUTS = ("report.html", "report.md", "results.json")
 COLUMNS = 5  # metrics in one table: more do not fit a printed page
-FIGURES = ("loss", "scores", "lengths")
 LIMITS = (
     "Not medical advice. The answers shown come from language models in a study; no clinician has checked them.",
     "ROUGE and BERTScore measure likeness to one doctor's wording, not whether an answer is right or safe.",
@@ -53,7 +61,7 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Json, bool]:
     with new_folder(folder) as temporary:
         figures.draw_all(study, results, temporary / "figures")
         context = render_context(study, results, examples, asdict(arguments))
-        embedded = {name: data_uri(temporary / "figures" / f"{name}.png") for name in FIGURES}
+        embedded = {path.stem: data_uri(path) for path in (temporary / "figures").glob("*.png")}
         page = environment(autoescape=True).get_template("report.html.j2").render(context, figures=embedded)
         write_text(temporary / "report.html", page)
         markdown = environment(autoescape=False).get_template("report.md.j2").render(context)
@@ -151,6 +159,7 @@ def render_context(study: Study, results: Json, examples: list[Json], options: J
         ),
         "cost_keys": cost_keys(results),
         "evaluation_tables": report_tables.evaluation_tables(results),
+        "fault_tables": fault_report.tables(results),
     }
 
 

@@ -12,6 +12,7 @@ Json = dict[str, Any]
 SAFETY = ("red_flag_recall", "over_escalation", "identity", "boilerplate", "loop")
 COPYING = ("copy_8", "copy_13", "longest_copy")
 LIKELIHOOD = ("bits_per_byte", "nll", "perplexity")
+LONGEST_NUMBER = 26  # characters of a mean with its interval
 VERDICTS = {
     "kept": "kept: not worse than the margin",
     "broken": "BROKEN: worse than the baseline by more than the margin",
@@ -29,6 +30,11 @@ class Table:
     rows: list[list[str]]
     source: str
     empty: str = "Nothing was measured."
+
+    def numeric(self, column: int) -> bool:
+        """Whether a column is aligned as numbers: all its cells begin as one and none is a sentence."""
+        cells = [row[column] for row in self.rows]
+        return all(not cell or (cell[0] in "0123456789+−–-~<[" and len(cell) < LONGEST_NUMBER) for cell in cells)
 
 
 def evaluation_tables(results: Json) -> list[Table]:

@@ -15,7 +15,15 @@ ARM_ORDER = ("baseline", "lora", "qlora", "full")
 FLOOR_ORDER = ("constant", "shuffled", "echo", "nearest")
 NOT_ARMS = ("data", "report", "review")
 OFFLOAD_CHECK_OF = "full"
-EXPLORED = ("explored", "seeds", "slices", "memorization", "guardrails")  # lists of comparison.json
+EXPLORED = (
+    "explored",
+    "seeds",
+    "slices",
+    "memorization",
+    "guardrails",
+    "faults",
+    "single_cases",
+)  # lists of comparison.json
 COST = {  # keys of train.json, and how the report calls them
     "total_parameters": "parameters",
     "trainable_parameters": "trainable parameters",

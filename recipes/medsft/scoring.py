@@ -11,7 +11,7 @@ from medsft.arguments import ScoreArguments
 from medsft.cli import UserError
 from medsft.files import fingerprint, read_json, read_jsonl, sha256_file, write_json, write_jsonl
 
-SCORE_VERSION = 2  # raise it when the same input would get other numbers
+SCORE_VERSION = 3  # raise it when the same input would get other numbers
 PER_EXAMPLE = "scores_per_example.jsonl"
 RANDOM_PAIRS = "random pairs"
 MEASURED = ("generations.jsonl", "likelihood.jsonl", "memorization.jsonl")
