@@ -20,7 +20,7 @@ def tables(results: Json) -> list[Table]:
 
 
 def faults(results: Json) -> Table:
-    shown = ("nll", "end_of_turn", "length_ratio", "rouge1", "rouge2", "rougeL")
+    shown = ("nll", "end_of_turn", "rouge1", "rouge2", "rougeL")
     rows = []
     for row in results["faults"]:
         found, speed, cost = row["metrics"], row["speed"], results["cost"].get(row["arm"], {})
@@ -35,10 +35,10 @@ def faults(results: Json) -> Table:
         )
     n = " to ".join(str(size) for size in sorted({row["metrics"]["rouge1"]["n"] for row in results["faults"]}))
     note = (
-        f"Each arm minus the arm 'sound' on the same {n} held-out dialogues: same rows in the same order, same adapters "
-        "and steps, one fault each. Answer loss: nats per token of the doctor's answer and its end of turn, lower is "
-        "better. Time: how many times as long a training step takes, interval over the steps of one run. Explored, not "
-        "tested: an interval that holds 0 (1 for time) shows nothing."
+        f"Each arm minus the arm 'sound' on the same {n} held-out dialogues: same rows in the same order, same "
+        "adapters and steps, one fault each. Nats per answer token are of the doctor's own words and the end of turn; "
+        "lower is better. Time is how many times as long a training step takes, with an interval over the steps of "
+        "one run. Explored, not tested: an interval that holds 0 (1 for time) shows nothing."
     )
     heads = ["fault", *(label(name) for name in shown), "time of a step, times", "tokens seen", "tokens with loss"]
     return Table("Each fault alone", note, heads, rows, "comparison.json, <arm>/train.json")

@@ -19,7 +19,7 @@ from medsft.verdict import label
 
 # Okabe and Ito 2008, without its yellow, which is too pale on white.
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours, so that the pairs differ for 56 arms
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
 FLOOR_COLOUR = "#6b6b6b"
 FLOOR = {"color": FLOOR_COLOUR, "marker": "o"}
@@ -104,8 +104,8 @@ def _interval(panel: Axes, value: dict[str, float], position: int, style: dict[s
 def arm_looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and line of each arm. A known arm looks the same in every study; others take the looks left."""
     known = [*ARM_ORDER, *(name for name in names if name not in ARM_ORDER)]
-    cycle = itertools.cycle(zip(COLOURS, MARKERS, STYLES, strict=True))
-    return {name: {"color": c, "marker": m, "linestyle": s} for name, (c, m, s) in zip(known, cycle, strict=False)}
+    looks = zip(known, *map(itertools.cycle, (COLOURS, MARKERS, STYLES)), strict=False)
+    return {name: {"color": colour, "marker": marker, "linestyle": style} for name, colour, marker, style in looks}
 
 
 def _legend_or_note(axes: Axes, note: str) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 from medsft import published
 from medsft.cli import UserError
+from medsft.faults import FAULTS, SOUND
 from medsft.files import read_json, read_jsonl
 from medsft.metrics import PRIMARY
 
 Json = dict[str, Any]
-ARM_ORDER = ("baseline", "lora", "qlora", "full")
+ARM_ORDER = ("baseline", "lora", "qlora", "full", SOUND, *FAULTS)
 FLOOR_ORDER = ("constant", "shuffled", "echo", "nearest")
 NOT_ARMS = ("data", "report", "review")
 OFFLOAD_CHECK_OF = "full"
