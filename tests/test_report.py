@@ -80,7 +80,7 @@ def test_page_is_self_contained_and_well_formed(full_report: Path) -> None:
     assert not {"script", "iframe", "link", "object", "embed", "form"} & set(page.tags)
     assert page.events == []
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.addresses)
-    assert sum(address.startswith("data:") for address in page.addresses) == 3 == page.tags.count("img")
+    assert sum(address.startswith("data:") for address in page.addresses) == 4 == page.tags.count("img")
     for file in ("lora/scores.json", "comparison.json", "full/train.json", "data/data_report.json", "plan.json"):
         assert file in page.titles
 
@@ -194,5 +194,5 @@ def test_energy_is_shown_where_a_device_reported_it(tmp_path: Path) -> None:
 def test_the_source_studys_setup_and_memory_stand_beside_ours(full_report: Path) -> None:
     text = (full_report / "report.md").read_text(encoding="utf-8")
     row = next(line for line in text.splitlines() if line.startswith("| trainable weights"))
-    assert "0.57" in row and row.count("3.63") == 2 and "| 100 |" in row
+    assert "0.57" in row and row.count("3.63") == 2 and "| 100 % |" in row
     assert "Table 4" in text and "98.00 GB" in text.replace("\u00a0", " ") or "98.0 GB" in text.replace("\u00a0", " ")

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from medsft import fault_report
+from medsft import fault_report, published_figure
 from medsft.results import ARM_ORDER, Study
 from medsft.verdict import label
 
@@ -29,9 +29,11 @@ matplotlib.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spi
 
 
 def draw_all(study: Study, results: dict[str, Any], folder: Path) -> None:
-    """Write loss.png, scores.png, lengths.png and, of a study of faults, faults.png into `folder`."""
+    """Write loss, scores, lengths, published and, of a study of faults, faults as PNG into `folder`."""
     folder.mkdir()
+    trains = {arm.name: arm.train for arm in study.arms if arm.train}
     drawn = {"loss": losses(study), "scores": scores(results), "lengths": lengths(study.data)}
+    drawn["published"] = published_figure.figure(results, trains, arm_looks(results["arms"]))
     if results["faults"]:
         drawn["faults"] = fault_report.figure(results)
     for name, figure in drawn.items():
@@ -50,9 +52,10 @@ def losses(study: Study) -> Figure:
             if points:
                 axes.plot(*zip(*points, strict=True), label=_plain(arm.name), markersize=4, **looks[arm.name])
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        axes.set_ylabel("nats per answer token")
+        axes.set_ylabel("nats per token with loss")
         axes.grid(color="#dddddd", linewidth=0.6)
-        _legend_or_note(axes, "nothing was logged")
+        if not axes.get_lines() or axes is upper:
+            _legend_or_note(axes, "nothing was logged")
     lower.set_xlabel("optimizer step")
     return figure
 

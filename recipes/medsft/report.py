@@ -159,8 +159,18 @@ def render_context(study: Study, results: Json, examples: list[Json], options: J
         ),
         "cost_keys": cost_keys(results),
         "evaluation_tables": report_tables.evaluation_tables(results),
+        "loss_caption": loss_caption(study),
         "fault_tables": fault_report.tables(results),
     }
+
+
+def loss_caption(study: Study) -> str:
+    """Which tokens the losses are over; in plain words where that differs between the arms."""
+    alike = [(arm.train or {}).get("comparable") or {} for arm in study.arms if arm.train]
+    kinds = {(each.get("loss_on"), each.get("end_of_turn_loss")) for each in alike}
+    if len(kinds) > 1:
+        return "The arms put their loss on different tokens, so these curves cannot be compared in height."
+    return "Loss on the doctor's words and the end of turn only."
 
 
 def cost_keys(results: Json) -> list[str]:

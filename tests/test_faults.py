@@ -1,0 +1,90 @@
+"""What faults are worth, on scores whose differences are known, and how the report shows it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medsft import fault_report, faults
+from medsft.report import write_report
+from synthetic_study import Page, arguments, dump, make_study, strict_json, write_arm, write_train
+
+RESAMPLING = (500, 0.95, 1)
+
+
+def rows(shift: float, stopped: float = 1.0) -> list[dict[str, float | str]]:
+    """Forty scored rows, two a group; every metric of a row is moved by `shift`."""
+    draw = np.random.default_rng(0)
+    scores = [{m: float(draw.normal(0.2, 0.1)) + shift for m in faults.METRICS} for _ in range(40)]
+    return [{"id": f"r{i}", "group": f"g{i // 2}", **s, "end_of_turn": stopped} for i, s in enumerate(scores)]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    for arm, seconds in (("sound", 2.0), ("fault_padding", 3.0), ("fault_truncation", 2.0)):
+        steps = [9.0] + [seconds] * (20 if arm != "fault_truncation" else 4)
+        dump(tmp_path / arm / "train.json", {"step_seconds": steps})
+    return tmp_path
+
+
+def test_each_fault_is_held_against_the_sound_arm(study: Path) -> None:
+    scores = {"baseline": rows(0.5), "fault_truncation": rows(0), "fault_padding": rows(0.03, 0.5), "sound": rows(0)}
+    padding, truncation = sorted(faults.compare(study, scores, RESAMPLING), key=lambda row: row["arm"])
+    assert padding["fault"] == "every row padded to 512"
+    for metric in faults.METRICS:
+        value = padding["metrics"][metric]
+        assert value["difference"] == pytest.approx(-0.5 if metric == "end_of_turn" else 0.03)
+        assert value["low"] <= value["difference"] <= value["high"] and value["n"] == 40
+    assert padding["speed"] == {"ratio": 1.5, "low": 1.5, "high": 1.5, "steps": 20}  # the slow first step is left out
+    assert truncation["speed"] is None  # another number of steps
+    assert faults.compare(study, {"baseline": rows(0), "lora": rows(0)}, RESAMPLING) == []
+
+
+def test_the_time_of_a_step_has_an_interval_that_holds_the_truth() -> None:
+    """Steps of unequal length, a third longer with the fault, 200 noisy runs: most intervals hold it."""
+    held = 0
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        sound = draw.uniform(1, 3, 41)
+        faulty = sound * 4 / 3 * draw.normal(1, 0.1, 41)
+        found = faults.slowdown(sound.tolist(), faulty.tolist(), 400, 0.95, seed)
+        assert found is not None
+        held += found["low"] <= 4 / 3 <= found["high"]
+    assert held >= 180
+
+
+def test_single_cases_say_how_far_one_dialogue_can_mislead(study: Path) -> None:
+    baseline, sound = rows(0), rows(0.02)
+    for row in sound[:10]:  # a quarter of the dialogues goes the other way
+        row["rouge1"] = float(row["rouge1"]) - 0.03
+    (found,) = faults.single_cases({"baseline": baseline, "sound": sound}, ["rouge1"], RESAMPLING)
+    assert found["contrary"] == 0.25 and found["n"] == 40
+    assert found["difference"] == pytest.approx(0.0125)
+    assert (found["case_low"], found["case_high"]) == (pytest.approx(-0.01), pytest.approx(0.02))
+    assert faults.single_cases({"baseline": baseline, "lora": sound}, ["rouge1"], RESAMPLING) == []
+
+
+def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, ("baseline",))
+    arms = ["baseline", "sound", *faults.FAULTS]
+    scores = {arm: rows(0.01 * place) for place, arm in enumerate(arms)}
+    for arm in arms[1:]:
+        write_arm(folder / arm, 0.0, "")
+        write_train(folder / arm, 30, 0.05, 0)
+        train = json.loads((folder / arm / "train.json").read_text())
+        loss_on = "everything" if arm in ("paper", "fault_everything") else "the doctor's turns"
+        dump(folder / arm / "train.json", train | {"step_seconds": [1.0] * 30, "comparable": {"loss_on": loss_on}})
+    comparison = json.loads((folder / "comparison.json").read_text())
+    found = {"faults": faults.compare(folder, scores, RESAMPLING)}
+    found["single_cases"] = faults.single_cases(scores, ["rouge1", "rougeL"], RESAMPLING)
+    dump(folder / "comparison.json", comparison | found)
+    report, results, _ = write_report(arguments(folder))
+    assert [*results["arms"]] == arms and len(results["faults"]) == len(faults.FAULTS)
+    page = Page((report / "report.html").read_text(encoding="utf-8"))
+    for text in faults.FAULTS.values():
+        assert page.text.count(text) == 1
+    assert "An evaluation with n = 1" in page.text and "cannot be compared in height" in page.text
+    assert (report / "figures" / "faults.png").stat().st_size > 10_000
+    assert strict_json(report / "results.json")["faults"] == results["faults"]
+    assert fault_report.tables({**results, "faults": []}) == []
