@@ -6,12 +6,17 @@ and keeps compiled DeepSpeed operators in one place.
 
 import os
 import sys
+import zlib
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# The compiler's flags name the environment's path, and another path means compiling anew: one folder an environment,
+# and its real path, however it was reached.
 _cache = Path(os.environ.get("MEDSFT_CACHE", Path.home() / ".cache" / "medsft"))
-_python = f"py{sys.version_info.major}{sys.version_info.minor}"
-os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(_cache / "torch_extensions" / _python))
+_prefix = os.path.realpath(sys.prefix)
+sys.path[:] = [p.replace(sys.prefix, _prefix, 1) if p.startswith(sys.prefix) else p for p in sys.path]
+_environment = f"py{sys.version_info.major}{sys.version_info.minor}-{zlib.crc32(_prefix.encode()):08x}"
+os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(_cache / "torch_extensions" / _environment))
 
 __version__ = "0.1.0"
