@@ -51,11 +51,18 @@ SIGNED = re.compile(
     rf"(\b(?i:regards|sincerely|signed|best wishes|yours truly|faithfully)[,.: \n-]+)"
     rf"({FULL_NAME}|(?<=\n){CAPITALISED})(?=\W*(?:\Z|\n|{DEGREE}))"
 )
+PARTED = re.compile(  # the last words of a message
+    rf"(\b(?i:thanks|thank you|thx|cheers|regards|sincerely|yours truly|best wishes)[,.! \n-]+)"
+    rf"({FULL_NAME}|(?<=\n){CAPITALISED})(?=\W*\Z)"
+)
 DEGREED = re.compile(rf"((?:\A|[\n.!?-])\s*)({FULL_NAME})(?=,\s?{DEGREE}[^\n]{{0,60}}\Z)")
 SIGNED_LOWER = re.compile(
     r"((?:\A|[.!?,…\n]|(?i:regards|thanks|take care))\s*)[Dd]r\.? ?[a-z]{3,}(?: [a-z]{3,})?(?=[\s.]*\Z)"
 )
-NAMED_SELF = re.compile(rf"(\b[Mm]y name(?: is|['’]s)[ .]?)({NAME}|[a-z]+)")
+NAMED_SELF = re.compile(
+    rf"(\b(?:[Mm]y|[Hh]is|[Hh]er)(?: \w+['’]s)? name(?: is|['’]s)[ .]?)"
+    rf"({NAME}|[a-z]+(?: [a-z]{{3,}}(?=[,.\n]| and\b|\Z))?)"
+)
 PRESENTED_SELF = re.compile(
     rf"(\bI am |\bI['’]m |\b[Tt]his is )({CAPITALISED} {CAPITALISED})(?=[,.]| from | writing| and I |, \d)"
 )
@@ -64,7 +71,7 @@ NAME_FIELD = re.compile(rf"(\b[Nn]ame\s?[:=-]\s?)({NAME})")
 RECORD_WORD = (
     r"(?:MRN|UHID|SSN|NHS|CNIC|Aadhaar|(?:medical|patient|hospital|health|case|file|chart|registration|reg\.?|insurance"
     r"|policy|passport|OPD|IPD|account|social security|clinic|lab|accession)(?:['’]s)?[ ]"
-    r"(?:record|file|id|ref(?:erence)?)?[ ]?(?=(?:id|no|num|#|record|ref|\W)))"
+    r"(?:record|file|id|ref(?:erence)?)?[ ]?(?=(?:id|no|num|#|record|ref|\W))|(?:record|reference)(?=[ ]?#))"
 )
 RECORD = re.compile(
     rf"(\b(?i:{RECORD_WORD})[ ]?(?i:(?:id|number|num|no)\b\.?)?\s?(?:is|was|[:#=-])?\s?#?)"
@@ -75,13 +82,13 @@ SOCIAL_SECURITY = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 HERE = re.compile(rf"((?:\A|[.!?,]\s*))({CAPITALISED} {CAPITALISED})(?= here\b)")
 # Words that follow 'Dr.' or 'I am' with a capital for another reason than being a name.
 NOT_NAMES_WORDS = """
-a afraid african all also although am american an and any are as asian ask at august be because been before
-black both british but by call can check could currently december diabetic did do doctor doctors does dr february
-female for friday from further general get give go good had has have having he hello help her hi his hope how i if in
-indian is it its january just kindly last let like living male march married may maybe me monday most my
-need new no not november now october of office on one only or our out patient please pregnant rather right said
-saturday say see seek september she should since so some sorry still suffering sunday take tell thank thanks that the
-their them then there they this throat thursday to today told too try tuesday type very was we wednesday well were
+a afraid african all also although am american an and any are as asian ask at august be because been before black both
+british but by call can check could currently dear december diabetic did do doctor doctors does dr february female for
+friday from further general get give go god good had has have having he hello help her hi his hope how i if in indian
+is it its january just kindly last let like living ma'am madam male march married may maybe me monday most my need new
+no not november now october of office on one only or our out patient please pregnant rather respected right said
+saturday say see seek september she should since sir so some sorry still suffering sunday take tell thank thanks that
+the their them then there they this throat thursday to today told too try tuesday type very was we wednesday well were
 what when where which white who why will with without working worried would yes yesterday you your
 """
 NOT_NAMES = frozenset(NOT_NAMES_WORDS.split())
@@ -169,16 +176,16 @@ def doctor_names(text: str, role: str, counts: Counter[str]) -> str:
 def signatures(text: str, role: str, counts: Counter[str]) -> str:
     """The name under a doctor's answer."""
     if role == "assistant":
-        for pattern in (SIGNED, DEGREED, SIGNED_LOWER):
+        for pattern in (SIGNED, PARTED, DEGREED, SIGNED_LOWER):
             text = _replace_second(pattern, "DOCTOR", text, counts)
     return text
 
 
 def introductions(text: str, role: str, counts: Counter[str]) -> str:
-    """The name with which a speaker introduces himself."""
+    """The name with which a speaker introduces himself or ends his message."""
     if role == "assistant":
         return _replace_second(NAMED_SELF, "DOCTOR", text, counts, look=1)
-    for pattern, look in ((NAMED_SELF, 1), (PRESENTED_SELF, 2), (MYSELF, 2), (NAME_FIELD, 1), (HERE, 2)):
+    for pattern, look in ((NAMED_SELF, 1), (PRESENTED_SELF, 2), (MYSELF, 2), (NAME_FIELD, 1), (HERE, 2), (PARTED, 2)):
         text = _replace_second(pattern, "PATIENT", text, counts, look)
     return text
 

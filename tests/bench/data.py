@@ -2,16 +2,18 @@
 
     python tests/bench/data.py                                  # 20,000 generated rows
     python tests/bench/data.py --rows 251731                    # MedDialog's size
-    python tests/bench/data.py --rows 251731 --output data.json
+    python tests/bench/data.py --rows 251731 --output data.json --presidio_model en_core_web_sm
 
 Prints rows per second of every step, the memory of all processes together, the time of a second run and of runs with
 one rule changed; then recall and precision of de-identification on identifiers planted by Faker (with 95 % Wilson
 intervals), and what it does to the real corpora in ../shared where they are.
+
+For other benchmarks: `measure(rows, count)` gives all of it as a plain dict; `speed(rows, seed)` and
+`identifiers(count, seed)` are its halves.
 """
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import tempfile
@@ -33,14 +35,28 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--planted", type=int, default=300, help="identifiers of each kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--presidio_model", default="", help="also measure Presidio with this spaCy model")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    result = {"speed": speed(args.rows, args.seed), "deidentification": planted.measure(args.planted, args.seed)}
-    result["shared"] = planted.on_real_corpora(ROOT.parent / "shared" / "data")
+    result = measure(args.rows, args.planted, args.seed, args.presidio_model)
     print_tables(result)
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def measure(rows: int = 20_000, count: int = 300, seed: int = 0, presidio_model: str = "") -> dict[str, Any]:
+    """{speed: ..., identifiers: {rules: ..., presidio: ...}}, all of it plain numbers, texts, lists and dicts."""
+    result = {"speed": speed(rows, seed), "identifiers": {"rules": identifiers(count, seed)}}
+    if presidio_model:
+        result["identifiers"]["presidio"] = identifiers(count, seed, presidio_model)
+    return result
+
+
+def identifiers(count: int = 300, seed: int = 0, presidio_model: str = "") -> dict[str, Any]:
+    """Recall by kind and precision on `count` planted identifiers of each kind; rows of real corpora touched."""
+    found = planted.measure(count, seed, presidio_model)
+    return found | {"shared": planted.on_real_corpora(ROOT.parent / "shared" / "data", presidio_model)}
 
 
 def speed(count: int, seed: int) -> dict[str, Any]:
@@ -84,14 +100,6 @@ def timed(arguments: list[str]) -> dict[str, float]:
     return {"seconds": round(time.perf_counter() - started, 1), "processor_seconds": round(processor, 1), "pss": peak}
 
 
-def wilson(found: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    z, share = 1.96, found / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return middle - half, middle + half
-
-
 def print_tables(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -104,16 +112,15 @@ def print_tables(result: dict[str, Any]) -> None:
     console.print(f"all of it: {run['seconds']} s, {run['pss'] / 1e9:.2f} GB in all processes")
     for name, again in run["runs"].items():
         console.print(f"{name}: {again['seconds']} s")
-    table = Table("planted", "n", "found", "95 % interval", title=f"identifiers by Faker, seed {run['seed']}")
-    for name, (found, count) in result["deidentification"]["recall"].items():
-        low, high = wilson(found, count)
-        table.add_row(name, str(count), f"{found / count:.3f}", f"[{low:.3f}, {high:.3f}]")
-    console.print(table)
-    right, placed = result["deidentification"]["precision"]
-    low, high = wilson(right, placed)
-    console.print(f"precision: {right / placed:.3f} [{low:.3f}, {high:.3f}] of {placed:,} placeholders")
-    for name, part in result["shared"].items():
-        console.print(f"{name}: {part['rows_touched']} of {part['rows']} rows touched, {part['placeholders']}")
+    for name, found in result["identifiers"].items():
+        table = Table(
+            "planted", "n", "found", "95 % interval", title=f"identifiers by Faker, {name}, seed {run['seed']}"
+        )
+        for kind, part in (found["recall"] | {"precision": found["precision"]}).items():
+            table.add_row(kind, str(part["n"]), f"{part['share']:.3f}", f"[{part['low']:.3f}, {part['high']:.3f}]")
+        console.print(table)
+        for file, part in found["shared"].items():
+            console.print(f"{file}: {part['rows_touched']} of {part['rows']} rows touched, {part['placeholders']}")
 
 
 if __name__ == "__main__":
