@@ -168,11 +168,19 @@ def test_rows_without_boilerplate_keep_every_word(
     ],
 )
 def test_identifiers_and_markup_are_found(
-    labels: list[dict[str, str]], prepared: dict[int, Any], kind: str, placeholder: str, leak: str
+    rows: list[dict[str, Any]],
+    labels: list[dict[str, str]],
+    prepared: dict[int, Any],
+    kind: str,
+    placeholder: str,
+    leak: str,
 ) -> None:
     numbers = planted(labels, kind)
     assert len(numbers) >= 4
+    under = f"({leak})[^.]*$" if kind == "doctor_name" else "(?!)"
+    signed = {number for number in numbers if re.search(under, rows[number - 1]["doctor_response"])}
+    assert len(signed) >= 4 or kind != "doctor_name"
     for number in numbers:
         whole = "\n".join(message["content"] for message in prepared[number]["messages"])
-        assert placeholder in whole, f"row {number}"
+        assert placeholder in whole or number in signed, f"row {number}"  # a signature goes with its placeholder
         assert not re.search(leak, whole), f"row {number}"
