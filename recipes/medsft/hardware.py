@@ -65,7 +65,7 @@ def machine(path: Path | str) -> Hardware:
     _, tflops, bandwidth = KNOWN_GPUS.get(_known_name(gpu) or "", (0, None, None))
     host, available = host_memory()
     existing = next(p for p in [Path(path).absolute(), *Path(path).absolute().parents] if p.exists())
-    disk, cpus = shutil.disk_usage(existing).free, len(os.sched_getaffinity(0))
+    disk, cpus = shutil.disk_usage(existing).free, min(len(os.sched_getaffinity(0)), cgroup_cpus())
     return Hardware(gpu, gpus, total, free, tflops, bandwidth, host, available, disk, cpus)
 
 
@@ -118,6 +118,14 @@ def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
         limits.append(int(limit))
         available.append(int(limit) - max(0, used))
     return min(limits), max(0, min(available))
+
+
+def cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Processors that the control group's quota amounts to, rounded up (`docker run --cpus`); 2**15 without one."""
+    quota, period = (*_read(root / "cpu.max").split(), "", "")[:2]
+    if not quota:  # version 1, where -1 means none
+        quota, period = (_read(root / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+    return max(1, -(-int(quota) // int(period))) if quota.isdigit() and period.isdigit() else 2**15
 
 
 def has_bf16_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

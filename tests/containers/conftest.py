@@ -1,0 +1,118 @@
+"""What the container tests share. They want root and Debian's packages; without these they are skipped, and say why."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import RECIPES, ROOT
+from containers.daemons import daemon, wait_until
+from containers.engine import Docker
+
+BASE = "python:3.11-slim-bookworm"
+
+
+def debian(**packages: str) -> None:
+    """Install the packages that bring these programs, where they are missing. Skips where it may not."""
+    missing = [package for program, package in packages.items() if shutil.which(program, path=SYSTEM) is None]
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED: containers, namespaces and Slurm's daemons want root (sudo make test-containers)")
+    if not missing:
+        return
+    if shutil.which("apt-get") is None:
+        pytest.skip(f"NOT TESTED: {', '.join(missing)} not installed, and there is no apt-get to install them")
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
+        done = subprocess.run(["apt-get", "-qq", *command], env=QUIET, capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"NOT TESTED: apt-get {command[0]} failed: {done.stderr.strip()[-200:]}")
+
+
+SYSTEM = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+QUIET = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    """A Docker of the tests' own: its images are gone afterwards, and no network of the host is touched."""
+    debian(dockerd="docker.io", mmdebstrap="mmdebstrap")
+    folder = tmp_path_factory.mktemp("docker")
+    socket = folder / "socket"
+    command = [shutil.which("dockerd", path=SYSTEM) or "", f"--host=unix://{socket}"]
+    command += [f"--{name}={folder / name}" for name in ("data-root", "exec-root", "pidfile")]
+    command += ["--bridge=none"]
+    command += [f"--{name}=false" for name in ("iptables", "ip6tables", "ip-forward", "ip-masq")]
+    engine = Docker(socket)
+    with daemon(command, folder, dict(os.environ) | {"PATH": SYSTEM}):
+        wait_until(lambda: engine.call("version", check=False).returncode == 0, "dockerd")
+        yield engine
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def base(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Dockerfile's base image; where no registry answers, one that looks like it, from Debian's mirror."""
+    if docker.call("pull", "--quiet", BASE, check=False, timeout=60).returncode == 0:
+        return BASE
+    root = tmp_path_factory.mktemp("base") / "root.tar"
+    python = "ca-certificates,python3,python3-dev,python3-venv,python3-pip"
+    # As in the real one: `python` is there and pip may install. The machine's certificates go along.
+    hook = 'ln -s /usr/bin/python3 "$1/usr/local/bin/python"; rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED; '
+    hook += 'cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/"'
+    sources = Path("/etc/apt/sources.list.d/debian.sources")
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={python}", f"--customize-hook={hook}"]
+    command += ["bookworm", str(root), *([str(sources)] if sources.exists() else [])]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"NOT TESTED: no registry and no Debian mirror for a base image: {done.stderr.strip()[-200:]}")
+    path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    docker.call("import", "--change", path, str(root), "test/python")
+    root.unlink()
+    return "test/python"
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Every package of the cpu image as an image, by the script that users have for it."""
+    folder = tmp_path_factory.mktemp("wheelhouse") / "wheels"
+    env = os.environ | {"PYTHON": sys.executable}
+    done = subprocess.run(["docker/wheelhouse.sh", "cpu", folder], cwd=ROOT, env=env, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"NOT TESTED: the packages cannot be downloaded: {done.stderr.strip()[-300:]}")
+    archive = folder.with_suffix(".tar")
+    subprocess.run(["tar", "-C", folder, "-cf", archive, "."], check=True)
+    docker.call("import", str(archive), "test/wheelhouse")
+    shutil.rmtree(folder.parent)
+    return "test/wheelhouse"
+
+
+@pytest.fixture(scope="session")
+def image(docker: Docker, base: str, wheelhouse: str) -> str:
+    """medsft:cpu, built as behind an air gap: Debian's packages first, then all the rest without any network."""
+    docker.build("system", "test/system", "--network=host", f"--build-arg=BASE={base}")
+    offline = ("--network=none", "--build-arg=BASE=test/system", f"--build-arg=WHEELHOUSE={wheelhouse}")
+    docker.build("cpu", "medsft:cpu", *offline)
+    return "medsft:cpu"
+
+
+@pytest.fixture(scope="session")
+def small_configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's configuration with fewer rows, steps and words."""
+    import yaml
+
+    folder = tmp_path_factory.mktemp("configs") / "small"
+    folder.mkdir()
+    folder.chmod(0o755)
+    less = {
+        "lora": {"max_train_rows": 8, "max_dev_rows": 2, "max_length": 192, "eval_steps": 2, "save_steps": 1},
+        "data": {"max_rows": 60, "max_length": 192},
+        "generate": {"max_rows": 4, "max_new_tokens": 8, "likelihood_rows": 2, "memorization_rows": 2},
+        "score": {"resamples": 200},
+    }
+    for path in (RECIPES / "configs" / "demo").glob("*.yaml"):
+        values = yaml.safe_load(path.read_text()) | less.get(path.stem, {})
+        (folder / path.name).write_text(yaml.safe_dump(values))
+    return folder
