@@ -28,6 +28,7 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/nul
 TORCH_INDEX ?= $(if $(GPU),,https://download.pytorch.org/whl/cpu)
 TORCH := torch==2.13.0$(if $(GPU),,$(if $(filter Linux,$(shell uname)),+cpu))
 
+LAUNCH = $(if $(GPU),$(ACCELERATE),$(PY))
 STUDY_DIR := runs/$(STUDY)
 CFG := recipes/configs/$(CONFIG)
 IN := --study_dir $(STUDY_DIR)
@@ -39,7 +40,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= $(CPUS)
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload evaluate report study compare chat export image doctor test-containers lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload evaluate report study paper compare chat export image doctor test-containers lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -137,6 +138,33 @@ study: setup  ## all of it: data, plan, every arm that fits, evaluate, report
 
 demo: setup  ## the whole study on a laptop without GPU, account or hub, in under ten minutes
 	@$(MAKE) --no-print-directory demo-stages CONFIG=demo STUDY=$(if $(filter $(origin STUDY),command line environment),$(STUDY),demo)
+
+# The source study's preset, the sound one, and the sound one with each fault alone, on the same rows and steps. A fault's
+# options are those of paper.yaml, whose token budget is where answers are cut; the study padded to 512.
+FAULTS := end_of_turn double_bos truncation everything padding
+fault_end_of_turn := --end_of_turn_loss false
+fault_double_bos := --double_bos true
+fault_truncation = --truncate_answers true --max_length $(shell sed -n 's/^max_length: *\([0-9]*\).*/\1/p' $(CFG)/paper.yaml)
+fault_everything := --assistant_only_loss false
+fault_padding := --pad_to_multiple_of 512
+UNEQUAL := template max_length loss_on end_of_turn_loss truncate_answers
+GIVEN = $(filter $(origin $(1)),command line environment)
+
+paper: setup  ## the source study's training, the sound one and each single fault, held against each other
+	@$(MAKE) --no-print-directory paper-stages CONFIG=$(if $(call GIVEN,CONFIG),$(CONFIG),paper) \
+	  STUDY=$(if $(call GIVEN,STUDY),$(STUDY),$(if $(call GIVEN,CONFIG),$(CONFIG)_paper,paper))
+
+.PHONY: paper-stages
+paper-stages: plan
+	$(PY) recipes/prepare_data.py --config $(firstword $(wildcard $(CFG)/data_paper.yaml) $(CFG)/data.yaml) $(IN) $(if $(DATA),--data $(DATA))
+	@$(foreach arm,sound paper,$(LAUNCH) recipes/sft_lora.py --config $(CFG)/$(arm).yaml $(IN) &&) true
+	@$(foreach fault,$(FAULTS),echo "the sound arm with one fault: $(fault)" && \
+	  $(LAUNCH) recipes/sft_lora.py --config $(CFG)/sound.yaml $(IN) --arm fault_$(fault) $(fault_$(fault)) &&) true
+	@$(foreach arm,baseline sound paper $(FAULTS:%=fault_%),\
+	  $(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --quantization nf4 --arm $(arm) &&) true
+	$(PY) recipes/score.py --config $(CFG)/score.yaml $(IN) --allow_unequal $(UNEQUAL)
+	$(PY) recipes/report.py --config $(CFG)/report.yaml $(IN) --title "What is each fault of the source study worth?"
+	@echo "open $(STUDY_DIR)/report/report.html"
 
 .PHONY: demo-stages
 demo-stages: $(VENV)/.operators data plan lora qlora

@@ -33,8 +33,9 @@ FAULTS = {
 
 
 def study_of(path: Path) -> str:
-    """The study's own preset of a model keeps its own study, since its arms are compared with nothing else."""
-    return f"runs/{path.parent.name}{'_paper' if path.stem.endswith('paper') and path.parent.name != 'paper' else ''}"
+    """The study's own preset of a model and its sound counterpart are compared with each other and nothing else."""
+    apart = path.stem.removeprefix("data_") in PAIR and path.parent.name != "paper"
+    return f"runs/{path.parent.name}{'_paper' if apart else ''}"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -66,16 +67,24 @@ def test_the_arms_of_a_study_differ_only_where_they_must() -> None:
     fair = ("max_length", "max_train_rows", "num_train_epochs", "seed", "assistant_only_loss", "model_name_or_path")
     for folder in sorted({path.parent for path in CONFIGS}):
         recipes = [p for p in folder.glob("*.yaml") if p.stem.removesuffix("_paper") not in STAGES]
-        arms = [yaml.safe_load(p.read_text()) for p in recipes if p.stem != "paper"]
+        arms = [yaml.safe_load(p.read_text()) for p in recipes if p.stem not in PAIR or folder.name == "paper"]
+        arms = [arm for arm in arms if arm["arm"] != "paper"]
         for key in fair:
             assert len({str(arm.get(key)) for arm in arms}) == 1, f"{folder.name}: {key}"
         rows = {a["per_device_train_batch_size"] * a.get("gradient_accumulation_steps", 1) for a in arms}
         assert len(rows) == 1, folder.name
 
 
-def test_the_pair_of_presets_differs_in_the_faults_of_the_study_only() -> None:
-    paper, sound = (yaml.safe_load((RECIPES / "configs/paper" / f"{name}.yaml").read_text()) for name in PAIR)
-    assert {key for key in {*paper, *sound} if paper.get(key) != sound.get(key)} == FAULTS | {"arm"}
+@pytest.mark.parametrize(
+    ("folder", "also"), [("paper", set()), ("mistral_7b", {"chat_template_path", "bnb_4bit_compute_dtype"})]
+)
+def test_the_pair_of_presets_differs_in_the_faults_of_the_study_only(folder: str, also: set[str]) -> None:
+    paper, sound = (yaml.safe_load((RECIPES / "configs" / folder / f"{name}.yaml").read_text()) for name in PAIR)
+    assert {key for key in {*paper, *sound} if paper.get(key) != sound.get(key)} == FAULTS | {"arm"} | also
+
+
+def test_the_scaled_preset_is_a_tenth_of_the_original() -> None:
+    paper = yaml.safe_load((RECIPES / "configs/paper/paper.yaml").read_text())
     original = yaml.safe_load((RECIPES / "configs/mistral_7b/paper.yaml").read_text())
     scaled = {"max_length": 512, "pad_to_multiple_of": 512}
     assert {key: original[key] for key in FAULTS} == {key: paper[key] for key in FAULTS} | scaled

@@ -1,12 +1,18 @@
 """What faults are worth, on scores whose differences are known, and how the report shows it."""
 
 import json
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conftest import ROOT
 from medsft import fault_report, faults
+from medsft.arguments import StudyArguments
+from medsft.cli import parse
 from medsft.report import write_report
 from synthetic_study import Page, arguments, dump, make_study, strict_json, write_arm, write_train
 
@@ -88,3 +94,30 @@ def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) 
     assert (report / "figures" / "faults.png").stat().st_size > 10_000
     assert strict_json(report / "results.json")["faults"] == results["faults"]
     assert fault_report.tables({**results, "faults": []}) == []
+
+
+SWITCHES = ("end_of_turn_loss", "double_bos", "truncate_answers", "assistant_only_loss", "pad_to_multiple_of")
+
+
+@pytest.mark.parametrize(("config", "study"), [("paper", "paper"), ("mistral_7b", "mistral_7b_paper")])
+def test_make_paper_trains_and_asks_every_arm_that_the_report_knows(config: str, study: str) -> None:
+    """Parsed by the classes that read it, each fault's arm differs from the sound one in that fault only."""
+    from trl import ModelConfig, SFTConfig
+
+    words = [] if config == "paper" else [f"CONFIG={config}"]
+    done = subprocess.run(["make", "paper", *words, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    switched, budgets = {}, {}
+    for command in re.findall(r"sft_lora\.py ([^&\n]*)", done.stdout):
+        argv = [*shlex.split(command), "--use_cpu", "true"]
+        chosen, training, _ = parse([StudyArguments, SFTConfig, ModelConfig], argv=argv)
+        assert chosen.study_dir == f"runs/{study}"
+        values = {**vars(chosen), **vars(training)}
+        switched[chosen.arm] = tuple(values[name] for name in SWITCHES)
+        budgets[chosen.arm] = training.max_length
+    assert [*switched] == ["sound", "paper", *(arm for arm in faults.FAULTS if arm != "paper")]
+    for arm in faults.FAULTS:
+        differ = [switched[arm][i] != switched["sound"][i] for i in range(len(SWITCHES))]
+        assert sum(differ) == (5 if arm == "paper" else 1), arm
+        assert budgets[arm] == budgets["paper" if arm in ("paper", "fault_truncation") else "sound"]
+    answered = re.findall(r"generate\.py .*?--arm (\S+)", done.stdout)
+    assert answered == ["baseline", *switched]
