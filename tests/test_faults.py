@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from medsft import fault_report, faults
+from medsft import chat_template, fault_report, faults, likelihood, model
 from medsft.arguments import StudyArguments
 from medsft.cli import parse
 from medsft.report import write_report
@@ -121,3 +121,23 @@ def test_make_paper_trains_and_asks_every_arm_that_the_report_knows(config: str,
         assert budgets[arm] == budgets["paper" if arm in ("paper", "fault_truncation") else "sound"]
     answered = re.findall(r"generate\.py .*?--arm (\S+)", done.stdout)
     assert answered == ["baseline", *switched]
+
+
+def test_the_answers_of_an_arm_with_two_bos_are_scored_token_for_token_as_the_others() -> None:
+    """Its saved template has no marks and is none of the known ones."""
+    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    marked = chat_template.training_template(tokenizer)
+    talk = [{"role": "user", "content": "It hurts."}, {"role": "assistant", "content": "Since when?\n\nPlease say."}]
+    plain = likelihood.last_answer(tokenizer, talk, marked)
+    assert likelihood.last_answer_unmarked(tokenizer, talk) == plain
+    doubled = chat_template.with_second_bos(tokenizer, marked)
+    tokenizer.chat_template = chat_template.inference_template(doubled)
+    seen: list[likelihood.Scored] = []
+
+    def keep(some: list[likelihood.Scored]) -> list[float]:
+        seen.extend(some)
+        return [0.0] * len(some)
+
+    likelihood.likelihood(tokenizer, [{"id": 1, "group": 1, "messages": talk}], 1, keep)
+    assert seen == [likelihood.last_answer(tokenizer, talk, doubled)]
+    assert seen[0].ids == [tokenizer.bos_token_id, *plain.ids] and len(seen[0].positions) == len(plain.positions)

@@ -8,7 +8,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from medsft.chat_template import prompt_ids, render, training_template
+from medsft.chat_template import prompt_ids, render, stop_ids, training_template
+from medsft.cli import UserError
+from medsft.control_tokens import as_text
 
 Rows = list[dict[str, Any]]
 
@@ -28,6 +30,23 @@ def last_answer(tokenizer: Any, messages: Sequence[dict[str, str]], template: st
     return Scored(whole.input_ids, [at for at in range(start, len(whole.loss_mask)) if whole.loss_mask[at]])
 
 
+def last_answer_unmarked(tokenizer: Any, messages: Sequence[dict[str, str]]) -> Scored:
+    """The same where no template marks the answers: what follows the question, up to the last end of turn.
+
+    For arms that were trained with a template of their user's, which is saved without its marks.
+    """
+    asked = prompt_ids(tokenizer, messages[:-1])
+    whole = [*tokenizer.apply_chat_template(as_text(tokenizer, [*messages]), return_dict=True)["input_ids"]]
+    if whole[: len(asked)] != asked:
+        raise UserError(
+            "the chat template asks otherwise than it goes on, so the answer's tokens cannot be told apart; "
+            "leave the likelihood out with --likelihood_rows 0"
+        )
+    stops = stop_ids(tokenizer)
+    end = max((at for at, token in enumerate(whole) if token in stops), default=len(whole) - 1)
+    return Scored(whole, [*range(max(1, len(asked)), end + 1)])
+
+
 def _last_run(mask: list[int]) -> int:
     """Where the last unbroken run of ones begins; some templates join a prompt to its answer in one token."""
     end = max(at for at, kept in enumerate(mask) if kept)
@@ -41,8 +60,11 @@ def likelihood(tokenizer: Any, rows: Rows, batch_size: int, nll: Callable[[list[
     """
     from tqdm import tqdm
 
-    template = training_template(tokenizer)
-    scored = [last_answer(tokenizer, row["messages"], template) for row in rows]
+    try:
+        template = training_template(tokenizer)
+        scored = [last_answer(tokenizer, row["messages"], template) for row in rows]
+    except UserError:
+        scored = [last_answer_unmarked(tokenizer, row["messages"]) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: len(scored[i].ids), reverse=True)
     totals: dict[int, float] = {}
     for start in tqdm(range(0, len(order), batch_size), desc="likelihood of the doctors' answers", delay=2):
