@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,19 @@ def test_the_token_budget_is_reported(tmp_path: Path) -> None:
     assert max(part["max"] for part in report["tokens"].values()) <= 128
 
 
+def test_what_a_killed_run_left_goes_and_a_second_run_at_once_waits(tmp_path: Path) -> None:
+    for name in (".data.0a1b2c3d.tmp", ".data.0a1b2c3d.old"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "read-0.tmp").write_bytes(b"half")
+    args = DataArguments(study_dir=str(tmp_path), data=[str(write(tmp_path / "mine.jsonl", some_rows()))], workers=1)
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(prepare, [args, args])
+    assert first == second
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cache", "data", "mine.jsonl"]
+    assert not list((tmp_path / ".cache").glob("*.tmp"))
+
+
 def test_a_split_loads_as_a_dataset_or_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="prepare_data.py --study_dir"):
         load_split(str(tmp_path), "train")
@@ -126,6 +140,8 @@ def test_too_many_bad_rows_stop_the_stage(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mine.jsonl: 6 of 18 rows .* row 13, field 'doctor_response': empty"):
         prepare(DataArguments(study_dir=str(tmp_path), data=[str(path)]))
     assert not (tmp_path / "data").exists()
+    (listed,) = (tmp_path / ".cache").glob("read-*.jsonl")
+    assert len(listed.read_text().splitlines()) == 6
     assert prepare(DataArguments(study_dir=str(tmp_path), data=[str(path)], max_rejected=0.5))["dropped"] == {
         "empty": 6
     }

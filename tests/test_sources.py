@@ -11,7 +11,9 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from conftest import read_all, run_script
+from medsft.arguments import DataArguments
 from medsft.cli import UserError
+from medsft.sources import parts_of, read_dialogues
 
 TURNS = [("user", "My ear hurts."), ("assistant", "Since when?"), ("user", "May."), ("assistant", "See a doctor.")]
 PAIR = TURNS[:2]
@@ -165,6 +167,19 @@ def test_a_mapping_reads_other_columns(tmp_path: Path, columns: Any) -> None:
         read_all(path, columns="patient=question,doctor=reply")
     with pytest.raises(UserError, match="expected patient=COLUMN"):
         read_all(path, columns="patient")
+    (tmp_path / "known.jsonl").write_bytes(jsonl(pair(), pair()))
+    mixed = read_all([tmp_path / "known.jsonl", path], columns=columns)[0]
+    assert [(dialogue.source, dialogue.turns) for dialogue in mixed] == [("known", PAIR)] * 2 + [("faq", PAIR)]
+    with pytest.raises(UserError, match="columns: no source has the columns question, answer"):
+        read_all(tmp_path / "known.jsonl", columns=columns)
+
+
+def test_every_source_is_looked_at_before_any_is_read(tmp_path: Path) -> None:
+    (tmp_path / "known.jsonl").write_bytes(jsonl(*[pair()] * 5))
+    (tmp_path / "other.csv").write_text("question,answer\nMy ear hurts.,Since when?\n")
+    args = DataArguments(data=[str(tmp_path / "known.jsonl"), str(tmp_path / "other.csv")])
+    with pytest.raises(UserError, match="other.csv: found the columns question, answer"):
+        next(read_dialogues(args, parts_of(args)))
 
 
 def test_hub_splits_are_read_and_the_official_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

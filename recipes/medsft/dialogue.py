@@ -1,10 +1,9 @@
 """Dialogues as strictly alternating turns, from the patient's first words to a doctor's last."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from medsft.shapes import BadRow, Turn, read_turns
+from medsft.shapes import BadRow, Reader, Turn, read_turns
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Rejected:
     source: str = ""
 
 
-def read_row(row: Any, number: int, part: Any, reader: Callable[[Any], list[Turn]]) -> Dialogue | Rejected:
+def read_row(row: Any, number: int, part: Any, reader: Reader) -> Dialogue | Rejected:
     """One raw row of a sources.Part as a Dialogue, or the first thing that is wrong with it."""
     file = part.path.name if part.path else part.name
     try:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from medsft.deidentification import RULES as IDENTIFIER_RULES
 from medsft.files import fingerprint, new_folder, read_json, read_jsonl, write_json, write_jsonl
 from medsft.model import load_tokenizer
 from medsft.shapes import parse_columns
-from medsft.sources import parts_of, read_dialogues
+from medsft.sources import Part, parts_of, readers
 from medsft.splitting import Row, drop_exact, group, split, study_split
 
 CODE = ("preparation", "accounting", "rule_samples", "data_card")
@@ -34,24 +35,43 @@ def prepare(args: DataArguments) -> dict[str, Any]:
     """
     check(args)
     sources = parts_of(args)
-    next(read_dialogues(dataclasses.replace(args, max_rows=None, weights=[]), sources), None)  # refused in one second
+    readers(args, sources)  # what cannot be read is refused in one second,
     recognizer = presidio.version(args.presidio_model) if args.presidio_model else ""
-    tokenizer = load_tokenizer(args.model_name_or_path)  # which takes five
+    tokenizer = load_tokenizer(args.model_name_or_path)  # before this, which takes five
     template = training_template(tokenizer, args.chat_template_path)
-    folder = Path(args.study_dir) / "data"
-    codes = [step.code(*names) for names in (*step.CODE.values(), CODE)]
-    wanted = arguments_that_matter(args), recognizer, template, tokenizer_key(tokenizer)
-    mark = fingerprint(wanted, step.read_key(args, sources), codes)
-    if (folder / "data_report.json").is_file():
-        report = read_json(folder / "data_report.json")
-        if report.get("inputs") == mark:
-            print(f"already done: {folder}")
-            return report
-
     steps = step.Steps(Path(args.study_dir) / ".cache", args.workers)
+    with steps.alone():
+        codes = [step.code(*names) for names in (*step.CODE.values(), CODE)]
+        wanted = arguments_that_matter(args), recognizer, template, tokenizer_key(tokenizer)
+        mark = fingerprint(wanted, step.read_key(args, sources), codes)
+        report = done(Path(args.study_dir) / "data", mark)
+        return report or make(args, sources, steps, tokenizer, template, recognizer, mark)
+
+
+def done(folder: Path, mark: str) -> dict[str, Any] | None:
+    """The report of a finished run with the same inputs, if there is one."""
+    if not (folder / "data_report.json").is_file():
+        return None
+    report: dict[str, Any] = read_json(folder / "data_report.json")
+    if report.get("inputs") != mark:
+        return None
+    print(f"already done: {folder}")
+    return report
+
+
+def make(
+    args: DataArguments,
+    sources: list[list[Part]],
+    steps: step.Steps,
+    tokenizer: Any,
+    template: str,
+    recognizer: str,
+    mark: str,
+) -> dict[str, Any]:
+    """All steps and the files, whatever there was; `mark` stands for the inputs."""
     read, rejected_file, key = steps.read(args, sources)
     rejected = read_jsonl(rejected_file)
-    check_rejected(rejected, len(read) + len(rejected), args.max_rejected)
+    check_rejected(rejected, len(read) + len(rejected), args.max_rejected, rejected_file)
     skip, keep = (skipped(args, rules) for rules in (CLEANING_RULES, IDENTIFIER_RULES))
     cleaned, key = steps.run("clean", read, key, step.clean_batch, step.CLEANED, skip=skip)
     redacted, key = steps.run("deidentify", cleaned, key, step.deidentify_batch, step.DEIDENTIFIED, skip=keep)
@@ -84,7 +104,7 @@ def prepare(args: DataArguments) -> dict[str, Any]:
         "arguments": dataclasses.asdict(args),
         "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
     }
-    write_data(folder, parts, read, fitted, rejected, report)
+    write_data(Path(args.study_dir) / "data", parts, read, fitted, rejected, report)
     steps.sweep()
     return report
 
@@ -135,16 +155,18 @@ def tokenizer_key(tokenizer: Any) -> str:
     return fingerprint(backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items()))
 
 
-def check_rejected(rejected: list[dict[str, Any]], rows_read: int, limit: float) -> None:
+def check_rejected(rejected: list[dict[str, Any]], rows_read: int, limit: float, listed: Path) -> None:
     if len(rejected) <= limit * rows_read:
         return
     first = rejected[0]
     place = f"row {first['row']}" + (f", field '{first['field']}'" if first["field"] else "")
-    reason = first["reason"].replace("_", " ")
-    remedy = "save the file as UTF-8 (e.g. with iconv)" if reason == "not utf8" else "mend the file"
+    why = first["reason"].replace("_", " ")
+    counts = Counter(row["reason"].replace("_", " ") for row in rejected).most_common(3)
+    most = ", ".join(f"{count} {reason}" for reason, count in counts)
+    remedy = "save the file as UTF-8 (e.g. with iconv)" if counts[0][0] == "not utf8" else "mend the file"
     raise UserError(
-        f"{first['file']}: {len(rejected)} of {rows_read} rows cannot be used; the first is {place}: {reason}; "
-        f"{remedy}, or allow more with --max_rejected"
+        f"{first['file']}: {len(rejected)} of {rows_read} rows cannot be used; the first is {place}: {why}; {most}, "
+        f"listed in {listed}; {remedy}, or allow more with --max_rejected"
     )
 
 

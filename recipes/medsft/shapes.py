@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from medsft.cli import UserError
 
 Turn = tuple[str, str]
+Reader = Callable[[Mapping[str, Any]], list[Turn]]
 SPEAKER = re.compile(r"\s*(patient|doctor)\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
 INVISIBLE = re.compile(r"[\s\x00\u200b-\u200d\u2060\ufeff]+")
 MAX_CHARACTERS = 100_000  # of one dialogue: forty times MedDialog's longest message
@@ -90,7 +91,7 @@ def transcript(row: Mapping[str, Any]) -> list[Turn]:
 
 
 # In this order: a file that has the columns of several is read as the first.
-SHAPES: dict[tuple[str, ...], Callable[[Mapping[str, Any]], list[Turn]]] = {
+SHAPES: dict[tuple[str, ...], Reader] = {
     ("messages",): lambda row: speaker_text_list(row, "messages"),
     ("conversations",): lambda row: speaker_text_list(row, "conversations"),
     ("dialogue_turns",): lambda row: speaker_text_list(row, "dialogue_turns"),
@@ -132,18 +133,21 @@ def parse_columns(given: str | Mapping[str, str] | None) -> Columns | None:
     return Columns(**named)
 
 
-def reader_for(found: list[str], columns: Columns | None, name: str) -> Callable[[Mapping[str, Any]], list[Turn]]:
-    """How rows with these columns are read. Raises UserError that lists what is understood and the mapping to give."""
-    if columns is not None:
-        missing = [column for column in columns if column and column not in found]
-        if missing:
-            raise UserError(f"{name}: no column '{missing[0]}' (columns); found are {', '.join(found)}")
+def reader_for(found: list[str], columns: Columns | None, name: str) -> Reader:
+    """How rows with these columns are read: by the mapping where it fits, else by their shape.
+
+    Raises UserError that lists what is understood and the mapping to give.
+    """
+    missing = [column for column in columns or () if column and column not in found]
+    if columns is not None and not missing:
         return columns.read
     if not found:  # no row is an object: each will be set aside
         return meddialog
     for needed, reader in SHAPES.items():
         if set(needed) <= set(found):
             return reader
+    if missing:
+        raise UserError(f"{name}: no column '{missing[0]}' (columns); found are {', '.join(found)}")
     patient = next((column for column in found if PATIENT_LIKE.search(column)), "...")
     doctor = next((column for column in found if DOCTOR_LIKE.search(column) and column != patient), "...")
     raise UserError(
@@ -152,7 +156,7 @@ def reader_for(found: list[str], columns: Columns | None, name: str) -> Callable
     )
 
 
-def read_turns(row: Any, reader: Callable[[Mapping[str, Any]], list[Turn]]) -> list[Turn]:
+def read_turns(row: Any, reader: Reader) -> list[Turn]:
     """The turns of one raw row. Raises BadRow for whatever is wrong with it."""
     if not isinstance(row, dict):
         raise BadRow("", getattr(row, "reason", "not_json") if isinstance(row, str) else "not_an_object")

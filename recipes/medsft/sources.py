@@ -16,7 +16,7 @@ from medsft.cli import UserError
 from medsft.dialogue import Dialogue, Rejected, read_row
 from medsft.hardware import hub_reachable
 from medsft.rows import file_rows
-from medsft.shapes import parse_columns, reader_for
+from medsft.shapes import Reader, parse_columns, reader_for
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample" / "dialogues.jsonl"
 FORMS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
@@ -145,23 +145,36 @@ def hub_dataset(name: str) -> Any:
         raise UserError(f"{name}: cannot load it from the hub ({type(error).__name__}); {LOCAL}") from error
 
 
+def readers(args: DataArguments, sources: list[list[Part]]) -> dict[str, Reader]:
+    """How the rows of each part are read, by its label, told from the columns of its first rows.
+
+    A mapping (`args.columns`) holds for the parts that have its columns; the others must be of a known shape. Raises
+    UserError for an empty part, for one of an unknown shape, and where the mapping fits none.
+    """
+    columns = parse_columns(args.columns)
+    made: dict[str, Reader] = {}
+    for part in chain.from_iterable(sources):
+        first = list(islice(part.rows(), 100))
+        if not first:
+            raise UserError(f"{part.name}: the file is empty; it needs rows with a patient's and a doctor's words")
+        found = list({str(key): None for row in first if isinstance(row, dict) for key in row if key is not None})
+        made[part.label] = reader_for(found, columns, part.name)
+    if columns is not None and columns.read not in made.values():
+        raise UserError(f"columns: no source has the columns {', '.join(filter(None, columns))}")
+    return made
+
+
 def read_dialogues(args: DataArguments, sources: list[list[Part]]) -> Iterator[Dialogue | Rejected]:
     """Every row drawn, as a dialogue or as rejected, in the order of the sources and their rows."""
-    columns = parse_columns(args.columns)
+    reader = readers(args, sources)
     wanted = drawn(args, sources)
     for parts, chosen in zip(sources, wanted, strict=True):
         before = 0
         for part in parts:
-            rows = part.rows()
-            first = list(islice(rows, 100))
-            found = list({str(key): None for row in first if isinstance(row, dict) for key in row if key is not None})
-            if not first:
-                raise UserError(f"{part.name}: the file is empty; it needs rows with a patient's and a doctor's words")
-            reader = reader_for(found, columns, part.name)
             number = 0
-            for number, row in enumerate(chain(first, rows), 1):
+            for number, row in enumerate(part.rows(), 1):
                 if chosen is None or before + number in chosen:
-                    yield read_row(row, number, part, reader)
+                    yield read_row(row, number, part, reader[part.label])
             before += number
 
 

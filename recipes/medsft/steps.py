@@ -9,9 +9,11 @@ import dataclasses
 import importlib
 import logging
 import os
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,16 @@ class Steps:
         self.used: set[str] = set()
         self.seconds: dict[str, float] = {}
         folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One run at a time works on a study: two arms started at once may both want its data prepared."""
+        from filelock import FileLock
+
+        lock = self.folder / "lock"  # which the kernel lets go of, however the process ends
+        self.used.add(lock.name)
+        with FileLock(lock):
+            yield
 
     def read(self, args: DataArguments, sources: list[list[Part]]) -> tuple[Any, Path, str]:
         """Rows as dialogues, the file of rejected rows, and the step's key."""
@@ -87,10 +99,13 @@ class Steps:
         return result, key
 
     def sweep(self) -> None:
-        """Delete what this run did not use."""
+        """Delete what this run did not use, and what killed runs left behind."""
         for file in self.folder.iterdir():
             if file.name not in self.used:
                 file.unlink(missing_ok=True)
+        for pattern in (".data.*.tmp", ".data.*.old"):
+            for folder in self.folder.parent.glob(pattern):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_key(args: DataArguments, sources: list[list[Part]]) -> str:
