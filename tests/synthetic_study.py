@@ -112,6 +112,12 @@ def write_data_report(study: Path) -> None:
         "tokens": {"train": {"prompt": 21_000, "answer": 20_871, "total": 41_871, "max": max(lengths)}},
         "truncated": {"prompt": 6, "answer": 0},
         "fingerprint": "1" * 16,
+        "sources": {
+            "clinic": {"read": 240, "rejected": 5, "exact": 30, "near": 11, "kept": 205},
+            "forum <b>": {"read": 120, "rejected": 3, "exact": 2, "near": 7, "kept": 115},
+        },
+        "samples": {"html": {"before": "Rest.<br>Drink <script>", "after": "Rest.\nDrink"}},
+        "leaking": 0,
         "arguments": {"data": "sample", "max_length": 512},
         "lengths": lengths,
     }

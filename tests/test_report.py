@@ -196,3 +196,21 @@ def test_the_source_studys_setup_and_memory_stand_beside_ours(full_report: Path)
     row = next(line for line in text.splitlines() if line.startswith("| trainable weights"))
     assert "0.57" in row and row.count("3.63") == 2 and "| 100 % |" in row
     assert "Table 4" in text and "98.00 GB" in text.replace("\u00a0", " ") or "98.0 GB" in text.replace("\u00a0", " ")
+
+
+def test_duplicates_and_samples_are_shown_by_source_and_rule(full_report: Path) -> None:
+    page, text = ((full_report / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    assert "| clinic | 240 | 5 | 30 | 11 | 205 |" in text
+    assert r"| forum &lt;b&gt; | 120 | 3 | 2 | 7 | 115 |" in text
+    assert "Rest.&lt;br&gt;Drink &lt;script&gt;" in page and "forum &lt;b&gt;" in page
+    assert "never sit on two sides" in page and "share a group with a training row" not in page
+
+
+def test_leaking_rows_of_the_studys_split_are_named(tmp_path: Path) -> None:
+    study = make_study(tmp_path, ("baseline",))
+    path = study / "data" / "data_report.json"
+    dump(path, strict_json(path) | {"leaking": 87})
+    folder, _, _ = write_report(arguments(study))
+    for name in ("report.html", "report.md"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "87 held-out rows share a group with a training row" in text and "never sit on two sides" not in text
