@@ -105,6 +105,15 @@ def keep_trainable_layout(network: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def cast_trained(network: Any, dtype: str) -> None:
+    """Hold the trained weights in `dtype`: before the optimizer is made, which keeps its states in the same."""
+    import torch
+
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, dtype))
+
+
 def _from_pretrained(auto_class: Any, name: str, **kwargs: Any) -> Any:
     try:
         return auto_class.from_pretrained(resolve(name), trust_remote_code=False, **kwargs)

@@ -42,6 +42,8 @@ def build_trainer(
         **adapters,
     )
     model.keep_trainable_layout(trainer.model)
+    if study.adapter_dtype:
+        model.cast_trained(trainer.model, study.adapter_dtype)
     if not study.end_of_turn_loss:
         stops = chat_template.stop_ids(data.tokenizer)
         trainer.data_collator = EndOfTurnUnsupervised(trainer.data_collator, stops)
