@@ -108,6 +108,38 @@ def test_chatml_is_chosen_for_a_chatml_model_without_a_default_system_message(sm
         smollm2.chat_template = inference_template((FOLDER / "smollm2.jinja").read_text())
 
 
+def test_qwen3_renders_as_its_published_template_and_answers_at_once(smollm2: Any) -> None:
+    """Against the copy of Qwen's template that TRL ships; its tokenizer is not here, so texts are compared."""
+    import trl
+
+    published = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text()
+    own, smollm2.chat_template = smollm2.chat_template, published
+    try:
+        template = training_template(smollm2)
+        assert template == (FOLDER / "qwen3.jinja").read_text()
+        for messages in (PROBE, PROBE[:2], [{"role": "system", "content": "Be brief."}, *PROBE]):
+            texts = [
+                smollm2.apply_chat_template(messages, chat_template=t, tokenize=False) for t in (published, template)
+            ]
+            assert texts[0] == texts[1]
+        asked = smollm2.decode(chat_template.prompt_ids(smollm2, PROBE[:1]))
+        assert asked.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+        whole = smollm2.decode(render(smollm2, PROBE[:2], template).input_ids)
+        assert whole == asked + "Since when?<|im_end|>\n"  # what is asked is how the trained text begins
+        saved = chat_template.saved_template(published, smollm2, template)
+        assert saved == inference_template(template)  # the published one would ask for a thought
+    finally:
+        smollm2.chat_template = own
+    assert supervised(smollm2, render(smollm2, PROBE, template)) == [answer + "<|im_end|>" for answer in ANSWERS]
+
+
+def test_a_models_own_template_is_saved_where_it_says_the_same(smollm2: Any) -> None:
+    own, template = smollm2.chat_template, training_template(smollm2)
+    assert chat_template.saved_template(own, smollm2, template) == own
+    doubled = chat_template.with_second_bos(smollm2, template)
+    assert chat_template.saved_template(own, smollm2, doubled) == inference_template(doubled)
+
+
 def test_a_base_model_gets_patient_and_doctor_lines(smollm2: Any) -> None:
     own, smollm2.chat_template = smollm2.chat_template, None
     try:

@@ -17,6 +17,8 @@ PROBE = [
     {"role": "assistant", "content": "Rest, and drink water."},
 ]
 
+AT_ONCE = {"enable_thinking": False}  # Qwen3's switch; templates without one do not read it
+
 
 class Rendered(NamedTuple):
     """One dialogue as the model reads it: `input_ids` and `loss_mask` (1 where loss falls), both of length tokens."""
@@ -57,9 +59,13 @@ def render(tokenizer: Any, messages: list[dict[str, str]], template: str) -> Ren
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
-    """Token ids of what the model is asked, with the opening of its own turn. Whatever was typed stays text."""
+    """Token ids of what the model is asked, with the opening of its own turn. Whatever was typed stays text.
+
+    A model that can think aloud is asked to answer at once, as the arms are trained to.
+    """
     asked = as_text(tokenizer, messages)
-    return [*tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]]
+    encoded = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True, **AT_ONCE)
+    return [*encoded["input_ids"]]
 
 
 def inference_template(template: str) -> str:
@@ -81,8 +87,17 @@ def known_name(tokenizer: Any) -> str | None:
     """The shipped template that renders as the tokenizer's own does: its name without ending; None if none does."""
     if tokenizer.chat_template is None:
         return "plain"
-    own = _text(tokenizer, tokenizer.chat_template)
+    own = _text(tokenizer, tokenizer.chat_template, **AT_ONCE)
     return next((f.stem for f in sorted(FOLDER.glob("*.jinja")) if _text(tokenizer, _read(f)) == own), None)
+
+
+def saved_template(own: str | None, tokenizer: Any, template: str) -> str:
+    """The chat template to save with a model trained by `template`: its own where that says the same unasked.
+
+    Qwen3's own would have whoever serves the model ask it to think aloud, which it was not trained to do here.
+    """
+    trained = inference_template(template)
+    return own if own is not None and _text(tokenizer, own) == _text(tokenizer, trained) else trained
 
 
 def stop_ids(tokenizer: Any) -> set[int]:
@@ -118,14 +133,14 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _text(tokenizer: Any, template: str) -> str:
+def _text(tokenizer: Any, template: str, **switches: bool) -> str:
     """What a template makes of the probe, with and without a generation prompt; '' if it refuses."""
     from jinja2.exceptions import TemplateError
 
     try:
         whole = tokenizer.apply_chat_template(PROBE, chat_template=template, tokenize=False)
         asked = tokenizer.apply_chat_template(
-            PROBE[:3], chat_template=template, tokenize=False, add_generation_prompt=True
+            PROBE[:3], chat_template=template, tokenize=False, add_generation_prompt=True, **switches
         )
     except TemplateError:
         return ""

@@ -75,7 +75,7 @@ def train(trainer: WatchedTrainer) -> float:
 def save(trainer: WatchedTrainer, arm: Arm, data: Data, name: str) -> None:
     """Write `adapter/` or `model/` under a temporary name, then rename it: the folder is whole or absent."""
     temporary, final = arm.folder / f".{name}.tmp", arm.folder / name
-    data.tokenizer.chat_template = data.own_template or chat_template.inference_template(data.template)
+    data.tokenizer.chat_template = data.saved_template
     if trainer.is_world_process_zero():
         shutil.rmtree(temporary, ignore_errors=True)
     checkpoints.wait_for_all(trainer.args)

@@ -19,7 +19,7 @@ class Data(NamedTuple):
     dev: Any
     tokenizer: Any
     template: str
-    own_template: str | None
+    saved_template: str
     answer_tokens: int
     tokens: int
     fingerprint: str
@@ -35,7 +35,7 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
             f"run prepare_data.py with --max_length {max_length}, or train with --max_length {prepared}"
         )
     tokenizer = model.load_tokenizer(base_model)
-    own_template = None if template_path or study.double_bos else tokenizer.chat_template
+    own = None if template_path else tokenizer.chat_template
     template = chat_template.training_template(tokenizer, template_path)
     if study.double_bos:
         template = chat_template.with_second_bos(tokenizer, template)
@@ -51,7 +51,7 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
         dev=dev.select_columns("messages"),
         tokenizer=tokenizer,
         template=template,
-        own_template=own_template,
+        saved_template=chat_template.saved_template(own, tokenizer, template),
         answer_tokens=answer_tokens,
         tokens=answer_tokens + sum(train["prompt_tokens"]),
         fingerprint=report["fingerprint"],
