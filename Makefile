@@ -40,7 +40,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= $(CPUS)
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload evaluate report study paper compare chat export image doctor test-containers lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload sweep evaluate report study paper compare chat export image doctor test-containers lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ fft: setup  ## full fine-tuning without offload
 
 fft-offload: setup $(VENV)/.operators  ## full fine-tuning with DeepSpeed ZeRO-3, parameters and optimizer in host memory
 	$(ACCELERATE) --config_file accelerate_configs/zero3_offload.yaml recipes/sft_full.py --config $(CFG)/full_offload.yaml $(IN)
+
+sweep: data  ## a learning rate for each arm, by dev loss: short runs at a third, once and three times the recipe's rate
+	$(PY) recipes/sweep.py --config_dir $(CFG) $(IN)
 
 evaluate: setup  ## answers of every trained arm, then metrics, floors, intervals and paired tests
 	@for arm in baseline $$(cd $(STUDY_DIR) && for a in */; do { [ -d $$a/adapter ] || [ -d $$a/model ]; } && echo $${a%/}; done); do \

@@ -1,10 +1,12 @@
 """What a person wants to read before the first step: sizes, tokens, precision, predicted memory."""
 
+from pathlib import Path
 from typing import Any
 
 from medsft.arguments import StudyArguments
 from medsft.hardware import machine
 from medsft.record import parameter_counts
+from medsft.sweeping import chosen_rate
 from medsft.training_data import Data
 
 
@@ -33,9 +35,11 @@ def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[
     table.add_row(
         "precision", f"trained {', '.join(kinds)}; frozen {', '.join(frozen) or 'none'}; autocast {_autocast(args)}"
     )
-    table.add_row(
-        "optimizer", f"{args.optim.value}, learning rate {args.learning_rate:g}, {args.lr_scheduler_type.value}"
+    swept = chosen_rate(Path(study.study_dir), study.arm)
+    rate = f"{args.learning_rate:g}" + (
+        f" (the sweep chose {swept:g})" if swept not in (None, args.learning_rate) else ""
     )
+    table.add_row("optimizer", f"{args.optim.value}, learning rate {rate}, {args.lr_scheduler_type.value}")
     table.add_row(
         "runs as", f"{args.world_size} process(es) on {args.device}, {trainer.accelerator.distributed_type.value}"
     )

@@ -1,0 +1,60 @@
+"""Which learning rate suits each arm: short runs of the same recipes, compared by their dev loss.
+
+    python recipes/sweep.py --config_dir recipes/configs/demo --study_dir runs/demo
+    python recipes/sweep.py --config_dir recipes/configs/mistral_7b --arms lora full_8bit --factors 0.5 1 2
+
+LoRA and full fine-tuning want different rates, so one rate for all would favour an arm. Every rate is a run of its own
+in STUDY_DIR/sweep/ARM_RATE on the study's own split; interrupted, the same command continues. Writes
+STUDY_DIR/sweep/sweep.json. The weights are deleted: only the losses are wanted.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from medsft.arguments import SweepArguments
+from medsft.cli import UserError, parse, run
+from medsft.files import write_json
+
+
+def main() -> None:
+    (arguments,) = parse([SweepArguments])
+
+    from medsft import sweeping
+
+    study = Path(arguments.study_dir)
+    recipes = sweeping.recipes(Path(arguments.config_dir), arguments.arms)
+    if any(factor <= 0 for factor in arguments.factors):
+        raise UserError(f"factors {arguments.factors}: give positive numbers, such as 0.33 1 3")
+    sweeping.share_split(study)
+    arms: dict[str, Any] = {}
+    for recipe in recipes:
+        rates = sweeping.rates(recipe, arguments.factors)
+        runs = [sweeping.try_rate(recipe, study / "sweep", rate, arguments) for rate in rates]
+        arms[sweeping.arm_of(recipe)] = sweeping.choose(runs)
+        write_json(study / "sweep" / "sweep.json", {"arms": arms, "steps": arguments.steps, "seed": arguments.seed})
+    print_table(arms)
+    print(f"wrote {study / 'sweep' / 'sweep.json'}")
+
+
+def print_table(arms: dict[str, Any]) -> None:
+    """Every rate with its dev losses, the chosen one marked."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = ("arm", "learning rate", "dev loss before", "lowest", "at step", "")
+    table = Table(*heads, title="Learning rates by dev loss on the doctor's words", box=SIMPLE)
+    for name, arm in arms.items():
+        for tried in arm["runs"]:
+            losses = [f"{tried[key]:.4f}" if tried[key] is not None else "" for key in ("start", "lowest")]
+            chosen = "chosen" if tried["learning_rate"] == arm["chosen"] else tried["failed"] or ""
+            table.add_row(name, f"{tried['learning_rate']:g}", *losses, str(tried["step"] or ""), chosen)
+        table.add_section()
+    Console().print(table)
+    for name, arm in arms.items():
+        if arm["note"]:
+            print(f"{name}: {arm['note']}")
+
+
+if __name__ == "__main__":
+    run(main, __doc__, SweepArguments)

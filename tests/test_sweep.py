@@ -1,0 +1,82 @@
+"""A learning-rate sweep on the tiny model: what is tried, what is chosen, and that nothing is done twice."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import RECIPES, run_script
+from medsft import sweeping
+from medsft.cli import UserError
+
+DEMO = RECIPES / "configs" / "demo"
+
+
+def tried(rate: float, lowest: float | None, step: int | None = 4) -> dict:
+    return {
+        "learning_rate": rate,
+        "start": 2.0,
+        "lowest": lowest,
+        "step": step,
+        "failed": None if lowest else "diverged",
+    }
+
+
+@pytest.mark.parametrize(
+    ("runs", "chosen", "note"),
+    [
+        ([tried(1, 1.5), tried(3, 1.2), tried(9, 1.4)], 3, ""),
+        ([tried(1, 1.5), tried(3, 1.2), tried(9, None)], 3, ""),
+        ([tried(1, 1.1), tried(3, 1.2)], 1, "lowest rate tried"),
+        ([tried(1, 1.3), tried(3, 1.2)], 3, "highest rate tried"),
+        ([tried(1, 2.0, 0), tried(3, 2.0, 0), tried(9, 2.1, 0)], 1, "no rate made the dev loss fall"),
+        ([tried(1, None)], None, "no rate could be trained"),
+    ],
+)
+def test_the_lowest_dev_loss_is_chosen_and_doubts_are_said(runs: list, chosen: float | None, note: str) -> None:
+    found = sweeping.choose(runs)
+    assert found["chosen"] == chosen
+    assert note in found["note"] if note else not found["note"]
+
+
+def test_rates_are_multiples_of_the_recipes_own() -> None:
+    assert sweeping.rates(DEMO / "lora.yaml", [3, 0.33, 1.0]) == [3.3e-4, 1e-3, 3e-3]
+    assert sweeping.rates(DEMO / "full.yaml", [1]) == [5e-5]
+
+
+def test_a_recipe_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(UserError, match=r"dora.yaml: no such recipe; in .*demo there is .*qlora"):
+        sweeping.recipes(DEMO, ["dora"])
+    assert [path.stem for path in sweeping.recipes(DEMO, [])] == ["lora", "qlora", "full"]
+    assert [path.stem for path in sweeping.recipes(RECIPES / "configs" / "mistral_7b", [])] == [
+        "lora",
+        "qlora",
+        "full_8bit",
+    ]
+
+
+@pytest.mark.slow
+def test_a_sweep_records_every_rate_and_the_chosen_one(tiny_study: Path, tiny_model: Path, tmp_path: Path) -> None:
+    study, recipes = tmp_path / "study", tmp_path / "recipes"
+    shutil.copytree(tiny_study / "data", study / "data")
+    recipes.mkdir()
+    recipe = yaml.safe_load((DEMO / "full.yaml").read_text()) | {"model_name_or_path": str(tiny_model)}
+    recipe |= {"learning_rate": 1e-2, "max_train_rows": 24, "max_dev_rows": 4, "max_grad_norm": 0}
+    (recipes / "full.yaml").write_text(yaml.safe_dump(recipe))
+    flags = ("--config_dir", recipes, "--study_dir", study, "--steps", 4, "--factors", "0.01", "1", "1e30")
+    done = run_script("sweep.py", *flags)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((study / "sweep" / "sweep.json").read_text())["arms"]["full"]
+    assert [one["failed"] for one in found["runs"]] == [None, None, "diverged"]
+    assert found["chosen"] == 1e-2
+    assert [step for step, _ in found["runs"][0]["dev_losses"]] == [0, 2, 4]
+    assert found["runs"][1]["lowest"] < found["runs"][0]["lowest"] < found["runs"][0]["start"]
+    assert "chosen" in done.stdout
+    assert not list((study / "sweep").rglob("*.safetensors"))  # only the losses are wanted
+    assert sweeping.chosen_rate(study, "full") == 1e-2
+
+    again = run_script("sweep.py", *flags[:-3], "0.01", "1")
+    assert again.returncode == 0
+    assert again.stdout.count("already done") == 2
