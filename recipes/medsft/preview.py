@@ -27,7 +27,9 @@ def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[
     frozen = sorted({str(p.dtype).removeprefix("torch.") for p in trainer.model.parameters() if not p.requires_grad})
 
     table = Table(title=f"arm '{study.arm}'", show_header=False, title_justify="left")
-    table.add_row("rows to train on", f"{len(data.train):,} ({rows:,} after packing)" if args.packing else f"{rows:,}")
+    unlearnable = "" if rows == len(data.train) else f" ({len(data.train) - rows:,} left out: cut before any answer)"
+    packed = f"{len(data.train):,} ({rows:,} after packing)"
+    table.add_row("rows to train on", packed if args.packing else f"{rows:,}{unlearnable}")
     table.add_row("tokens", f"{data.tokens:,}, of which the doctor's (these carry loss) {data.answer_tokens:,}")
     table.add_row("a step", f"{batch} rows, about {data.tokens * batch // max(1, len(data.train)):,} tokens")
     table.add_row("steps", f"{steps:,} ({steps / steps_per_epoch:.2f} epochs of {steps_per_epoch:,})")
@@ -39,7 +41,10 @@ def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[
     rate = f"{args.learning_rate:g}" + (
         f" (the sweep chose {swept:g})" if swept not in (None, args.learning_rate) else ""
     )
-    table.add_row("optimizer", f"{args.optim.value}, learning rate {rate}, {args.lr_scheduler_type.value}")
+    table.add_row("optimizer", f"{args.optim.value}, {_states(args, kinds)}, {args.lr_scheduler_type.value} at {rate}")
+    kernels = "Liger" if args.use_liger_kernel else "torch's own"
+    compiled = ", torch.compile" if args.torch_compile else ""
+    table.add_row("attention", f"{trainer.model.config._attn_implementation}; kernels {kernels}{compiled}")
     table.add_row(
         "runs as", f"{args.world_size} process(es) on {args.device}, {trainer.accelerator.distributed_type.value}"
     )
@@ -50,6 +55,15 @@ def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[
         f"host {_gb(predicted['host_bytes'])} of {_gb(here.host_available_bytes)} free",
     )
     Console().print(table)
+
+
+def _states(args: Any, trained: list[str]) -> str:
+    """The precision of the optimizer's states; DeepSpeed keeps float32 ones beside float32 master weights."""
+    if "8bit" in args.optim.value:
+        return "states in 8 bits"
+    if args.deepspeed_plugin is not None:
+        return "states and master weights in float32"
+    return f"states in {', '.join(trained)}"
 
 
 def _autocast(args: Any) -> str:

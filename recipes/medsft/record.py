@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from medsft import model
+from medsft import model, model_card
 from medsft.arguments import StudyArguments
 from medsft.arm import Arm
 from medsft.callbacks import Meter, WatchedTrainer
@@ -25,7 +25,7 @@ def record(
     predicted: dict[str, int],
     wall: float,
 ) -> None:
-    """Write train.json from the trainer's state and the meters of all ranks."""
+    """Write train.json from the trainer's state and the meters of all ranks, and the model card that quotes it."""
     meter, args, state = trainer.callback(Meter), trainer.args, trainer.state
     spent = [meter.tokens, meter.answer_tokens, _peak_host_bytes(), round(1000 * meter.joules)]
     sums = _over_ranks(trainer, spent, "sum")
@@ -70,6 +70,7 @@ def record(
             "fingerprint": arm.fingerprint,
         },
     )
+    model_card.write(arm.folder)
 
 
 def parameter_counts(network: Any) -> tuple[int, int]:

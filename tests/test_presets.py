@@ -1,0 +1,86 @@
+"""What the presets are: the paper's counts on its model, a reason for every other value, the same rows at each step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from conftest import RECIPES
+from medsft import arguments
+from medsft.cli import parse
+
+CONFIGS = RECIPES / "configs"
+MISTRAL = CONFIGS / "mistral_7b"
+NAMES = {"arm", "study_dir", "data_config"}
+
+
+def lora(recipe: Path) -> tuple[Any, Any]:
+    """(model on the meta device, its LoRA) as a recipe asks for them: true shapes, no memory."""
+    from peft import get_peft_model
+    from trl import ModelConfig, SFTConfig, get_peft_config
+
+    from medsft.sizes import known_config
+    from medsft.traced_step import empty_model
+
+    classes = [arguments.StudyArguments, SFTConfig, ModelConfig]
+    _, _, asked = parse(classes, argv=["--config", str(recipe), "--use_cpu", "true", "--load_in_4bit", "false"])
+    base = empty_model(known_config(asked.model_name_or_path), "bfloat16")
+    total = sum(p.numel() for p in base.parameters())
+    with torch.device("meta"):
+        return total, get_peft_model(base, get_peft_config(asked))
+
+
+@pytest.mark.parametrize("name", ["paper", "lora", "qlora"])
+def test_mistrals_adapters_are_the_papers(name: str) -> None:
+    total, network = lora(MISTRAL / f"{name}.yaml")
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert (trainable, total) == (41_943_040, 7_241_732_096)
+    assert f"{100 * trainable / total:.3f}" == "0.579"
+
+
+@pytest.mark.parametrize("name", ["lora", "qlora"])
+def test_every_value_that_differs_from_the_papers_has_its_reason(name: str) -> None:
+    paper = yaml.safe_load((MISTRAL / "paper.yaml").read_text())
+    lines = (MISTRAL / f"{name}.yaml").read_text().splitlines()
+    ours = yaml.safe_load("\n".join(lines))
+    for line in lines:
+        key = line.split(":")[0]
+        if key in ours and key not in NAMES and ours[key] != paper.get(key):
+            assert "  # " in line, f"{name}.yaml: {key} is {paper.get(key)} in the paper"
+    faults = ("end_of_turn_loss", "double_bos", "truncate_answers", "pad_to_multiple_of", "chat_template_path")
+    assert not set(faults) & set(ours)
+
+
+@pytest.mark.parametrize("folder", ["smollm2_135m", "smollm2_360m", "smollm2_1.7b", "qwen3_8b"])
+def test_other_models_get_the_same_experiment_as_mistral(folder: str) -> None:
+    same = (
+        "max_length",
+        "max_dev_rows",
+        "num_train_epochs",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "weight_decay",
+        "seed",
+    )
+    for name in ("lora", "qlora"):
+        ours, theirs = (yaml.safe_load((CONFIGS / f / f"{name}.yaml").read_text()) for f in (folder, "mistral_7b"))
+        assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
+        rows = [c["per_device_train_batch_size"] * c["gradient_accumulation_steps"] for c in (ours, theirs)]
+        assert rows[0] == rows[1]
+    data = [yaml.safe_load((CONFIGS / f / "data.yaml").read_text()) for f in (folder, "mistral_7b")]
+    assert {k: v for k, v in data[0].items() if k not in ("model_name_or_path", "study_dir")}.items() <= data[1].items()
+
+
+def test_the_papers_prompt_begins_with_one_bos_and_teaches_its_label() -> None:
+    """Its second BOS is the switch `double_bos`; the label is part of what the model must write."""
+    from medsft import chat_template, model
+
+    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer.bos_token, tokenizer.eos_token = "<|endoftext|>", "<|im_end|>"
+    template = chat_template.training_template(tokenizer, str(MISTRAL / "paper.jinja"))
+    rendered = chat_template.render(tokenizer, chat_template.PROBE[:2], template)
+    assert rendered.input_ids.count(tokenizer.bos_token_id) == 1
+    learned = [token for token, kept in zip(*rendered, strict=True) if kept]
+    assert tokenizer.decode(learned) == " Medical Recommendations: Since when?<|im_end|>"
