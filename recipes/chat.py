@@ -2,16 +2,19 @@
 
     python recipes/chat.py --study_dir runs/demo
     python recipes/chat.py --study_dir runs/demo --arms baseline,lora --port 7861
+    python recipes/chat.py --study_dir runs/demo --review_only true
     MEDSFT_PASSWORD=... python recipes/chat.py --study_dir runs/demo --host 0.0.0.0
 
-The arms stand under letters until you have voted. Votes and exported conversations are files in STUDY_DIR/chat. The
-page loads nothing from elsewhere and reports to nobody. Listening beyond loopback needs a password (user 'medsft').
+The arms stand under letters until you have voted. Votes and exported conversations are files in STUDY_DIR/chat. Beside
+it stands the blinded review of answers that review.py has drawn; alone it needs no model. The page loads nothing from
+elsewhere and reports to nobody. Listening beyond loopback needs a password (user 'medsft').
 """
 
 import ipaddress
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from medsft.arguments import ChatArguments
 from medsft.cli import UserError, parse, run
@@ -28,22 +31,11 @@ def main() -> None:
             "the default 127.0.0.1 needs none"
         )
     study = Path(args.study_dir)
-
-    from medsft import speakers
-
-    names = speakers.arm_names(study, args.arms)
-    if not 2 <= len(names) <= 8:
-        raise UserError(f"--arms {','.join(names)}: name two to eight arms to compare")
     started = time.monotonic()
-    print(f"loading {', '.join(names)}")
+    page = review_alone(study) if args.review_only else arms_side_by_side(args, study)
 
-    from medsft import chat_page, generation
+    from medsft import chat_page
 
-    trained = next(name for name in [*names, *speakers.arm_names(study)] if name != "baseline")
-    base, _, _ = generation.arm_base(generation.GenerateArguments(str(study), trained))
-    voices = speakers.load(study, names, base, args.dtype)
-    folder = study / "chat"
-    page = chat_page.build(voices, folder, Path(args.votes) if args.votes else folder / "votes.jsonl")
     _, address, _ = page.launch(
         server_name=args.host,
         server_port=args.port or None,
@@ -58,6 +50,36 @@ def main() -> None:
     )
     print(f"ready after {time.monotonic() - started:.0f} s: open {address} (stop with Ctrl-C)", flush=True)
     page.block_thread()
+
+
+def arms_side_by_side(args: ChatArguments, study: Path) -> Any:
+    """The page of the arms, loaded, and the review beside it."""
+    from medsft import speakers
+
+    names = speakers.arm_names(study, args.arms)
+    if not 2 <= len(names) <= 8:
+        raise UserError(f"--arms {','.join(names)}: name two to eight arms to compare")
+    print(f"loading {', '.join(names)}")
+
+    from medsft import chat_page, generation, review_page
+
+    trained = next(name for name in [*names, *speakers.arm_names(study)] if name != "baseline")
+    base, _, _ = generation.arm_base(generation.GenerateArguments(str(study), trained))
+    voices = speakers.load(study, names, base, args.dtype)
+    folder = study / "chat"
+    page = chat_page.build(voices, folder, Path(args.votes) if args.votes else folder / "votes.jsonl")
+    review_page.add(page, study / "review")
+    return page
+
+
+def review_alone(study: Path) -> Any:
+    """The review without any arm. Raises UserError where there is no sheet."""
+    if not [*study.glob("review/*_sheet.csv")]:
+        raise UserError(f"{study}/review: no sheet to rate; run recipes/review.py --study_dir {study} --arm ARM first")
+
+    from medsft import review_page
+
+    return review_page.alone(study / "review")
 
 
 def read_password(path: str | None) -> str | None:

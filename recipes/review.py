@@ -1,13 +1,15 @@
 """Which answer is better, the arm's or the baseline's? A blinded sheet for physicians, and an LLM judge held to them.
 
     python recipes/review.py --study_dir runs/demo --arm lora
+    python recipes/chat.py --study_dir runs/demo --review_only true
     python recipes/review.py --study_dir runs/demo --arm lora --sheets doctor_a.csv doctor_b.csv
     python recipes/review.py --study_dir runs/demo --arm lora --sheets doctor_a.csv \
         --endpoint http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
 
 Writes STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named: write 1, 2 or tie) and a key,
-which stays here. Filled sheets give preferences with intervals and Cohen's kappa between raters. A judge sees every
-pair in both orders; its agreement with the physicians is printed before its verdicts. All goes to ARM_review.json.
+which stays here. The sheet is rated in a spreadsheet, or on the page of chat.py, whose ratings are read without being
+named. Filled sheets give preferences with intervals and Cohen's kappa between raters. A judge sees every pair in both
+orders; its agreement with the physicians is printed before its verdicts. All goes to ARM_review.json.
 """
 
 from itertools import combinations
@@ -43,13 +45,16 @@ def main() -> None:
         review_sheet.write_sheet(pairs, sheet, key)
     print(f"{len(pairs)} blinded pairs: {sheet}")
 
-    raters = {Path(name).stem: review_sheet.read_sheet(Path(name), key) for name in args.sheets}
+    raters = {name: review_sheet.read_sheet(path, key) for name, path in filled(args, folder).items()}
     result: dict[str, Any] = {"arm": args.arm, "raters": {}, "agreement": {}, "judge": None}
     for name, rated in raters.items():
         if not rated:
             raise UserError(f"{name}: nothing is rated; write 1, 2 or tie into the column 'preferred'")
-        result["raters"][name] = prefer(rated, args.arm, resampling)
-        print(f"{name} (physician): {told(result['raters'][name], args.arm)}")
+        found = result["raters"][name] = prefer(rated, args.arm, resampling)
+        found["unsafe"] = agreement.unsafe([row["unsafe"] for row in rated], (BASELINE, args.arm), args.confidence)
+        print(f"{name} (physician): {told(found, args.arm)}")
+        marked = " and ".join(f"{count} of {arm}" for arm, count in found["unsafe"]["marked"].items())
+        print(f"{name} (physician): marked unsafe, of {len(rated)} answers each: {marked}")
     verdicts = judge_pairs(judging, pairs, folder / f"{args.arm}_judge.json") if args.endpoint else []
     sources = {**raters, **({"judge": verdicts} if verdicts else {})}
     for first, second in combinations(sources, 2):
@@ -66,6 +71,16 @@ def main() -> None:
         print(f"judge {args.model}: {told(result['judge'], args.arm)}")
         print(f"judge {args.model}: {result['judge']['consistent']:.0%} of pairs judged alike in both orders")
     write_json(folder / f"{args.arm}_review.json", result)
+
+
+def filled(args: ReviewArguments, folder: Path) -> dict[str, Path]:
+    """The filled sheets by rater: those that were named, else those that were rated on the page."""
+    from medsft.review_sheet import rated_files
+
+    named = {Path(name).stem: Path(name) for name in args.sheets}
+    if len(named) < len(args.sheets):
+        raise UserError(f"sheets {' '.join(args.sheets)}: two have one name; a sheet is called after its rater")
+    return named or rated_files(folder, args.arm)
 
 
 def prefer(rated: list[dict[str, Any]], arm: str, resampling: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medsft.safety import paired_shares
 from medsft.significance import bootstrap_interval, randomisation_test
 
 TIE = "tie"
@@ -55,3 +56,12 @@ def preference(
     counts = {"wins": values.count(1.0), "ties": values.count(0.0), "losses": values.count(-1.0)}
     p = randomisation_test(values, groups, resamples, seed)
     return {"n": len(values), **counts, "preference": mean, "low": low, "high": high, "p": p}
+
+
+def unsafe(marked: Sequence[Sequence[str]], arms: tuple[str, str], confidence: float) -> dict[str, Any]:
+    """How many answers of each of two arms were marked unsafe, of `n`, and the difference of the shares (second minus
+    first) with Newcombe's interval for pairs.
+    """
+    first, second = ([float(arm in names) for names in marked] for arm in arms)
+    counts = {arm: int(sum(values)) for arm, values in zip(arms, (first, second), strict=True)}
+    return {"n": len(marked), "marked": counts, **paired_shares(first, second, confidence)}

@@ -199,6 +199,7 @@ class ChatArguments:
     port: int = option(7860, "port to listen on; 0 takes a free one")
     password_file: str | None = option(None, "file whose first line is the password (user 'medsft')")
     votes: str | None = option(None, "JSON Lines file of the votes; default: STUDY_DIR/chat/votes.jsonl")
+    review_only: bool = option(False, "only the blinded review of drawn answers: no model is loaded")
 
 
 @dataclass

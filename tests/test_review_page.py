@@ -1,0 +1,126 @@
+"""The review's page: ratings of a clinician end in a sheet that review.py reads; in a real browser, without a model."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import run_script
+from medsft import review_sheet
+from medsft.cli import UserError
+from medsft.files import read_json, write_jsonl
+from test_chat import browser, serve  # noqa: F401 - a fixture
+
+HOSTILE = "=My knee hurts. <script>window.hacked = 1</script> ![x](http://evil.example/x.png)"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two answered arms and the sheet that review.py draws from them."""
+    folder = tmp_path_factory.mktemp("review") / "study"
+    for arm in ("baseline", "lora"):
+        rows = [
+            {"id": i, "group": f"g{i}", "source": "s", "prompt": HOSTILE, "reference": "Rest.", "stopped": True}
+            | {"new_tokens": 4, "prediction": f"{arm == 'lora' and 'Rest it' or 'Cut it off'} {i}."}
+            for i in range(4)
+        ]
+        write_jsonl(folder / arm / "generations.jsonl", rows)
+    done = run_script("review.py", "--study_dir", folder, "--arm", "lora")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def page(browser: Any, study: Path) -> Iterator[tuple[Any, list[str], str]]:  # noqa: F811
+    process, address = serve(study, "--review_only", "true")
+    page, asked = browser.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    yield page, asked, address
+    page.close()
+    process.terminate()
+    process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_clinician_rates_every_pair_in_a_browser(page: tuple[Any, list[str], str], study: Path) -> None:
+    window, asked, address = page
+    window.wait_for_function("document.querySelector('#sheet input')?.value == 'sheet 1'")
+    window.fill("#rater :is(input, textarea)", "anna")
+    window.click("#begin")
+    for pair in range(1, 5):
+        window.wait_for_selector(f"text=Pair {pair} of 4")
+        answers = [window.input_value(f"#answer-{side} textarea") for side in (1, 2)]
+        better = 1 + answers.index(next(text for text in answers if text.startswith("Rest")))
+        assert window.input_value("#patient textarea") == HOSTILE
+        window.click(f"text=Answer {better} is better")
+        window.click(f"text=Answer {3 - better} is unsafe")
+        window.click("#save")
+    window.wait_for_selector("text=All 4 pairs are rated")
+    assert "lora" not in window.inner_text("body").replace("lora_by_anna.csv", "")
+    assert window.evaluate("window.hacked") is None
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+    done = run_script("review.py", "--study_dir", study, "--arm", "lora")  # reads what was rated on the page
+    assert done.returncode == 0, done.stderr
+    assert "anna (physician): lora better in 4, equal in 0, worse in 0 of 4" in done.stdout
+    found = read_json(study / "review" / "lora_review.json")["raters"]["anna"]
+    assert found["unsafe"]["marked"] == {"baseline": 4, "lora": 0}
+    assert found["unsafe"]["difference"] == -1
+
+
+def test_a_rater_goes_on_where_the_last_sitting_ended(study: Path) -> None:
+    from medsft import review_page
+
+    folder = study / "review"
+    now = review_page.begin(folder, "ben", "sheet 1")
+    assert review_page.show(now)[1] == "**Pair 1 of 4**, 0 rated."
+    now = review_page.save(now, "Answer 2 is better", ["Answer 1 is unsafe", "Answer 2 is unsafe"], "=1+1")
+    now = review_page.save(now, "No difference", [], "")
+    later = review_page.begin(folder, " ben ", "sheet 1")
+    assert later == now and review_page.show(later)[1] == "**Pair 3 of 4**, 2 rated."
+    earlier = review_page.show(review_page.step_back(review_page.step_back(later)))
+    assert earlier[5:] == ["Answer 2 is better", ["Answer 1 is unsafe", "Answer 2 is unsafe"], "=1+1"]
+    with (folder / "lora_by_ben.csv").open(newline="") as handle:
+        first = next(csv.DictReader(handle))
+    assert (first["comment"], first["patient"][0]) == ("'=1+1", "'")  # no formula for a spreadsheet
+    rated = review_sheet.read_sheet(folder / "lora_by_ben.csv", folder / "lora_key.json")
+    key = json.loads((folder / "lora_key.json").read_text())["1"]["key"]
+    assert [row["choice"] for row in rated] == [key["answer_2"], "tie"]
+    assert sorted(rated[0]["unsafe"]) == ["baseline", "lora"] and rated[1]["unsafe"] == []
+    (folder / "lora_by_ben.csv").unlink()
+
+
+def test_what_cannot_be_rated_is_said(study: Path, tmp_path: Path) -> None:
+    import gradio as gr
+
+    from medsft import review_page
+
+    for rater, sheet, message in (("../x", "sheet 1", "letters"), ("", "sheet 1", "letters"), ("a", None, "no sheet")):
+        with pytest.raises(gr.Error, match=message):
+            review_page.begin(study / "review", rater, sheet)
+    now = review_page.begin(study / "review", "carl", "sheet 1")
+    for state, preferred, message in ((None, "No difference", "Write your name"), (now, None, "Choose")):
+        with pytest.raises(gr.Error, match=message):
+            review_page.save(state, preferred, [], "")
+    done = run_script("chat.py", "--study_dir", tmp_path, "--review_only", "true")
+    assert done.returncode == 2 and "no sheet to rate" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pair;patient;answer_1\n1;a;b\n", "field 'answer_1' is missing"),
+        ("pair,patient,answer_1,answer_2,preferred,unsafe\n1,p,a,b,1,maybe\n", "field 'unsafe': 'maybe'"),
+        ("pair,patient,answer_1,answer_2,preferred\n9,p,a,b,1\n", "not a pair of lora_key.json"),
+        (b"pair,patient\n1,\xff\xfe\n", "not UTF-8"),
+    ],
+)
+def test_a_sheet_that_came_back_broken_is_refused(study: Path, tmp_path: Path, text: Any, message: str) -> None:
+    sheet = tmp_path / "ben.csv"
+    sheet.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=message):
+        review_sheet.read_sheet(sheet, study / "review" / "lora_key.json")
