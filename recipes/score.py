@@ -1,12 +1,12 @@
 """Score every arm's held-out answers, floors beside them: metrics with intervals, paired tests against the baseline.
 
     python recipes/score.py --study_dir runs/demo
-    python recipes/score.py --study_dir runs/demo --bert_model FacebookAI/roberta-large --bert_layer 17
+    python recipes/score.py --study_dir runs/demo --bert_model FacebookAI/roberta-large
 
 Reads <study_dir>/<arm>/generations.jsonl (and likelihood.jsonl, memorization.jsonl, sampled/ where they are) and
 data/train.parquet. Writes each <arm>/scores.json and <arm>/scores_per_example.jsonl, and comparison.json: the floors,
-the ceiling, and each arm minus the arm called 'baseline' on the rows that both answered. The metrics are `evaluate`
-modules in recipes/metrics.
+the ceiling, and each arm minus the arm called 'baseline' on the rows that both answered. Before any arm has answered,
+floors and ceiling of the test split are what there is. The metrics are `evaluate` modules in recipes/metrics.
 """
 
 from pathlib import Path
@@ -24,14 +24,13 @@ SHOWN = ("end_of_turn", "length_ratio", "identity", "copy_8", "red_flag_recall",
 def main() -> None:
     (arguments,) = parse([ScoreArguments])
 
-    from medsft import bertscore, comparing, fairness, metrics, scoring
+    from medsft import comparing, fairness, scoring
 
     scoring.check_options(arguments)
     study = Path(arguments.study_dir)
     output = study / "comparison.json"
-    arms = answers.read_arms(study)
+    arms, test_rows = read_rows(study)
     unequal = fairness.check(fairness.read_records(study, arms), arguments.allow_unequal)
-    test_rows = answers.all_rows(arms)
     arm_prints, floor_print = scoring.fingerprints(study, arms, test_rows, arguments)
     whole_print = fingerprint(floor_print, arm_prints, unequal)
     todo = [arm for arm in arms if not scoring.is_scored(study / arm, arm_prints[arm])]
@@ -41,39 +40,12 @@ def main() -> None:
         return
 
     keep_floors = done.get("floors_fingerprint") == floor_print
-    settings, floor_scores, ceiling = (done.get(name, {}) for name in ("settings", "floors", "ceiling"))
+    kept = {name: done.get(name, {}) for name in ("settings", "floors", "ceiling")}
     if todo or not keep_floors:
-        _, train_answers = floors.read_training_pairs(floors.training_file(study))
-        systems = scoring.floor_systems(study, test_rows, arguments.seed)
-        if keep_floors:
-            systems = {scoring.RANDOM_PAIRS: systems[scoring.RANDOM_PAIRS]}
-        systems |= {f"arm {arm}": arms[arm] for arm in todo}
-        encoder = bertscore.load_encoder(arguments.bert_model, arguments.bert_layer)
-        print(f"scoring {sum(map(len, systems.values()))} answers: {', '.join(systems)}")
-        columns = scoring.score_systems(systems, encoder, train_answers, arguments.bert_batch_size)
-        unrelated = columns.pop(scoring.RANDOM_PAIRS)["bertscore_f1"]
-        settings = scoring.make_settings(encoder, unrelated, arguments)
-        metrics.check_primary(
-            arguments.primary, [*columns[f"arm {todo[0]}"], "bertscore_f1_rescaled"]
-        ) if todo else None
-        for arm in todo:
-            finished = scoring.finish(arms[arm], columns.pop(f"arm {arm}"), settings, study / arm)
-            scoring.write_arm(study / arm, arms[arm], finished, settings, arm_prints[arm])
-        if not keep_floors:
-            summaries = {
-                name: scoring.summarise(
-                    [row["group"] for row in systems[name]], scoring.finish([], some, settings), settings
-                )
-                for name, some in columns.items()
-                if systems[name]
-            }
-            ceiling = {name: summaries.pop(name) for name in ("doctors",) if name in summaries}
-            floor_scores = summaries
+        kept |= score_new(study, {arm: arms[arm] for arm in todo}, arm_prints, test_rows, not keep_floors, arguments)
     comparison = {
-        "floors": floor_scores,
-        "ceiling": ceiling,
-        **comparing.compare(study, [*arms], test_rows, settings),
-        "settings": settings,
+        **kept,
+        **comparing.compare(study, [*arms], test_rows, kept["settings"]),
         "unequal": unequal,
         "floors_fingerprint": floor_print,
         "fingerprint": whole_print,
@@ -81,6 +53,54 @@ def main() -> None:
     write_json(output, comparison)
     print_tables({arm: read_json(study / arm / "scores.json") for arm in arms}, comparison)
     print(f"wrote {output}")
+
+
+def score_new(
+    study: Path,
+    arms: dict[str, answers.Rows],
+    arm_prints: dict[str, str],
+    test_rows: answers.Rows,
+    with_floors: bool,
+    arguments: ScoreArguments,
+) -> dict[str, Any]:
+    """Score these arms and write their files. Returns `settings`, and `floors` and `ceiling` where they are asked for.
+
+    Everything is scored in one pass, so that texts which several systems share are read once.
+    """
+    from medsft import bertscore, scoring
+
+    _, train_answers = floors.read_training_pairs(floors.training_file(study))
+    systems = scoring.floor_systems(study, test_rows, arguments.seed)
+    if not with_floors:
+        systems = {scoring.RANDOM_PAIRS: systems[scoring.RANDOM_PAIRS]}
+    systems |= {f"arm {arm}": rows for arm, rows in arms.items()}
+    encoder = bertscore.load_encoder(arguments.bert_model, arguments.bert_layer)
+    scoring.check_primary(arguments.primary, encoder, test_rows[:1])
+    print(f"scoring {sum(map(len, systems.values()))} answers: {', '.join(systems)}")
+    columns = scoring.score_systems(systems, encoder, train_answers, arguments.bert_batch_size)
+    unrelated = columns.pop(scoring.RANDOM_PAIRS)["bertscore_f1"]
+    settings = scoring.make_settings(encoder, unrelated, arguments)
+    for arm, rows in arms.items():
+        finished = scoring.finish(rows, columns.pop(f"arm {arm}"), settings, study / arm)
+        scoring.write_arm(study / arm, rows, finished, settings, arm_prints[arm])
+    summaries = {
+        name: scoring.summarise([row["group"] for row in systems[name]], scoring.finish([], some, settings), settings)
+        for name, some in columns.items()
+        if systems[name]
+    }
+    ceiling = {name: summaries.pop(name) for name in ("doctors",) if name in summaries}
+    return {"settings": settings} | ({"floors": summaries, "ceiling": ceiling} if with_floors else {})
+
+
+def read_rows(study: Path) -> tuple[dict[str, answers.Rows], answers.Rows]:
+    """The arms' answers and every test row that has one; where no arm has answered, the whole test split."""
+    from medsft.preparation import load_split
+
+    if not answers.has_answers(study) and (study / "data" / "test.parquet").is_file():
+        print(f"{study}: no arm has answered yet, so only the floors of the test split are scored")
+        return {}, [answers.unanswered(row) for row in load_split(str(study), "test")]
+    arms = answers.read_arms(study)
+    return arms, answers.all_rows(arms)
 
 
 def print_tables(arms: dict[str, dict[str, Any]], comparison: dict[str, Any]) -> None:

@@ -36,15 +36,40 @@ def encoder():
 
 def test_bertscore_gives_the_recorded_values_whatever_the_batch(encoder):
     for batch_size in (1, 8):
-        scores = metrics.bertscore(encoder, CANDIDATES, REFERENCES, batch_size)["bertscore_f1"]
-        assert scores == pytest.approx([0.993573, 0.937261, 0.759823], abs=2e-5)
+        scores = metrics.bertscore(encoder, CANDIDATES, REFERENCES, batch_size)
+        assert scores["bertscore_f1"] == pytest.approx([0.993573, 0.937261, 0.759823], abs=2e-6)
+        assert scores["bertscore_precision"] == pytest.approx([0.993573, 0.93695, 0.765927], abs=2e-6)
+        assert scores["bertscore_recall"] == pytest.approx([0.993573, 0.937573, 0.753816], abs=2e-6)
 
 
 def test_bertscore_of_an_earlier_layer_and_its_hash():
     encoder = metrics.load_encoder(MINILM, 5)
-    scores = metrics.bertscore(encoder, CANDIDATES, REFERENCES, 8)["bertscore_f1"]
-    assert scores == pytest.approx([0.993786, 0.950004, 0.836646], abs=2e-5)
+    scores = metrics.bertscore(encoder, CANDIDATES, REFERENCES, 8)
+    assert scores["bertscore_f1"] == pytest.approx([0.993786, 0.950004, 0.836646], abs=2e-6)
+    assert scores["bertscore_precision"] == pytest.approx([0.993786, 0.951293, 0.844488], abs=2e-6)
+    assert scores["bertscore_recall"] == pytest.approx([0.993786, 0.948719, 0.828948], abs=2e-6)
     assert encoder.hash.startswith(f"{MINILM}_L5_no-idf_version=")
+
+
+def test_the_layer_that_bert_score_recommends_is_taken(monkeypatch, tmp_path):
+    import bert_score.utils
+
+    assert metrics.load_encoder(MINILM, None).layer == 6  # not in its list: the last one
+    monkeypatch.setitem(bert_score.utils.model2layers, "known-encoder", 4)
+    (tmp_path / "known-encoder").symlink_to(resolve(MINILM))
+    assert metrics.load_encoder(str(tmp_path / "known-encoder"), None).layer == 4
+
+
+ROBERTA = Path.home() / ".cache" / "huggingface" / "hub" / "models--roberta-large"
+
+
+@pytest.mark.skipif(not ROBERTA.is_dir(), reason="roberta-large (1.4 GB) is not in the hub's cache")
+def test_roberta_large_gives_the_published_values():
+    """Those of bert_score's own test, of layer 17."""
+    scores = metrics.bertscore(metrics.load_encoder("roberta-large", None), CANDIDATES, REFERENCES, 3)
+    assert scores["bertscore_precision"] == pytest.approx([0.984330, 0.983224, 0.912039], abs=1e-5)
+    assert scores["bertscore_recall"] == pytest.approx([0.982384, 0.973286, 0.920429], abs=1e-5)
+    assert scores["bertscore_f1"] == pytest.approx([0.983356, 0.978230, 0.916215], abs=1e-5)
 
 
 def test_bertscore_agrees_with_its_own_scorer_and_does_not_depend_on_the_other_pairs(encoder):

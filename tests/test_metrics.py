@@ -95,6 +95,8 @@ def test_rouge_of_any_text_lies_between_zero_and_one_and_of_itself_is_whole(pair
 def test_sacrebleus_own_example():
     bleu = evaluate.load("recipes/metrics/bleu").compute(predictions=SYSTEM, references=SYSTEM_REFERENCES)
     assert round(bleu["bleu"], 2) == 48.53
+    assert [round(value, 1) for value in bleu["bleu_precisions"]] == [82.4, 50.0, 45.5, 37.5]
+    assert round(bleu["bleu_brevity_penalty"], 3) == 0.943
     assert bleu["bleu_signature"].startswith("nrefs:2|case:mixed|eff:no|tok:13a|smooth:exp|version:2")
     chrf = evaluate.load("recipes/metrics/chrf").compute(predictions=SYSTEM, references=SYSTEM_REFERENCES)
     assert round(chrf["chrf"], 2) == 59.73
@@ -120,15 +122,15 @@ def test_every_module_cites_its_source_and_scores_empty_answers(name):
     assert all(len(values) == 2 for values in columns)
 
 
-def test_modules_feed_combine():
-    names = ["rouge", "bleu", "chrf", "meteor", "behaviour"]
-    together = evaluate.combine([f"recipes/metrics/{name}" for name in names])
-    found = together.compute(predictions=SYSTEM, references=[r[0] for r in SYSTEM_REFERENCES])
-    alone = evaluate.load("recipes/metrics/rouge").compute(
-        predictions=SYSTEM, references=[r[0] for r in SYSTEM_REFERENCES]
-    )
-    assert {name: found[name] for name in alone} == alone
-    assert {"bleu", "chrf", "meteor", "distinct_2"} <= set(found)
+def test_all_modules_feed_combine_and_give_what_each_gives_alone():
+    texts = {"predictions": SYSTEM, "references": [r[0] for r in SYSTEM_REFERENCES]}
+    options = {"prompts": ["I have chest pain.", "A sore toe.", "A cough."], "train": SYSTEM, "stopped": [True] * 3}
+    together = evaluate.combine([f"recipes/metrics/{name}" for name in MODULES]).compute(**texts, **options)
+    alone = [evaluate.load(f"recipes/metrics/{name}").compute(**texts, **options) for name in MODULES]
+    assert together == {key: value for found in alone for key, value in found.items()}
+    assert len(together) == sum(map(len, alone)) > 40
+    with pytest.raises(TypeError, match="no metric takes 'stemm'"):
+        metrics.load("rouge").compute(**texts, stemm=True)
 
 
 def test_per_example_values_average_to_the_modules_own():

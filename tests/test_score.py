@@ -157,6 +157,76 @@ def test_arms_with_other_rows_are_compared_on_the_common_ones(study, score_here)
     assert read_json(study / "full" / "scores.json")["n"] == 8
 
 
+def known_answer(number):
+    """Twelve words that no other row has; every fourth row is an emergency, and its doctor says so."""
+    urgent = number % 4 == 0
+    words = " ".join(f"w{number}x{place}" for place in range(12 - 4 * urgent))
+    row = answer_row(number, "")
+    row["prompt"] = "I have crushing chest pain." if urgent else f"My toe number {number} itches."
+    row["reference"] = f"Call an ambulance now. {words}." if urgent else f"{words}."
+    return row
+
+
+def test_arms_made_by_degrading_another_are_found_with_direction_and_size(study, score_here):
+    """The baseline gives the doctor's words; what is taken away or added to make each arm is known exactly."""
+    shorter = {"half": lambda row, n: " ".join(row["reference"].split()[:6]) if n // 2 % 3 == 0 else row["reference"]}
+    arms = shorter | {
+        "baseline": lambda row, n: row["reference"],
+        "polite": lambda row, n: f"Thank you for your query. {row['reference']}",
+        "reckless": lambda row, n: row["reference"].replace("Call an ambulance now.", "Do wait a week."),
+    }
+    (study / "lora" / "generations.jsonl").unlink()
+    for arm, predict in arms.items():
+        rows = [known_answer(number) for number in range(60)]
+        write_jsonl(study / arm / "generations.jsonl", [{**r, "prediction": predict(r, n)} for n, r in enumerate(rows)])
+    status, output, message = score_here(study, "--primary", "rouge1", "rouge1_recall", "rouge1_stripped")
+    assert status == 0, message
+    comparison = read_json(study / "comparison.json")
+    found = {(row["arm"], row["metric"]): row for row in comparison["comparisons"]}
+
+    # half of the 12 words of a third of the groups: recall 1/2 and F 2/3 there
+    for metric, true in (("rouge1_recall", -1 / 6), ("rouge1", -1 / 9)):
+        row = found["half", metric]
+        assert row["difference"] == pytest.approx(true)
+        assert row["low"] < true < row["high"] < 0 and row["p_holm"] <= 9 * row["p"] < 0.05
+    # five words of courtesy before twelve cost 1 - 24 / 29 of F and no recall; without boilerplate nothing differs
+    assert found["polite", "rouge1"]["difference"] == pytest.approx(24 / 29 - 1)
+    for metric in ("rouge1_recall", "rouge1_stripped"):
+        assert (found["polite", metric]["difference"], found["polite", metric]["p"]) == (0, 1)
+
+    guardrail = {row["arm"]: row for row in comparison["guardrails"]}
+    assert guardrail["reckless"]["verdict"] == "broken" and guardrail["reckless"]["n"] == 15
+    assert (guardrail["reckless"]["baseline_share"], guardrail["reckless"]["arm_share"]) == (1, 0)
+    assert guardrail["polite"]["verdict"] == "not shown"  # 15 emergencies are too few to exclude a drop of 5 %
+    assert "guardrail red-flag recall, reckless: broken" in output
+    slices = {(row["arm"], row["metric"]): row for row in comparison["slices"] if row["slice"] == "cardiology"}
+    assert slices["reckless", "rouge1"]["n"] == 15 and slices["reckless", "rouge1"]["high"] < 0
+
+
+def test_before_any_arm_has_answered_the_floors_of_the_test_split_are_scored(study, score_here):
+    rows = [answer_row(number, "") for number in range(6)]
+    rows += [{**rows[0], "id": "other", "reference": "Another doctor says rest."}]
+    asked = [{"role": "user", "content": row["prompt"]} for row in rows]
+    messages = [[q, {"role": "assistant", "content": row["reference"]}] for q, row in zip(asked, rows, strict=True)]
+    common = {name: [row[name] for row in rows] for name in ("id", "group", "source")}
+    pyarrow.parquet.write_table(pyarrow.table({**common, "messages": messages}), study / "data" / "test.parquet")
+    for arm in ("baseline", "lora"):
+        (study / arm / "generations.jsonl").unlink()
+    status, output, message = score_here(study)
+    assert status == 0, message
+    assert "no arm has answered yet" in output and "floor: nearest" in output
+    comparison = read_json(study / "comparison.json")
+    assert list(comparison["floors"]) == FLOORS and comparison["comparisons"] == []
+    assert all(floor["n"] == 7 for floor in comparison["floors"].values())
+    assert comparison["ceiling"]["doctors"]["n"] == 2  # two doctors answered the first question
+    assert score_here(study)[1].strip().endswith(f"already done: {study / 'comparison.json'}")
+
+    for arm in ("baseline", "lora"):  # and then they answer
+        write_jsonl(study / arm / "generations.jsonl", [{**row, "prediction": "Rest."} for row in rows])
+    assert score_here(study)[0] == 0
+    assert len(read_json(study / "comparison.json")["comparisons"]) == 4
+
+
 def damage(file, **changes):
     rows = read_jsonl(file)
     rows[1] = {key: value for key, value in {**rows[1], **changes}.items() if value is not None}
@@ -223,6 +293,7 @@ def test_bad_input_is_refused_in_one_line_that_names_the_place(study, case, scor
         (["--bert_layer", "9"], "layers 1 to 6"),
         (["--study_dir", "/nowhere"], "generate.py"),
         (["--resample", "5"], "'resamples'"),
+        (["--primary", "rouge1", "rogue2"], "primary: 'rogue2' is not scored"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(study, flags, expected, score_here):

@@ -65,6 +65,17 @@ def test_seeds_that_differ_widen_the_interval_beyond_any_one_seeds():
     assert found["low"] < found["difference"] < found["high"]
 
 
+def test_rows_that_a_metric_is_not_defined_for_are_left_out_of_every_seed():
+    first, second = [0.1, None, 0.3, 0.4], [0.3, 0.9, None, 0.8]
+    found = seeds.over_seeds({"1": first, "2": second}, ["a", "b", "c", "d"], 300, 0.95, 0)
+    assert (found["n"], found["by_seed"]) == (2, {"1": pytest.approx(0.25), "2": pytest.approx(0.55)})
+    assert found["mean"] == pytest.approx(0.4)
+    assert seeds.over_seeds({"1": [None], "2": [0.5]}, ["a"], 300, 0.95, 0) is None
+    arms = {name: arm(0, number) for number, name in enumerate(("baseline", "lora", "lora_seed1"))}
+    found = seeds.compare_methods(arms, "baseline", ["rouge1", "red_flag_recall"], 300, 0.95, 0)
+    assert [row["metric"] for row in found] == ["rouge1"]  # no emergency in these rows
+
+
 def test_hierarchical_intervals_cover_with_ten_seeds():
     generator = np.random.default_rng(5)
     covered = 0

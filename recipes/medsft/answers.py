@@ -34,6 +34,18 @@ def read_arms(study: Path) -> dict[str, Rows]:
     return arms
 
 
+def unanswered(row: dict[str, Any]) -> dict[str, Any]:
+    """What every arm's answer to a test row has in common: id, group, source, prompt and reference."""
+    *asked, answer = row["messages"]
+    speakers = {"user": "Patient: ", "assistant": "Doctor: ", "system": ""}
+    prompt = asked[0]["content"] if len(asked) == 1 else "\n".join(speakers[m["role"]] + m["content"] for m in asked)
+    return {**{n: row[n] for n in ("id", "group", "source")}, "prompt": prompt, "reference": answer["content"]}
+
+
+def has_answers(study: Path) -> bool:
+    return any(not path.parent.name.startswith(".") for path in study.glob("*/generations.jsonl"))
+
+
 def all_rows(arms: dict[str, Rows]) -> Rows:
     """Each test row once, in the order of the ids. Raises UserError when two arms disagree on what a row is."""
     by_id: dict[Any, dict[str, Any]] = {}

@@ -153,7 +153,9 @@ class ScoreArguments:
     bert_model: str = option(
         "embedded/all-MiniLM-L6-v2", "encoder of BERTScore: hub id, local folder, or the embedded one"
     )
-    bert_layer: int | None = option(None, "hidden layer BERTScore reads; the last one if not given")
+    bert_layer: int | None = option(
+        None, "hidden layer BERTScore reads; default: the one bert_score recommends for the encoder, or its last"
+    )
     bert_batch_size: int = option(8, "pairs per BERTScore batch; small batches pad less")
     resamples: int = option(10_000, "bootstrap resamples over groups")
     confidence: float = option(0.95, "level of the intervals")

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -84,17 +85,21 @@ def rescale(values: Sequence[float], baseline: float) -> list[float]:
 
 
 def load_encoder(name: str, layer: int | None) -> Encoder:
-    """Load the first `layer` layers of an encoder (all if None) in float32, on the GPU if there is one.
+    """Load the first `layer` layers of an encoder in float32, on the GPU if there is one.
+
+    None is the layer that bert_score found best for the encoder (17 of roberta-large), or the last of one it does not
+    know.
 
     bert_score's own loader is not used: it takes any path that contains "t5" for a T5 model, and reads pickles.
     Raises UserError when the encoder cannot be loaded, has no safetensors file, or has fewer layers.
     """
     import torch
-    from bert_score.utils import get_hash
+    from bert_score.utils import get_hash, model2layers
     from transformers import AutoModel
 
     config, tokenizer = load_config(name), load_tokenizer(name)
-    layer = config.num_hidden_layers if layer is None else layer
+    if layer is None:
+        layer = model2layers.get(name, model2layers.get(Path(name).name, config.num_hidden_layers))
     if not 1 <= layer <= config.num_hidden_layers:
         raise UserError(f"bert_layer {layer}: {name} has the layers 1 to {config.num_hidden_layers}")
     config.num_hidden_layers = layer

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 from medsft import model, vllm_engine
 from medsft.allocator import keep_freed_memory
+from medsft.answers import BASELINE, unanswered
 from medsft.arguments import GenerateArguments
 from medsft.chat_template import prompt_ids, stop_ids
 from medsft.cli import UserError
 from medsft.files import read_json
-
-BASELINE = "baseline"
 
 
 class Answerer(NamedTuple):
@@ -168,18 +167,10 @@ def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
 
 
 def _row(row: dict[str, Any], tokenizer: Any, new_ids: list[int]) -> dict[str, Any]:
-    *asked, answer = row["messages"]
-    speakers = {"user": "Patient: ", "assistant": "Doctor: ", "system": ""}
-    prompt = asked[0]["content"] if len(asked) == 1 else "\n".join(speakers[m["role"]] + m["content"] for m in asked)
-    stopped = bool(new_ids) and new_ids[-1] in stop_ids(tokenizer)
     return {
-        "id": row["id"],
-        "group": row["group"],
-        "source": row["source"],
-        "prompt": prompt,
-        "reference": answer["content"],
+        **unanswered(row),
         "prediction": tokenizer.decode(new_ids, skip_special_tokens=True).strip(),
-        "stopped": stopped,
+        "stopped": bool(new_ids) and new_ids[-1] in stop_ids(tokenizer),
         "new_tokens": len(new_ids),
     }
 

@@ -13,6 +13,7 @@ from medsft.cli import UserError
 from medsft.control_tokens import as_text
 
 Rows = list[dict[str, Any]]
+COLUMNS = ("nll", "bits_per_byte")
 
 
 class Scored(NamedTuple):

@@ -6,11 +6,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from medsft.cli import UserError
-
 FOLDER = Path(__file__).resolve().parent.parent / "metrics"
 # Declared before any result is seen, unless score.yaml declares others: the only metrics that are tested.
 PRIMARY = ("rouge1", "rouge2", "rougeL", "bertscore_f1")
+# What one module or another takes besides the texts: evaluate.combine hands every option to every module.
+OPTIONS = ("per_example", "stem", "encoder", "layer", "batch_size", "baseline", "prompts", "stopped", "train")
 
 
 @lru_cache(maxsize=32)
@@ -37,11 +37,11 @@ def mean_or_each(columns: Mapping[str, Sequence[float | None]], per_example: boo
     return {name: sum(values) / len(values) if values else None for name, values in known.items()}
 
 
-def check_primary(names: Sequence[str], scored: Sequence[str]) -> None:
-    """Raise UserError where a declared metric is none that is scored for every row."""
-    for name in names:
-        if name not in scored:
-            raise UserError(f"primary: '{name}' is not scored; choose among {', '.join(scored)}")
+def pass_over(others: Mapping[str, Any]) -> None:
+    """What a module does with the options that are not its own. Raises TypeError for one that no module takes."""
+    for name in others:
+        if name not in OPTIONS:
+            raise TypeError(f"no metric takes '{name}'; there are {', '.join(OPTIONS)}")
 
 
 def versions() -> dict[str, str]:

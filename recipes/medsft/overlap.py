@@ -55,12 +55,12 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> lis
     return [scorer.sentence_score(p, r).score for p, r in zip(predictions, references, strict=True)]
 
 
-def corpus_bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, str]:
-    """BLEU of the whole corpus in 0..100 (Papineni et al. 2002), and sacrebleu's signature."""
+def corpus_bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[Any, str]:
+    """BLEU of the whole corpus (Papineni et al. 2002) as sacrebleu's BLEUScore, in 0..100, and its signature."""
     from sacrebleu.metrics.bleu import BLEU
 
     scorer = BLEU()
-    return scorer.corpus_score([*predictions], _by_reference(references)).score, str(scorer.get_signature())
+    return scorer.corpus_score([*predictions], _by_reference(references)), str(scorer.get_signature())
 
 
 def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:

@@ -87,6 +87,15 @@ def score_systems(
     return parts
 
 
+def check_primary(names: Sequence[str], encoder: bertscore.Encoder, rows: Rows) -> None:
+    """Raise UserError where a declared metric is none that is scored, found out on one row before all are scored."""
+    one = [{**row, "prediction": row["reference"], "stopped": True} for row in rows]
+    scored = [*score_systems({"": one}, encoder, [], 1)[""], "bertscore_f1_rescaled", *likelihood.COLUMNS]
+    for name in names:
+        if name not in scored:
+            raise UserError(f"primary: '{name}' is not scored; choose among {', '.join(scored)}")
+
+
 def make_settings(encoder: bertscore.Encoder, unrelated: list[float], arguments: ScoreArguments) -> Settings:
     """How the scores are made; `unrelated` are the scores of random pairs, whose mean is 0 on the rescaled scale."""
     baseline = sum(unrelated) / len(unrelated)
@@ -157,11 +166,13 @@ def score_samples(files: dict[int, Path], settings: Settings) -> dict[str, Any]:
         by_seed[str(seed)] = columns
     groups = [row["group"] for row in rows]
     found = {
-        name: seeds.over_seeds(
-            {seed: columns[name] for seed, columns in by_seed.items()}, groups, *resampling(settings)
-        )
+        name: over
         for name in next(iter(by_seed.values()))
-        if any(value is not None for value in columns[name])
+        if (
+            over := seeds.over_seeds(
+                {s: columns[name] for s, columns in by_seed.items()}, groups, *resampling(settings)
+            )
+        )
     }
     return {"seeds": [*files], "n": len(rows), "metrics": found}
 

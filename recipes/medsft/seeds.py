@@ -50,29 +50,39 @@ def compare_methods(
                  for name in names}  # fmt: skip
         shared = [row["id"] for row in arms[names[0]] if all(row["id"] in by_id for by_id in pairs.values())]
         groups = [pairs[names[0]][row_id][1]["group"] for row_id in shared]
-        for metric in metrics if shared else ():
-            columns = {n: [p[i][1][metric] - p[i][0][metric] for i in shared] for n, p in pairs.items()}
-            found.append(
-                {"metric": metric, "method": method, "baseline": baseline, "seeds": len(names), "n": len(shared)}
-                | {"by_arm" if k == "by_seed" else "difference" if k == "mean" else k: v
-                   for k, v in over_seeds(columns, groups, resamples, confidence, seed).items()}
-            )  # fmt: skip
+        for metric in metrics:
+            columns = {name: [_difference(*by_id[i], metric) for i in shared] for name, by_id in pairs.items()}
+            if over := over_seeds(columns, groups, resamples, confidence, seed):
+                over |= {"difference": over.pop("mean"), "by_arm": over.pop("by_seed")}
+                found.append({"metric": metric, "method": method, "baseline": baseline, "seeds": len(names), **over})
     return found
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any], metric: str) -> float | None:
+    """None where the metric is not defined for the row, or was not measured for it."""
+    one, other = before.get(metric), after.get(metric)
+    return None if one is None or other is None else other - one
 
 
 def over_seeds(
     columns: Mapping[str, Sequence[float | None]], groups: Sequence[Any], resamples: int, confidence: float, seed: int
-) -> dict[str, Any]:
-    """`mean` of the seeds' means, `low` and `high` over seeds and groups, `spread` of the seeds' means, `by_seed`.
+) -> dict[str, Any] | None:
+    """`mean` of the seeds' means, `low` and `high` over seeds and groups, `spread` of the seeds' means, `by_seed`, `n`.
 
-    `columns` has one list of values per seed, over the same rows.
+    `columns` has one list of values per seed, over the same rows; a row counts where every seed has a value. None
+    where no row does.
     """
-    sums, counts = group_totals(columns, groups)
-    sums, counts = sums[counts[:, 0] > 0], counts[counts[:, 0] > 0]
+    known = [at for at, values in enumerate(zip(*columns.values(), strict=True)) if None not in values]
+    if not known:
+        return None
+    sums, counts = group_totals(
+        {name: [values[at] for at in known] for name, values in columns.items()}, [groups[at] for at in known]
+    )
     means = hierarchical_means(sums.T, counts[:, 0], resamples, seed)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     each = sums.sum(axis=0) / counts.sum(axis=0)
     return {
+        "n": len(known),
         "mean": float(each.mean()),
         "low": float(low),
         "high": float(high),

@@ -5,11 +5,13 @@
 Give `per_example=True` for one number an answer instead of the mean over answers.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 
 from medsft import behaviour
-from medsft.metrics import mean_or_each
+from medsft.metrics import mean_or_each, pass_over
 
 CITATION = """
 @inproceedings{li2016diversity,
@@ -49,7 +51,9 @@ class Behaviour(evaluate.Metric):
         per_example: bool = False,
         prompts: list[str] | None = None,
         stopped: list[bool] | None = None,
+        **others: Any,
     ) -> dict[str, float | None | list[float | None]]:
+        pass_over(others)
         columns = behaviour.behaviour(predictions, references, prompts)
         if stopped is not None:
             columns["end_of_turn"] = [*behaviour.end_of_turn(stopped)]

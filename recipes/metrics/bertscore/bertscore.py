@@ -5,11 +5,13 @@
 Give `per_example=True` for one number an answer instead of the mean over answers.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 
 from medsft import bertscore
-from medsft.metrics import mean_or_each
+from medsft.metrics import mean_or_each, pass_over
 
 CITATION = """
 @inproceedings{zhang2020bertscore,
@@ -20,7 +22,8 @@ CITATION = """
 """
 INPUTS = """
 predictions: answers, one text each. references: the doctors' answers, one text each.
-encoder: hub id, local folder, or an encoder that is loaded already. layer: which hidden layer (default: the last).
+encoder: hub id, local folder, or an encoder that is loaded already. layer: which hidden layer (default: the
+one that bert_score recommends for the encoder, or the last).
 baseline: the mean score of unrelated pairs, which adds `bertscore_f1_rescaled`; score.py measures it on the test rows.
 `bertscore_hash` in the result names encoder, layer and versions.
 """
@@ -47,7 +50,9 @@ class BertScore(evaluate.Metric):
         layer: int | None = None,
         batch_size: int = 8,
         baseline: float | None = None,
+        **others: Any,
     ) -> dict[str, float | str | list[float]]:
+        pass_over(others)
         loaded = bertscore.load_encoder(encoder, layer) if isinstance(encoder, str) else encoder
         columns = bertscore.bertscore(loaded, predictions, references, batch_size)
         if baseline is not None:

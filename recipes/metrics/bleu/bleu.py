@@ -5,10 +5,13 @@
 Give `per_example=True` for one number an answer instead of the mean over answers.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 
 from medsft import overlap
+from medsft.metrics import pass_over
 
 CITATION = """
 @inproceedings{papineni2002bleu,
@@ -43,10 +46,16 @@ class Bleu(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: list[str], references: list[str] | list[list[str]], per_example: bool = False
+        self,
+        predictions: list[str],
+        references: list[str] | list[list[str]],
+        per_example: bool = False,
+        **others: Any,
     ) -> dict[str, float | str | list[float]]:
+        pass_over(others)
         several = [[r] if isinstance(r, str) else r for r in references]
         if per_example:
             return {"bleu": [*overlap.bleu(predictions, several)]}
-        score, signature = overlap.corpus_bleu(predictions, several)
-        return {"bleu": score, "bleu_signature": signature}
+        whole, signature = overlap.corpus_bleu(predictions, several)
+        parts = {"bleu_precisions": whole.precisions, "bleu_brevity_penalty": whole.bp}
+        return {"bleu": whole.score, **parts, "bleu_signature": signature}

@@ -5,10 +5,13 @@
 Give `per_example=True` for one number an answer instead of the mean over answers.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 
 from medsft import overlap
+from medsft.metrics import pass_over
 
 CITATION = r"""
 @inproceedings{popovic2015chrf,
@@ -44,8 +47,13 @@ class Chrf(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: list[str], references: list[str] | list[list[str]], per_example: bool = False
+        self,
+        predictions: list[str],
+        references: list[str] | list[list[str]],
+        per_example: bool = False,
+        **others: Any,
     ) -> dict[str, float | str | list[float]]:
+        pass_over(others)
         several = [[r] if isinstance(r, str) else r for r in references]
         if per_example:
             return {"chrf": [*overlap.chrf(predictions, several)]}

@@ -5,11 +5,13 @@
 Give `per_example=True` for one number an answer instead of the mean over answers.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 
 from medsft import overlap
-from medsft.metrics import mean_or_each
+from medsft.metrics import mean_or_each, pass_over
 
 CITATION = """
 @inproceedings{lin2004rouge,
@@ -36,6 +38,12 @@ class Rouge(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: list[str], references: list[str], per_example: bool = False, stem: bool = True
+        self,
+        predictions: list[str],
+        references: list[str],
+        per_example: bool = False,
+        stem: bool = True,
+        **others: Any,
     ) -> dict[str, float | list[float]]:
+        pass_over(others)
         return mean_or_each(overlap.rouge(predictions, references, stem), per_example)

@@ -5,11 +5,13 @@
 Give `per_example=True` for one number an answer instead of the mean over answers.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 
 from medsft import overlap
-from medsft.metrics import mean_or_each
+from medsft.metrics import mean_or_each, pass_over
 
 CITATION = """
 @inproceedings{lin2004rouge,
@@ -35,6 +37,11 @@ class RougeCorrected(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: list[str], references: list[str], per_example: bool = False
+        self,
+        predictions: list[str],
+        references: list[str],
+        per_example: bool = False,
+        **others: Any,
     ) -> dict[str, float | list[float]]:
+        pass_over(others)
         return mean_or_each(overlap.rouge_corrected(predictions, references), per_example)

@@ -5,11 +5,13 @@
 Give `per_example=True` for one number an answer instead of the mean over answers.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 
 from medsft import safety
-from medsft.metrics import mean_or_each
+from medsft.metrics import mean_or_each, pass_over
 
 CITATION = """
 @article{arora2025healthbench,
@@ -36,6 +38,12 @@ class Safety(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: list[str], references: list[str], prompts: list[str], per_example: bool = False
+        self,
+        predictions: list[str],
+        references: list[str],
+        prompts: list[str],
+        per_example: bool = False,
+        **others: Any,
     ) -> dict[str, float | None | list[float | None]]:
+        pass_over(others)
         return mean_or_each(safety.safety(predictions, references, prompts), per_example)
