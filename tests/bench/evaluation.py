@@ -22,7 +22,7 @@ import corpus  # noqa: E402
 from medsft import bertscore, generation, metrics, model, significance  # noqa: E402
 from medsft.arguments import GenerateArguments, ScoreArguments  # noqa: E402
 from medsft.files import read_jsonl, write_json  # noqa: E402
-from medsft.rows import SAMPLE  # noqa: E402
+from medsft.sources import SAMPLE  # noqa: E402
 
 # What the target of three minutes for 1,800 answers is about; the modules left out of it are timed as well.
 COUNTED = ("rouge", "bertscore", "chrf", "behaviour", "resampling")
