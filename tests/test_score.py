@@ -177,7 +177,7 @@ def test_arms_made_by_degrading_another_are_found_with_direction_and_size(study,
     }
     (study / "lora" / "generations.jsonl").unlink()
     for arm, predict in arms.items():
-        rows = [known_answer(number) for number in range(60)]
+        rows = [known_answer(number) for number in range(48)]
         write_jsonl(study / arm / "generations.jsonl", [{**r, "prediction": predict(r, n)} for n, r in enumerate(rows)])
     status, output, message = score_here(study, "--primary", "rouge1", "rouge1_recall", "rouge1_stripped")
     assert status == 0, message
