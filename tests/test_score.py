@@ -169,7 +169,7 @@ def known_answer(number):
 
 def test_arms_made_by_degrading_another_are_found_with_direction_and_size(study, score_here):
     """The baseline gives the doctor's words; what is taken away or added to make each arm is known exactly."""
-    shorter = {"half": lambda row, n: " ".join(row["reference"].split()[:6]) if n // 2 % 3 == 0 else row["reference"]}
+    shorter = {"half": lambda row, n: " ".join(row["reference"].split()[:6]) if n // 2 % 2 else row["reference"]}
     arms = shorter | {
         "baseline": lambda row, n: row["reference"],
         "polite": lambda row, n: f"Thank you for your query. {row['reference']}",
@@ -179,28 +179,29 @@ def test_arms_made_by_degrading_another_are_found_with_direction_and_size(study,
     for arm, predict in arms.items():
         rows = [known_answer(number) for number in range(48)]
         write_jsonl(study / arm / "generations.jsonl", [{**r, "prediction": predict(r, n)} for n, r in enumerate(rows)])
-    status, output, message = score_here(study, "--primary", "rouge1", "rouge1_recall", "rouge1_stripped")
+    declared = ["--primary", "rouge1", "rouge1_recall", "rouge1_stripped", "--resamples", "5000"]
+    status, output, message = score_here(study, *declared)
     assert status == 0, message
     comparison = read_json(study / "comparison.json")
     found = {(row["arm"], row["metric"]): row for row in comparison["comparisons"]}
 
-    # half of the 12 words of a third of the groups: recall 1/2 and F 2/3 there
-    for metric, true in (("rouge1_recall", -1 / 6), ("rouge1", -1 / 9)):
+    # half of the 12 words of half of the groups: recall 1/2 and F 2/3 there
+    for metric, true in (("rouge1_recall", -1 / 4), ("rouge1", -1 / 6)):
         row = found["half", metric]
         assert row["difference"] == pytest.approx(true)
-        assert row["low"] < true < row["high"] < 0 and row["p_holm"] <= 9 * row["p"] < 0.05
+        assert row["low"] < true < row["high"] < 0 and row["p_holm"] < 0.02
     # five words of courtesy before twelve cost 1 - 24 / 29 of F and no recall; without boilerplate nothing differs
     assert found["polite", "rouge1"]["difference"] == pytest.approx(24 / 29 - 1)
     for metric in ("rouge1_recall", "rouge1_stripped"):
         assert (found["polite", metric]["difference"], found["polite", metric]["p"]) == (0, 1)
 
     guardrail = {row["arm"]: row for row in comparison["guardrails"]}
-    assert guardrail["reckless"]["verdict"] == "broken" and guardrail["reckless"]["n"] == 15
+    assert guardrail["reckless"]["verdict"] == "broken" and guardrail["reckless"]["n"] == 12
     assert (guardrail["reckless"]["baseline_share"], guardrail["reckless"]["arm_share"]) == (1, 0)
-    assert guardrail["polite"]["verdict"] == "not shown"  # 15 emergencies are too few to exclude a drop of 5 %
+    assert guardrail["polite"]["verdict"] == "not shown"  # 12 emergencies are too few to exclude a drop of 5 %
     assert "guardrail red-flag recall, reckless: broken" in output
     slices = {(row["arm"], row["metric"]): row for row in comparison["slices"] if row["slice"] == "cardiology"}
-    assert slices["reckless", "rouge1"]["n"] == 15 and slices["reckless", "rouge1"]["high"] < 0
+    assert slices["reckless", "rouge1"]["n"] == 12 and slices["reckless", "rouge1"]["high"] < 0
 
 
 def test_before_any_arm_has_answered_the_floors_of_the_test_split_are_scored(study, score_here):
