@@ -86,10 +86,13 @@ def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) 
     found["single_cases"] = faults.single_cases(scores, ["rouge1", "rougeL"], RESAMPLING)
     dump(folder / "comparison.json", comparison | found)
     report, results, _ = write_report(arguments(folder))
+    first, second = results["verdict"]
+    assert "on n = 40 held-out dialogues: end of turn carries no loss: nats per answer token +0.010 [" in first
+    assert "from +0.070 to +0.070 against the baseline on ROUGE-1, and for 0 % of the dialogues" in second
     assert [*results["arms"]] == arms and len(results["faults"]) == len(faults.FAULTS)
     page = Page((report / "report.html").read_text(encoding="utf-8"))
     for text in faults.FAULTS.values():
-        assert page.text.count(text) == 1
+        assert page.text.count(text) == 2  # verdict and table
     assert "An evaluation with n = 1" in page.text and "cannot be compared in height" in page.text
     assert (report / "figures" / "faults.png").stat().st_size > 10_000
     assert strict_json(report / "results.json")["faults"] == results["faults"]

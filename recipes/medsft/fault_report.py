@@ -14,6 +14,45 @@ PANELS = ("nll", "end_of_turn", "rougeL")
 COLOUR, LINE = "#0072B2", "#6b6b6b"
 
 
+def verdict(results: Json) -> list[str]:
+    """Two sentences: what each fault changes as far as intervals show it, and what one test case could have said."""
+    changes = {row["fault"]: shown_changes(row) for row in results["faults"]}
+    parts = [f"{fault}: {', '.join(found)}" for fault, found in changes.items() if found]
+    silent = [fault for fault, found in changes.items() if not found]
+    if silent:
+        parts.append(f"no change was seen for: {', '.join(silent)}")
+    n = max(row["metrics"]["rouge1"]["n"] for row in results["faults"])
+    level = f"{100 * results['confidence']:g} %"
+    first = (
+        f"Against the arm without faults, on n = {n} held-out dialogues: {'; '.join(parts)} "
+        f"({level} intervals, not corrected for their number)."
+    )
+    cases = [row for row in results["single_cases"] if row["metric"] == "rouge1"]
+    if not cases:
+        return [first]
+    row = cases[-1]
+    second = (
+        f"Tested on one dialogue, as the source study was, arm {row['arm']} could have come out anywhere from "
+        f"{number(row['case_low'], '+')} to {number(row['case_high'], '+')} against the baseline on ROUGE-1, and for "
+        f"{100 * row['contrary']:.0f} % of the dialogues not in the direction of the mean over all {row['n']}, "
+        f"{number(row['difference'], '+')} {interval(row, '+')}."
+    )
+    return [first, second]
+
+
+def shown_changes(row: Json) -> list[str]:
+    """The measures of one fault whose interval leaves out 'no change', in words."""
+    texts = []
+    for name in ("nll", "end_of_turn", "rouge1", "rouge2", "rougeL"):
+        value = row["metrics"].get(name)
+        if value and not value["low"] <= 0 <= value["high"]:
+            texts.append(f"{label(name)} {number(value['difference'], '+')} {interval(value, '+')}")
+    speed = row["speed"]
+    if speed and not speed["low"] <= 1 <= speed["high"]:
+        texts.append(f"a step takes {speed['ratio']:.2f} [{speed['low']:.2f}, {speed['high']:.2f}] times as long")
+    return texts
+
+
 def tables(results: Json) -> list[Table]:
     """What each fault of the source study is worth, and what one test case could have said; none without such arms."""
     return [faults(results), single_cases(results)] if results["faults"] else []

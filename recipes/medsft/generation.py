@@ -85,7 +85,7 @@ def load(args: GenerateArguments) -> Answerer:
         if quantization or args.merge:
             raise UserError("engine vllm answers unmerged, unquantized arms; use --engine transformers")
         return Answerer(vllm_engine.load(base, weights, dtype), tokenizer, base, precision, "vllm")
-    config = model.nf4(dtype) if quantization == "nf4" else None
+    config = model.nf4(dtype, _double_quant(args, weights)) if quantization == "nf4" else None
     adapter = weights is not None and weights.name == "adapter"
     network = model.load_model(base if adapter or weights is None else str(weights), dtype, config)
     if adapter:
@@ -103,6 +103,14 @@ def load(args: GenerateArguments) -> Answerer:
         keep_freed_memory()
     network.eval()
     return Answerer(network, tokenizer, base, precision, "transformers")
+
+
+def _double_quant(args: GenerateArguments, weights: Path | None) -> bool:
+    """Whether the scales of NF4 are quantized too: as the arm was trained, or yes for an untrained model."""
+    if weights is None:
+        return True
+    settings = read_json(Path(args.study_dir) / args.arm / "train.json").get("settings", {})
+    return bool(settings.get("use_bnb_nested_quant", False))
 
 
 def answers(

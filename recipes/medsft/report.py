@@ -54,7 +54,7 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Json, bool]:
         if results.get("fingerprint") == mark:
             return folder, results, True
     results = {"title": arguments.title, **gather(study), "fingerprint": mark}
-    results["verdict"] = verdict(results)
+    results["verdict"] = fault_report.verdict(results) if results["faults"] else verdict(results)
     results["price"] = prices(results["cost"], arguments.hourly_rate)
     results["versions"]["report"] = {"medsft": __version__, "report_version": str(REPORT_VERSION)}
     examples = draw_examples(study, arguments.examples, arguments.seed)
