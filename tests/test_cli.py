@@ -1,5 +1,7 @@
 """Command line: instant help, unknown keys with the nearest known one, one line and exit status 2 for mistakes."""
 
+import errno
+import os
 import time
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 
 from conftest import RECIPES, run_script
 from medsft.arguments import DataArguments
-from medsft.cli import UserError, parse, read_config
+from medsft.cli import UserError, parse, read_config, run
 
 SCRIPTS = sorted(path.name for path in RECIPES.glob("*.py"))
 
@@ -69,3 +71,31 @@ def test_a_misspelt_training_option_names_the_right_one() -> None:
         "error: unknown option 'learning_rte' on the command line: did you mean 'learning_rate'?"
     )
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "status", "line"),
+    [
+        (errno.ENOSPC, None, 3, "does not fit: no space left on the disk; free some, and the same command goes on"),
+        (errno.EROFS, "runs/x", 2, "error: runs/x: read-only file system; give a folder that can be written"),
+        (errno.EACCES, "runs/x", 2, "error: runs/x: permission denied; give a folder that can be written"),
+    ],
+)
+def test_a_folder_that_takes_no_files_is_one_line(
+    number: int, file: str | None, status: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise OSError(number, os.strerror(number), file)
+
+    with pytest.raises(SystemExit) as ended:
+        run(main, "")
+    assert ended.value.code == status
+    assert capsys.readouterr().err.startswith(line)
+
+
+def test_other_errors_of_the_system_are_bugs_and_keep_their_traceback() -> None:
+    def main() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(OSError, match="Input/output error"):
+        run(main, "")

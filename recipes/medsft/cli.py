@@ -5,6 +5,7 @@ Exit status: 0 done; 2 the user's input or configuration is wrong; 3 it does not
 
 import dataclasses
 import difflib
+import errno
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -34,9 +35,23 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
     except DoesNotFit as error:
         _say(f"does not fit: {error}")
         sys.exit(3)
+    except OSError as error:
+        _end_for(error)
+        raise
     except KeyboardInterrupt:
         _say("interrupted: what is finished is kept, the same command continues from there")
         sys.exit(130)
+
+
+def _end_for(error: OSError) -> None:
+    """End with one line where the system would not let us write; nothing happens for any other error."""
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        _say(f"does not fit: {place}no space left on the disk; free some, and the same command goes on")
+        sys.exit(3)
+    if place and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        _say(f"error: {place}{str(error.strerror).lower()}; give a folder that can be written, such as runs/NAME")
+        sys.exit(2)
 
 
 def _say(line: str) -> None:

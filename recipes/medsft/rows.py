@@ -38,10 +38,9 @@ def file_rows(path: Path) -> Iterator[Any]:
 
     Raises UserError, naming the file and the remedy, where the file cannot be read to its end.
     """
-    packed = compression(path)
-    first = b""
-    number = 0
+    packed, first, number = None, b"", 0
     try:
+        packed = compression(path)
         with open_bytes(path, packed) as stream:
             first = stream.read(len(ARROW_FILE))
         for number, row in enumerate(rows_by_content(path, packed, first), 1):  # noqa: B007 - told in the error
