@@ -201,10 +201,11 @@ doctor: setup  ## what of this machine or container stands in the way, and what 
 	@$(PY) -m medsft.doctor
 
 image:  ## the container image: make image TARGET=cpu|gpu|gpu-cloud
-	$(ENGINE) build --file docker/Dockerfile --target $(TARGET) --tag $(IMAGE):$(TARGET) .
+	@command -v $(ENGINE) >/dev/null || { echo "error: neither docker nor podman is installed; name one: make image ENGINE=..."; exit 2; }
+	DOCKER_BUILDKIT=1 $(ENGINE) build --file docker/Dockerfile --target $(TARGET) --tag $(IMAGE):$(TARGET) .
 
 test-containers: setup-dev $(VENV)/.checks  ## build the image and run it, two nodes, Slurm and a pod (root; under eight minutes)
-	$(PY) -m pytest -m containers
+	$(PY) -m pytest -m containers -rs --durations=10
 
 clean:  ## remove caches of tools; studies under runs/ stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
