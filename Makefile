@@ -202,7 +202,8 @@ doctor: setup  ## what of this machine or container stands in the way, and what 
 
 image:  ## the container image: make image TARGET=cpu|gpu|gpu-cloud
 	@command -v $(ENGINE) >/dev/null || { echo "error: neither docker nor podman is installed; name one: make image ENGINE=..."; exit 2; }
-	DOCKER_BUILDKIT=1 $(ENGINE) build --file docker/Dockerfile --target $(TARGET) --tag $(IMAGE):$(TARGET) .
+	DOCKER_BUILDKIT=1 $(ENGINE) build --file docker/Dockerfile --target $(TARGET) --tag $(IMAGE):$(TARGET) \
+	  --label org.opencontainers.image.revision=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) .
 
 test-containers: setup-dev $(VENV)/.checks  ## build the image and run it, two nodes, Slurm and a pod (root; under eight minutes)
 	$(PY) -m pytest -m containers -rs --durations=10

@@ -84,7 +84,7 @@ def submit(env: dict[str, str], *arguments: str, cwd: Path) -> str:
     return done.stdout.strip()
 
 
-def wait_for_job(env: dict[str, str], job: str, seconds: float = 240) -> None:
+def wait_for_job(env: dict[str, str], job: str, seconds: float = 900) -> None:
     deadline = time.monotonic() + seconds
     while answer(env, "squeue", "-h", "-j", job) and time.monotonic() < deadline:
         time.sleep(0.5)

@@ -14,7 +14,8 @@ from conftest import ROOT
 from containers.conftest import debian
 from containers.engine import Docker
 
-pytestmark = [pytest.mark.containers, pytest.mark.slow]
+# ten times what a quiet machine of two cores takes
+pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(1800)]
 # As root inside a virtual machine: limits that it may set, and no network of its own.
 CONFIG = """
 [containers]
@@ -56,7 +57,7 @@ def test_the_pod_of_the_job_trains(podman: dict[str, Any], tiny_model: Path, tmp
     container["imagePullPolicy"] = "Never"
     container["resources"] = {"limits": {"memory": "4Gi"}}
     recipe = ["recipes/sft_lora.py", "--config", "recipes/configs/demo/lora.yaml", "--study_dir", "runs/pod"]
-    few = ["--max_steps", "3", "--max_train_rows", "12", "--max_length", "192", "--eval_strategy", "no"]
+    few = ["--max_steps", "3", "--max_train_rows", "12", "--eval_strategy", "no"]
     container["args"] = ["docker/cloud/launch.py", *recipe, "--model_name_or_path", "/model", *few]
     container["volumeMounts"].append({"name": "model", "mountPath": "/model"})
     runs = tmp_path / "runs"
