@@ -1,6 +1,7 @@
 """The report on synthetic study folders: what it writes and says, and that it is safe to open."""
 
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -83,6 +84,14 @@ def test_page_is_self_contained_and_well_formed(full_report: Path) -> None:
     assert sum(address.startswith("data:") for address in page.addresses) == 4 == page.tags.count("img")
     for file in ("lora/scores.json", "comparison.json", "full/train.json", "data/data_report.json", "plan.json"):
         assert file in page.titles
+
+
+def test_every_number_in_a_table_names_its_file(full_report: Path) -> None:
+    html = (full_report / "report.html").read_text(encoding="utf-8")
+    cells = re.findall(r"<td([^>]*)>(.*?)</td>", html, flags=re.S)
+    numbers = [(attributes, text) for attributes, text in cells if re.search(r"\d", text)]
+    assert len(numbers) > 200
+    assert [text for attributes, text in numbers if "title=" not in attributes] == []
 
 
 def test_hostile_dialogue_is_text_in_both_forms(tmp_path: Path) -> None:
