@@ -23,6 +23,8 @@ NOTICE = (
 )
 BANNER = "**Red flags in this message: {}.** A doctor would want this person seen urgently. Do the answers say so?"
 LETTERS = "ABCDEFGH"
+LONGEST_MESSAGE = 8_000  # characters; MedDialog's longest message has 2,500
+LONGEST_ANSWER = 1_024  # tokens
 FRAME = 0.3  # seconds between two updates: each costs the page about 0.2 s, in which nothing is generated
 
 CSS = (
@@ -46,7 +48,13 @@ def build(voices: dict[str, speakers.Speaker], folder: Path, vote_file: Path) ->
                 for letter in LETTERS[: len(voices)]
             ]
         with gr.Row():
-            message = gr.Textbox(label="Patient", placeholder="Write as a patient would.", elem_id="message", scale=6)
+            message = gr.Textbox(
+                label="Patient",
+                placeholder="Write as a patient would.",
+                elem_id="message",
+                scale=6,
+                max_length=LONGEST_MESSAGE,
+            )
             send = gr.Button("Send", variant="primary", elem_id="send")
             again = gr.Button("New conversation", elem_id="new")
         with gr.Row():
@@ -57,7 +65,7 @@ def build(voices: dict[str, speakers.Speaker], folder: Path, vote_file: Path) ->
         tally = gr.Markdown(shown_votes(vote_file), elem_id="tally")
         with gr.Accordion("Settings", open=False):
             temperature = gr.Slider(0, 2, 0, step=0.1, label="temperature (0: always the likeliest word)")
-            limit = gr.Slider(8, 1024, 128, step=8, label="longest answer in tokens", elem_id="limit")
+            limit = gr.Slider(8, LONGEST_ANSWER, 128, step=8, label="longest answer in tokens", elem_id="limit")
             seed = gr.Number(42, label="seed", precision=0, minimum=0)
             export = gr.Button("Export this conversation", elem_id="export")
             exported = gr.Textbox(label="written to", interactive=False, elem_id="exported")
@@ -93,11 +101,22 @@ def turn(
     voices: dict[str, speakers.Speaker], text: str, now: dict[str, Any], heat: float, longest: int, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Let every arm answer `text` and yield what the page shows: the banner and the dialogue behind each letter."""
-    text = text.strip()
+    text, longest = text.strip(), min(max(longest, 1), LONGEST_ANSWER)
     if not text:
         raise gr.Error("Write what the patient says first.", print_exception=False)
+    if len(text) > LONGEST_MESSAGE:
+        raise gr.Error(f"Write at most {LONGEST_MESSAGE:,} characters at once.", print_exception=False)
+    asked = {"role": "user", "content": text}
     for arm in now["arms"]:
-        now["turns"][arm].append({"role": "user", "content": text})
+        turns = now["turns"][arm]
+        if turns and turns[-1]["role"] == "user":  # the page was closed or reloaded before the answer was whole
+            turns.pop()
+        if not speakers.has_room(voices[arm], [*turns, asked], longest):
+            raise gr.Error(
+                "This conversation is longer than the models can read; start a new one.", print_exception=False
+            )
+    for arm in now["arms"]:
+        now["turns"][arm].append(asked)
     now["flags"] += [flag for flag in red_flags(text) if flag not in now["flags"]]
     now["settings"] = {"temperature": heat, "max_new_tokens": longest, "seed": seed}
     banner = gr.update(visible=bool(now["flags"]), value=BANNER.format(", ".join(now["flags"])))
@@ -155,6 +174,6 @@ def shown_votes(vote_file: Path) -> str:
 
 def write_conversation(now: dict[str, Any], folder: Path) -> Path:
     """Write what was said, by arm, as JSON into `folder`; returns the file."""
-    path = folder / f"conversation-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path = folder / f"conversation-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}.json"
     write_json(path, json.loads(json.dumps({"notice": NOTICE, **now})))
     return path

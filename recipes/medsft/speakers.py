@@ -83,6 +83,13 @@ def _switch(network: Any, name: str) -> Callable[[], AbstractContextManager[Any]
     return activate
 
 
+def has_room(speaker: Speaker, messages: Messages, max_new_tokens: int) -> bool:
+    """Whether the dialogue and an answer fit the positions that the model knows."""
+    return (
+        len(prompt_ids(speaker.tokenizer, messages)) + max_new_tokens <= speaker.network.config.max_position_embeddings
+    )
+
+
 def answer(speaker: Speaker, messages: Messages, max_new_tokens: int, temperature: float, seed: int) -> Iterator[str]:
     """Yield the answer so far, token by token, until the model ends its turn. Greedy where `temperature` is 0.
 
