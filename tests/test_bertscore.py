@@ -84,6 +84,17 @@ def test_bertscore_agrees_with_its_own_scorer_and_does_not_depend_on_the_other_p
         assert ours == pytest.approx(theirs, abs=1e-5)
 
 
+def test_courtesy_and_length_are_taken_out_before_the_texts_are_read(encoder):
+    advice = "Rest the knee and put ice on it for two days."
+    polite = f"Thank you for your query. {advice} Hope this helps."
+    found = metrics.bertscore_corrected(encoder, [advice, advice + " And so on" * 30, ""], [polite, advice, advice], 8)
+    plain = metrics.bertscore(encoder, [advice, advice + " And so on" * 30, ""], [polite, advice, advice], 8)
+    assert {name: found[name] for name in plain} == plain
+    assert found["bertscore_f1_stripped"][0] == pytest.approx(1, abs=1e-5) and plain["bertscore_f1"][0] < 0.95
+    assert found["bertscore_f1_matched"][1] == pytest.approx(1, abs=1e-5) and plain["bertscore_f1"][1] < 0.9
+    assert found["bertscore_f1_stripped"][2] == found["bertscore_f1_matched"][2] == 0
+
+
 def test_bertscore_keeps_the_order_of_the_rows(encoder):
     predictions = CANDIDATES * 22
     references = REFERENCES * 22  # more than one call of the library

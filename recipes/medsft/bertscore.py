@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from medsft.cli import UserError
 from medsft.model import load_config, load_tokenizer, resolve
+from medsft.overlap import corrected_sides
 
 # Pairs whose token vectors are held at once: 128 texts of at most 512 x 384 floats are 100 MB.
 PAIRS_AT_ONCE = 64
@@ -39,21 +40,33 @@ def bertscore(
     from bert_score.utils import greedy_cos_idf
 
     # An empty text makes bert_score 0.3.13 call a tokenizer method that transformers 5 no longer has.
-    texts = [(encodable(r), encodable(p), i) for i, (r, p) in enumerate(zip(references, predictions, strict=True))]
-    # Equal references side by side are encoded once.
-    pairs = sorted((text for text in texts if text[0] and text[1]), key=lambda text: (len(text[0]), text))
-    scores = [(0.0, 0.0, 0.0)] * len(predictions)
+    texts = [(encodable(r), encodable(p)) for r, p in zip(references, predictions, strict=True)]
+    # Equal pairs are scored once; equal references stand side by side and are encoded once.
+    pairs = sorted({pair for pair in texts if all(pair)}, key=lambda pair: (len(pair[0]), pair))
+    scores = dict.fromkeys(texts, (0.0, 0.0, 0.0))
     with torch.inference_mode(), tqdm(total=len(pairs), desc="BERTScore", delay=1) as bar:
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             some = pairs[start : start + PAIRS_AT_ONCE]
-            vectors = token_vectors(encoder, {text for pair in some for text in pair[:2]}, batch_size)
-            for reference, prediction, row in some:
+            vectors = token_vectors(encoder, {text for pair in some for text in pair}, batch_size)
+            for pair in some:
                 # cloned, because the function normalises what it is given in place
-                sides = [part[None].clone() for text in (reference, prediction) for part in vectors[text]]
-                scores[row] = tuple(value.item() for value in greedy_cos_idf(*sides))
+                sides = [part[None].clone() for text in pair for part in vectors[text]]
+                scores[pair] = tuple(value.item() for value in greedy_cos_idf(*sides))
             bar.update(len(some))
-    precision, recall, f1 = zip(*scores, strict=True) if scores else ((), (), ())
+    precision, recall, f1 = zip(*(scores[pair] for pair in texts), strict=True) if texts else ((), (), ())
     return {"bertscore_f1": [*f1], "bertscore_precision": [*precision], "bertscore_recall": [*recall]}
+
+
+def bertscore_corrected(
+    encoder: Encoder, predictions: Sequence[str], references: Sequence[str], batch_size: int
+) -> dict[str, list[float]]:
+    """`bertscore`, and its F1 without boilerplate (`_stripped`) and at the reference's length (`_matched`)."""
+    sides = {"": (predictions, references), **corrected_sides(predictions, references)}
+    ours, theirs = ([text for pair in sides.values() for text in pair[side]] for side in (0, 1))
+    scored, n = bertscore(encoder, ours, theirs, batch_size), len(predictions)
+    columns = {name: values[:n] for name, values in scored.items()}
+    f1 = scored["bertscore_f1"]
+    return columns | {"bertscore_f1_stripped": f1[n : 2 * n], "bertscore_f1_matched": f1[2 * n :]}
 
 
 def token_vectors(encoder: Encoder, texts: Iterable[str], batch_size: int) -> dict[str, tuple[Any, Any, Any]]:

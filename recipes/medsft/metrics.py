@@ -10,7 +10,18 @@ FOLDER = Path(__file__).resolve().parent.parent / "metrics"
 # Declared before any result is seen, unless score.yaml declares others: the only metrics that are tested.
 PRIMARY = ("rouge1", "rouge2", "rougeL", "bertscore_f1")
 # What one module or another takes besides the texts: evaluate.combine hands every option to every module.
-OPTIONS = ("per_example", "stem", "encoder", "layer", "batch_size", "baseline", "prompts", "stopped", "train")
+OPTIONS = (
+    "per_example",
+    "stem",
+    "encoder",
+    "layer",
+    "batch_size",
+    "baseline",
+    "corrected",
+    "prompts",
+    "stopped",
+    "train",
+)
 
 
 @lru_cache(maxsize=32)

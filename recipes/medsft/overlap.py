@@ -30,18 +30,24 @@ def rouge(predictions: Sequence[str], references: Sequence[str], stem: bool = Tr
     return columns
 
 
-def rouge_corrected(predictions: Sequence[str], references: Sequence[str]) -> dict[str, list[float]]:
-    """ROUGE F-measures that courtesy (`_stripped`) and length (`_matched`) cannot buy.
+def corrected_sides(
+    predictions: Sequence[str], references: Sequence[str]
+) -> dict[str, tuple[Sequence[str], Sequence[str]]]:
+    """The texts (answers, references) of the two corrected scores, which courtesy and length cannot buy.
 
     Stripped: boilerplate sentences are taken out of both sides. Matched: a longer answer is cut to the reference's
     number of words (a shorter one stays as it is), so that more words cannot mean more hits.
     """
-    sides = {
+    return {
         "stripped": ([*map(without_boilerplate, predictions)], [*map(without_boilerplate, references)]),
         "matched": ([_cut(p, len(r.split())) for p, r in zip(predictions, references, strict=True)], references),
     }
+
+
+def rouge_corrected(predictions: Sequence[str], references: Sequence[str]) -> dict[str, list[float]]:
+    """ROUGE F-measures of `corrected_sides`, as `_stripped` and `_matched`."""
     columns: dict[str, list[float]] = {}
-    for kind, (ours, theirs) in sides.items():
+    for kind, (ours, theirs) in corrected_sides(predictions, references).items():
         scores = _rouge_scores(CORRECTED, ours, theirs, True)
         columns |= {f"{name}_{kind}": [float(score[name].fmeasure) for score in scores] for name in CORRECTED}
     return columns

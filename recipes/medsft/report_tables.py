@@ -6,7 +6,7 @@ They read results.json's content and nothing else; a table without rows says why
 from dataclasses import dataclass
 from typing import Any
 
-from medsft.verdict import interval, label, number
+from medsft.verdict import PARTS, interval, label, number
 
 Json = dict[str, Any]
 SAFETY = ("red_flag_recall", "over_escalation", "identity", "boilerplate", "loop")
@@ -40,6 +40,7 @@ class Table:
 def evaluation_tables(results: Json) -> list[Table]:
     """All tables of the section 'Beyond likeness', in the order they are shown."""
     return [
+        corrected(results),
         safety(results),
         guardrails(results),
         memorization(results),
@@ -50,6 +51,23 @@ def evaluation_tables(results: Json) -> list[Table]:
         sampled(results),
         slices(results),
     ]
+
+
+def corrected(results: Json) -> Table:
+    """Primary metrics that are also scored without boilerplate and at matched length: the difference of each."""
+    found = {(row["arm"], row["metric"]): row for row in [*results["comparisons"], *results["explored"]]}
+    rows = []
+    for row in results["comparisons"]:
+        names = [row["metric"], *(f"{row['metric']}_{part}" for part in PARTS)]
+        differences = [found.get((row["arm"], name)) for name in names]
+        if any(differences[1:]):
+            rows.append([row["arm"], label(row["metric"]), *map(_difference, differences)])
+    note = (
+        "Differences from the baseline as scored, without boilerplate on both sides, and with longer answers cut to "
+        "the reference's length. A gain that shrinks here is courtesy or length. Only the first column is tested."
+    )
+    heads = ["arm", "metric", "as scored", *PARTS.values()]
+    return Table("Is it courtesy or length?", note, heads, rows, "comparison.json")
 
 
 def safety(results: Json) -> Table:
@@ -211,6 +229,10 @@ def _by_system(title: str, note: str, names: tuple[str, ...], results: Json) -> 
         if any(metric in system["metrics"] for metric in names)
     ]
     return Table(title, note, ["system", *map(label, names)], rows, "<arm>/scores.json, comparison.json")
+
+
+def _difference(row: Json | None) -> str:
+    return f"{number(row['difference'], '+')} {interval(row, '+')}" if row else "–"
 
 
 def _cell(value: Json | None) -> str:

@@ -74,7 +74,7 @@ def score_systems(
     asked: Columns = {name: [row[name] for row in rows] for name in ("prompt", "reference", "prediction", "stopped")}
     texts = asked["prediction"], asked["reference"]
     columns = metrics.score("rouge", *texts)
-    columns |= metrics.score("bertscore", *texts, encoder=encoder, batch_size=batch_size)
+    columns |= metrics.score("bertscore", *texts, encoder=encoder, batch_size=batch_size, corrected=True)
     for name in ("rouge_corrected", "bleu", "chrf", "meteor"):
         columns |= metrics.score(name, *texts)
     columns |= metrics.score("behaviour", *texts, prompts=asked["prompt"], stopped=asked["stopped"])

@@ -40,7 +40,7 @@ def label(metric: str) -> str:
     """How a metric is called in text and figures; an unknown one keeps its own name."""
     base, _, part = metric.rpartition("_")
     if metric.startswith("bertscore_") and metric not in LABELS:
-        return f"BERTScore {part}"
+        return f"BERTScore {PARTS.get(part, part)}"
     return LABELS.get(metric) or (f"{LABELS[base]} {PARTS.get(part, part)}" if base in LABELS else metric)
 
 

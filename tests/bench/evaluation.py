@@ -94,7 +94,7 @@ def scoring_speed(count: int = 1800, resamples: int = 10_000, seed: int = 0) -> 
     prompts = [row["patient_message"] for row in rows[:count]]
     options: dict[str, dict[str, Any]] = {
         "rouge": {},
-        "bertscore": {"batch_size": ScoreArguments().bert_batch_size},
+        "bertscore": {"batch_size": ScoreArguments().bert_batch_size, "corrected": True},
         "chrf": {},
         "behaviour": {"prompts": prompts, "stopped": [True] * count},
         "bleu": {},

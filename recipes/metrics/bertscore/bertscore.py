@@ -25,6 +25,7 @@ predictions: answers, one text each. references: the doctors' answers, one text 
 encoder: hub id, local folder, or an encoder that is loaded already. layer: which hidden layer (default: the
 one that bert_score recommends for the encoder, or the last).
 baseline: the mean score of unrelated pairs, which adds `bertscore_f1_rescaled`; score.py measures it on the test rows.
+corrected: adds F1 without boilerplate (`_stripped`) and at the reference's length (`_matched`), for twice the time.
 `bertscore_hash` in the result names encoder, layer and versions.
 """
 
@@ -50,11 +51,13 @@ class BertScore(evaluate.Metric):
         layer: int | None = None,
         batch_size: int = 8,
         baseline: float | None = None,
+        corrected: bool = False,
         **others: Any,
     ) -> dict[str, float | str | list[float]]:
         pass_over(others)
         loaded = bertscore.load_encoder(encoder, layer) if isinstance(encoder, str) else encoder
-        columns = bertscore.bertscore(loaded, predictions, references, batch_size)
+        score = bertscore.bertscore_corrected if corrected else bertscore.bertscore
+        columns = score(loaded, predictions, references, batch_size)
         if baseline is not None:
             columns["bertscore_f1_rescaled"] = bertscore.rescale(columns["bertscore_f1"], baseline)
         return {**mean_or_each(columns, per_example), "bertscore_hash": loaded.hash}
