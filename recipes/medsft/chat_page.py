@@ -27,9 +27,13 @@ LONGEST_MESSAGE = 8_000  # characters; MedDialog's longest message has 2,500
 LONGEST_ANSWER = 1_024  # tokens
 FRAME = 0.3  # seconds between two updates: each costs the page about 0.2 s, in which nothing is generated
 
-CSS = (
-    "#red-flags { background: #fdecea; border-left: 5px solid #b3261e; padding: 10px 14px; } footer { display: none; }"
-)
+CSS = """
+#red-flags { background: #fdecea; border-left: 5px solid #b3261e; padding: 10px 14px; }
+footer { display: none; }
+[id^="answer-"] .top-panel { display: none; }  /* would empty one box and leave the conversation as it is */
+#tally { overflow-x: auto; }
+#tally :is(th, td) { white-space: nowrap; }
+"""
 
 
 def build(voices: dict[str, speakers.Speaker], folder: Path, vote_file: Path) -> gr.Blocks:
