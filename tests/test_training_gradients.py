@@ -35,7 +35,8 @@ def test_an_evaluation_leaves_the_gradients_of_4_bit_layers_as_they_were(tiny_mo
     assert torch.equal(gradients(tiny_model, evaluated_first=True), gradients(tiny_model, evaluated_first=False))
 
 
-def test_packed_rows_do_not_see_each_other(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_rows_do_not_see_each_other(tiny_model: Path, tmp_path: Path, attention: str) -> None:
     """bfd packing as the trainer does it: a row gets the logits in the pack that it gets alone."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM
@@ -49,7 +50,9 @@ def test_packed_rows_do_not_see_each_other(tiny_model: Path, tmp_path: Path) -> 
     config = SFTConfig(output_dir=str(tmp_path), report_to="none", activation_checkpointing=False, **settings)
     tokenizer = model.load_tokenizer(str(tiny_model))
     tokenizer.chat_template = chat_template.training_template(tokenizer)
-    network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32, use_cache=False)
+    network = AutoModelForCausalLM.from_pretrained(
+        tiny_model, dtype=torch.float32, use_cache=False, attn_implementation=attention
+    )
     trainer = SFTTrainer(network, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     assert len(trainer.train_dataset) == 1  # all four in one pack
     batch = trainer.data_collator([trainer.train_dataset[0]])

@@ -31,9 +31,9 @@ def adapter(study: Path, arm: str) -> dict[str, tuple[int, ...]]:
         ("lora", ("--use_dora", "true")),
         ("lora", ("--use_rslora", "true")),
         ("lora", ("--lora_r", "4", "--lora_target_modules", "all-linear")),
-        ("lora", ("--neftune_noise_alpha", "5")),
         ("lora", ("--packing", "true", "--train_sampling_strategy", "random")),
         ("lora", ("--activation_checkpointing", "true")),
+        ("lora", ("--torch_compile", "true", "--torch_compile_backend", "aot_eager")),
         ("lora", ("--full_determinism", "true")),
         ("qlora", ("--use_bnb_nested_quant", "false", "--bnb_4bit_compute_dtype", "float32")),
         ("full", ("--packing", "true", "--activation_checkpointing", "true", "--train_sampling_strategy", "random")),
@@ -54,6 +54,30 @@ def test_an_option_trains(study: Path, tiny_model: Path, recipe: str, flags: tup
     assert json.loads((study / arm / "adapter" / "adapter_config.json").read_text())["use_rslora"] == (
         "--use_rslora" in flags
     )
+
+
+def test_neftunes_noise_is_in_training_and_not_in_the_dev_loss(study: Path, tiny_model: Path) -> None:
+    """Jain et al. 2023 (arXiv:2310.05914): noise on the embeddings. The first step starts from the same weights."""
+    flags = ("--max_steps", 1, "--eval_steps", 1, "--train_sampling_strategy", "random", "--warmup_steps", 0)
+    for arm, noise in (("quiet", ()), ("noisy", ("--neftune_noise_alpha", "50", "--report_to", "tensorboard"))):
+        done = train(study, tiny_model, "lora", arm, *flags, *noise)
+        assert done.returncode == 0, done.stderr[-2000:]
+    quiet, noisy = (record(study, arm)["history"] for arm in ("quiet", "noisy"))
+    before = [next(row["eval_loss"] for row in history if row["step"] == 0) for history in (quiet, noisy)]
+    assert before[0] == before[1]
+    trained = [next(row["loss"] for row in history if "loss" in row) for history in (quiet, noisy)]
+    assert abs(trained[0] - trained[1]) > 1e-3
+    assert list((study / "noisy").rglob("events.out.tfevents.*"))  # the tracker that was asked for
+    header, first = (study / "noisy" / "history.csv").read_text().splitlines()[:2]  # and the local history
+    assert header.split(",")[:4] == ["step", "epoch", "loss", "eval_loss"]
+    assert float(first.split(",")[3]) == pytest.approx(before[1], abs=1e-3)
+
+
+def test_a_tracker_that_is_not_installed_is_refused(study: Path, tiny_model: Path) -> None:
+    done = train(study, tiny_model, "lora", "tracked", "--report_to", "swanlab")
+    assert done.returncode == 2
+    assert "report_to swanlab: it is not installed" in done.stderr
+    assert not (study / "tracked").exists()
 
 
 def test_early_stopping_keeps_the_best_weights(study: Path, tiny_model: Path) -> None:

@@ -1,7 +1,6 @@
 """What cannot work is refused before a weight is loaded, with the way out. `check_machine` runs even before torch."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from medsft.cli import DoesNotFit, UserError, config_path, peek, read_config
 from medsft.hardware import hub_reachable, machine
 
 WORKS_HERE = "what works on this machine: make demo"
-TRACKERS = ("trackio", "tensorboard", "wandb", "mlflow")  # report_to names that are also packages
 OFFLOADABLE = {"adamw_torch", "adamw_torch_fused"}
 
 
@@ -49,12 +47,14 @@ def check_training(study: StudyArguments, config: Any, model_args: Any) -> None:
         raise UserError("early_stopping_patience needs load_best_model_at_end: true, or the last weights are kept")
     if not study.end_of_turn_loss and (config.packing or config.padding_free):
         raise UserError("end_of_turn_loss: false works on padded rows; remove packing and padding_free")
-    for tracker in config.report_to:
-        if tracker in TRACKERS and find_spec(tracker) is None:
-            raise UserError(
-                f"report_to {tracker}: it is not installed (.venv/bin/python -m pip install {tracker}); "
-                "history.csv and train.json are written without it"
-            )
+    from transformers.integrations import get_available_reporting_integrations
+
+    absent = [tracker for tracker in config.report_to if tracker not in get_available_reporting_integrations()]
+    if absent:
+        raise UserError(
+            f"report_to {absent[0]}: it is not installed (.venv/bin/python -m pip install {absent[0]}), or not known; "
+            "history.csv and train.json are written without it"
+        )
     if config.max_length is None and not config.packing and not config.padding_free:
         raise UserError("max_length is not set: give the number of tokens the split was prepared for")
 
