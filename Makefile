@@ -115,7 +115,7 @@ fft-offload: setup $(VENV)/.operators  ## full fine-tuning with DeepSpeed ZeRO-3
 	$(ACCELERATE) --config_file accelerate_configs/zero3_offload.yaml recipes/sft_full.py --config $(CFG)/full_offload.yaml $(IN)
 
 sweep: data  ## a learning rate for each arm, by dev loss: short runs at a third, once and three times the recipe's rate
-	$(PY) recipes/sweep.py --config_dir $(CFG) $(IN)
+	$(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CONFIG)),--steps 12)
 
 evaluate: setup  ## answers of every trained arm, then metrics, floors, intervals and paired tests
 	@for arm in baseline $$(cd $(STUDY_DIR) && for a in */; do { [ -d $$a/adapter ] || [ -d $$a/model ]; } && echo $${a%/}; done); do \

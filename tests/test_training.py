@@ -39,7 +39,9 @@ def test_an_arm_trains_and_records_what_it_did(study: Path, tiny_model: Path, re
 
     saved = study / recipe / ("model" if recipe == "full" else "adapter")
     names = {path.name for path in saved.iterdir()}
-    assert {"tokenizer.json", "chat_template.jinja"} <= names
+    assert {"tokenizer.json", "chat_template.jinja", "generation_config.json", "README.md"} <= names
+    assert "Not medical advice" in (study / recipe / "README.md").read_text()
+    assert (study / recipe / "config.yaml").exists()
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     assert "{%- generation" not in (saved / "chat_template.jinja").read_text()
 

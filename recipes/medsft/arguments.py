@@ -78,7 +78,7 @@ class SweepArguments:
     study_dir: str = option("runs/demo", "folder of the study; the sweep is written to its sweep/")
     arms: list[str] = option([], "names of recipes in config_dir; those of lora, qlora, full, full_8bit if not given")
     factors: list[float] = option([0.33, 1.0, 3.0], "multiples of the recipe's own learning rate to try")
-    steps: int = option(12, "optimizer steps of each run; a tenth of an epoch is usually enough to rank rates")
+    steps: int = option(40, "optimizer steps of each run; a tenth of an epoch is usually enough to rank rates")
     evaluations: int = option(2, "how often the dev loss is measured in a run, besides before its first step")
     max_dev_rows: int | None = option(
         None, "measure the dev loss on at most this many rows; as the recipe if not given"

@@ -70,15 +70,15 @@ def try_rate(recipe: Path, folder: Path, rate: float, arguments: SweepArguments)
     script = "sft_lora.py" if settings.get("use_peft") else "sft_full.py"
     print(f"{arm}: {arguments.steps} steps", flush=True)
     command = [*_launcher(settings), str(SCRIPTS / script), "--config", str(recipe), *flags]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    status, said = _run(command)
     record = folder / arm / "train.json"
-    if done.returncode == 0 and record.exists():
+    if status == 0 and record.exists():
         for weights in ("adapter", "model"):
             shutil.rmtree(folder / arm / weights, ignore_errors=True)
         for checkpoint in (folder / arm).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         return losses(rate, read_json(record)["history"])
-    return _failed(rate, arm, done.returncode, done.stderr)
+    return _failed(rate, arm, status, said)
 
 
 def losses(rate: float, history: list[Json]) -> Json:
@@ -117,6 +117,17 @@ def _launcher(settings: Json) -> list[str]:
     if on_cpu or shutil.which("nvidia-smi") is None or "LOCAL_RANK" in os.environ:
         return [sys.executable]
     return [str(Path(sys.executable).parent / "accelerate"), "launch"]
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """(exit status, the last of what it said); its progress is shown as it goes."""
+    last = b""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, bufsize=0) as process:
+        while process.stderr and (said := process.stderr.read(4096)):
+            sys.stderr.write(said.decode(errors="replace"))
+            sys.stderr.flush()
+            last = (last + said)[-8192:]
+    return process.returncode, last.decode(errors="replace")
 
 
 def _failed(rate: float, arm: str, status: int, errors: str) -> Json:
