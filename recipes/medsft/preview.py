@@ -63,6 +63,8 @@ def _states(args: Any, trained: list[str]) -> str:
         return "states in 8 bits"
     if args.deepspeed_plugin is not None:
         return "states and master weights in float32"
+    if "32bit" in args.optim.value:  # bitsandbytes keeps them so whatever it trains
+        return "states in float32"
     return f"states in {', '.join(trained)}"
 
 
