@@ -47,6 +47,11 @@ def check_training(study: StudyArguments, config: Any, model_args: Any) -> None:
         raise UserError("early_stopping_patience needs load_best_model_at_end: true, or the last weights are kept")
     if not study.end_of_turn_loss and (config.packing or config.padding_free):
         raise UserError("end_of_turn_loss: false works on padded rows; remove packing and padding_free")
+    if _offloads_optimizer(config) and str(config.optim.value) not in OFFLOADABLE:
+        raise UserError(
+            f"optim {config.optim.value} under DeepSpeed offload silently becomes another optimizer (L2 Adam); "
+            "set optim: adamw_torch"
+        )
     from transformers.integrations import get_available_reporting_integrations
 
     absent = [tracker for tracker in config.report_to if tracker not in get_available_reporting_integrations()]
@@ -78,11 +83,6 @@ def check_full(study: StudyArguments, config: Any, model_args: Any) -> None:
     check_training(study, config, model_args)
     if model_args.use_peft or model_args.load_in_4bit or model_args.load_in_8bit:
         raise UserError("sft_full.py trains every weight; adapters and quantized weights belong to sft_lora.py")
-    if _offloads_optimizer(config) and str(config.optim.value) not in OFFLOADABLE:
-        raise UserError(
-            f"optim {config.optim.value} under DeepSpeed offload silently becomes another optimizer (L2 Adam); "
-            "set optim: adamw_torch"
-        )
 
 
 def check_memory(strategy: str, base_model: str, config: Any, reserve_gb: float, lora_r: int = 16) -> dict[str, int]:
