@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from medsft import matrix_speed
 from medsft.cli import peek
-from medsft.hardware import has_bf16_cpu
 
 
 class Choice(NamedTuple):
@@ -23,11 +23,11 @@ class Choice(NamedTuple):
 def choose(default_config: Path) -> None:
     """Append this machine's choices to the command line, so that they are parsed and recorded like a user's.
 
-    An option named in the YAML or on the command line is left as it is, except bf16 on a processor without it: there
-    it is tens of times slower than float32.
+    An option named in the YAML or on the command line is left as it is, except bf16 on a processor where it is slower
+    than float32: it may be tens of times.
     """
     on_cpu = str(peek("use_cpu", False, default_config)).lower() in ("true", "1") or not _compute_capability()
-    choices = _for_processor(has_bf16_cpu()) if on_cpu else _for_gpu(_compute_capability())
+    choices = _for_processor(matrix_speed.measured()) if on_cpu else _for_gpu(_compute_capability())
     forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype")}
     for option, value, reason in choices:
         if option not in forced and peek(option, None, default_config) is not None:
@@ -37,11 +37,12 @@ def choose(default_config: Path) -> None:
             print(f"chosen for this machine: {option} {value} ({reason})")
 
 
-def _for_processor(has_bf16: bool) -> list[Choice]:
+def _for_processor(speed: dict[str, float]) -> list[Choice]:
+    """`speed`: GFLOP/s by precision, as matrix_speed measures it."""
     # Fused attention of short sequences is slow on processors: a step of 4 x 512 took a fifth longer with sdpa.
     choices = [Choice("attn_implementation", "eager", "faster than sdpa on a processor at a few hundred tokens")]
-    if not has_bf16:
-        reason = "this processor has no bf16 arithmetic"
+    if speed["bfloat16"] < matrix_speed.GAIN * speed["float32"]:
+        reason = "products here: bf16 {bfloat16:.0f}, float32 {float32:.0f} GFLOP/s".format(**speed)
         choices += [Choice("bf16", "false", reason), Choice("dtype", "float32", reason)]
     return choices
 

@@ -216,11 +216,11 @@ def tokens_per_second(rows: list[dict[str, Any]], started: float) -> float:
 def _dtype(asked: str) -> str:
     import torch
 
-    from medsft.hardware import has_bf16_cpu
+    from medsft.matrix_speed import prefers_bfloat16
 
     if asked in ("bfloat16", "float32"):
         return asked
     if asked != "auto":
         raise UserError(f"dtype '{asked}': use auto, bfloat16 or float32")
-    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else has_bf16_cpu()
+    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else prefers_bfloat16()
     return "bfloat16" if fast else "float32"

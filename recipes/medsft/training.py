@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, GenerationConfig, set_seed
 
-from medsft import chat_template, checkpoints, model
+from medsft import answer_loss, chat_template, checkpoints, lora_product, model
 from medsft.allocator import keep_freed_memory
 from medsft.arguments import StudyArguments
 from medsft.arm import Arm
@@ -44,10 +44,18 @@ def build_trainer(
     model.keep_trainable_layout(trainer.model)
     if study.adapter_dtype:
         model.cast_trained(trainer.model, study.adapter_dtype)
+    if config.device.type == "cpu" and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        lora_product.fuse(trainer.model)
+        plain = config.loss_type == "nll" and not config.label_smoothing_factor
+        trainer.answers_only = plain and answer_loss.sum_over_answers(_without_adapters(trainer.model))
     if not study.end_of_turn_loss:
         stops = chat_template.stop_ids(data.tokenizer)
         trainer.data_collator = EndOfTurnUnsupervised(trainer.data_collator, stops)
     return trainer
+
+
+def _without_adapters(network: Any) -> Any:
+    return network.get_base_model() if hasattr(network, "get_base_model") else network
 
 
 def train(trainer: WatchedTrainer) -> float:
