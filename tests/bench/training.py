@@ -1,0 +1,223 @@
+"""Training by these recipes beside other ways of doing the same work, interleaved round by round.
+
+    python tests/bench/training.py --rounds 5 --methods lora qlora full --output runs/bench/training.json
+    python tests/bench/training.py --rounds 2 --methods lora --rows 16                  # a short look
+    python tests/bench/training.py --external llamafactory=/opt/lf/bin/python           # another framework
+
+Every way trains the embedded model once over the same rows of the embedded sample, in a process of its own: (a) these
+recipes, (b) the source study's notebook (notebook.py), (c) TRL's own script with its defaults. Rates are over all steps
+but the first; dev loss is over the doctors' tokens of the same dev rows afterwards, by one function for all.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "recipes"))
+
+from medsft import model  # noqa: E402
+from medsft.files import read_json, write_json  # noqa: E402
+
+DEMO = ROOT / "recipes" / "configs" / "demo"
+WAYS = {"recipe": "these recipes", "notebook": "the study's notebook", "trl": "TRL's script, defaults"}
+BODY, HEAD = 106_203_456, 28_311_552  # multiplied weights of the embedded model: its layers, and its head
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--methods", nargs="+", default=["lora", "qlora", "full"])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS))
+    parser.add_argument("--rows", type=int, default=48, help="training rows, a multiple of 16")
+    parser.add_argument("--external", nargs="*", default=[], metavar="NAME=PYTHON", help="see tests/bench/external.py")
+    parser.add_argument("--output", default="runs/bench/training.json")
+    args = parser.parse_args()
+    result = compare(args.methods, args.ways, args.rows, args.rounds, args.external, Path(args.output).parent)
+    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+    write_json(Path(args.output), result)
+
+
+def compare(
+    methods: list[str], ways: list[str], rows: int, rounds: int, external: list[str], folder: Path
+) -> dict[str, Any]:
+    """Medians, lowest and highest of every way and method, and the matrix products' speed at that time."""
+    study = prepared(folder / "study", rows)
+    runs: dict[str, list[dict[str, float]]] = {}
+    peaks: list[dict[str, float]] = []
+    for number in range(rounds):
+        peaks.append(matrix_speed())
+        for method in methods:
+            for way in [*ways, *external]:
+                run = once(way, method, study, rows)
+                runs.setdefault(f"{method} {way.split('=')[0]}", []).append(run)
+                shown = f"{run['tokens_per_second']:.0f} tokens/s" if run else "not run"
+                print(f"round {number + 1} of {rounds}: {method}, {WAYS.get(way, way)}: {shown}", flush=True)
+    peak = statistics.median(max(p.values()) for p in peaks)
+    summary = {name: summarized([run for run in found if run], peak) for name, found in runs.items()}
+    load = os.getloadavg()[0]
+    result = {
+        "rows": rows,
+        "rounds": rounds,
+        "load_after": load,
+        "peak_gflops": peaks,
+        "runs": runs,
+        "summary": summary,
+    }
+    print_table(result)
+    return result
+
+
+def prepared(study: Path, rows: int) -> Path:
+    """The sample's split, and its first training rows as JSON Lines for the others."""
+    command = [sys.executable, str(ROOT / "recipes" / "prepare_data.py"), "--config", str(DEMO / "data.yaml")]
+    subprocess.run([*command, "--study_dir", str(study)], check=True, stdout=subprocess.DEVNULL)
+    from medsft.preparation import load_split
+
+    train = load_split(str(study), "train").select(range(rows)).select_columns("messages")
+    (study / "rows").mkdir(exist_ok=True)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in train)
+    (study / "rows" / "train.jsonl").write_text(lines, encoding="utf-8")
+    return study
+
+
+def once(way: str, method: str, study: Path, rows: int) -> dict[str, float]:
+    """One run in a fresh folder; empty where an external framework could not do it."""
+    name = way.split("=")[0]
+    output, result = study / f"{method}_{name}", study / f"{method}_{name}.json"
+    shutil.rmtree(output, ignore_errors=True)
+    base, source = model.resolve(model.SMOLLM2), study / "rows" / "train.jsonl"
+    if way == "recipe":
+        script = ROOT / "recipes" / ("sft_full.py" if method == "full" else "sft_lora.py")
+        command = [
+            str(script),
+            "--config",
+            str(DEMO / f"{method}.yaml"),
+            "--study_dir",
+            str(study),
+            "--arm",
+            output.name,
+        ]
+        command += ["--max_train_rows", str(rows), "--eval_strategy", "no", "--save_strategy", "no"]
+    elif way == "notebook":
+        command = [str(HERE / "notebook.py"), str(source), base, method, str(output)]
+    elif way == "trl":
+        from trl.scripts import sft
+
+        command = [str(sft.__file__), "--model_name_or_path", base, "--dataset_name", str(source.parent)]
+        command += ["--output_dir", str(output), "--num_train_epochs", "1", "--use_cpu", "--save_strategy", "no"]
+        command += [] if method == "full" else ["--use_peft"]
+        command += ["--load_in_4bit"] if method == "qlora" else []
+    else:
+        return {}
+    started = time.perf_counter()
+    words = [sys.executable, str(HERE / "watched.py"), str(result), *command]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} failed: {done.stderr[-1500:]}")
+    run = rates(read_json(result), study, method) | {"wall_seconds": time.perf_counter() - started}
+    saved = output / {"recipe": "model" if method == "full" else "adapter"}.get(way, ".")
+    run["dev_loss"] = dev_loss(saved, study, method)
+    shutil.rmtree(output, ignore_errors=True)
+    return run
+
+
+def rates(measured: dict[str, Any], study: Path, method: str) -> dict[str, float]:
+    """Rates of a run over all steps but the first.
+
+    `gflops` counts what the doctors' loss needs, whatever a way really does: per real token 2 operations forward and 2
+    backward for each weight of the layers (2 more where weights are trained), and the head's at the doctors' tokens.
+    """
+    tokens = read_json(study / "data" / "data_report.json")["tokens"]["train"]
+    answers = tokens["answer"] / tokens["total"]
+    steps = measured["steps"][1:]
+    seconds = sum(step["seconds"] for step in steps)
+    real = sum(step["tokens"] for step in steps)
+    passes = 6 if method == "full" else 4
+    return {
+        "tokens_per_second": real / seconds,
+        "answer_tokens_per_second": real * answers / seconds,
+        "tokens_per_processor_second": real / sum(step["processor_seconds"] for step in steps),
+        "padding": 1 - real / sum(step["positions"] for step in steps),
+        "gflops": passes * real * (BODY + answers * HEAD) / seconds / 1e9,
+        "tokens": float(sum(step["tokens"] for step in measured["steps"])),
+        "resident": float(measured["resident"]),
+        "first_step_seconds": measured["first_step"],
+    }
+
+
+def dev_loss(saved: Path, study: Path, method: str, rows: int = 16) -> float:
+    """Nats per answer token of the last answers of the first dev rows, in bf16 or float32 as this machine prefers."""
+    from medsft import likelihood, matrix_speed
+    from medsft.preparation import load_split
+
+    dtype = "bfloat16" if matrix_speed.prefers_bfloat16() else "float32"
+    base = model.SMOLLM2 if (saved / "adapter_config.json").exists() else str(saved)
+    network = model.load_model(base, dtype, model.nf4(dtype) if method == "qlora" else None)
+    if base == model.SMOLLM2:
+        from peft import PeftModel
+
+        network = PeftModel.from_pretrained(network, str(saved))
+    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    dev = load_split(str(study), "dev").select(range(rows)).to_list()
+    pad = tokenizer.pad_token_id
+    found = likelihood.likelihood(tokenizer, dev, 4, lambda batch: likelihood.batch_nll(network.eval(), batch, pad))
+    return sum(row["nll"] for row in found) / sum(row["tokens"] for row in found)
+
+
+def matrix_speed() -> dict[str, float]:
+    """GFLOP/s of square products now, at the size where they are fastest, in a process of its own."""
+    code = "from medsft import matrix_speed as m; print(m.fastest('float32', 1024), m.fastest('bfloat16', 1024))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "recipes")}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return dict(zip(("float32", "bfloat16"), map(float, said.stdout.split()), strict=True))
+
+
+def summarized(found: list[dict[str, float]], peak: float) -> dict[str, Any]:
+    """{measure: {median, low, high}} over the rounds, and the share of the peak."""
+    if not found:
+        return {}
+    summary = {key: spread([run[key] for run in found]) for key in found[0]}
+    return {"n": len(found), **summary, "share_of_peak": summary["gflops"]["median"] / peak}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def print_table(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{result['rows']} rows, {result['rounds']} rounds, load {result['load_after']:.1f} afterwards"
+    names = "tokens/s", "a processor second", "GB", "dev loss", "to first step", "of peak"
+    table = Table("method", "way", *names, title=title)
+    for name, found in result["summary"].items():
+        method, way = name.split(" ", 1)
+        if not found:
+            table.add_row(method, way, *["not run"] * 6)
+            continue
+        speed = found["tokens_per_second"]
+        table.add_row(
+            method,
+            WAYS.get(way, way),
+            f"{speed['median']:.0f} [{speed['low']:.0f}, {speed['high']:.0f}]",
+            f"{found['tokens_per_processor_second']['median']:.0f}",
+            f"{found['resident']['median'] / 1e9:.1f}",
+            f"{found['dev_loss']['median']:.3f}",
+            f"{found['first_step_seconds']['median']:.0f} s",
+            f"{found['share_of_peak']:.0%}",
+        )
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The stages of a study as processes that can be killed, starved or fed with damaged files.
+
+One process imports the libraries; each run of a stage is a fork of it, so that a kill hits the stage and not its start.
+"""
+
+import contextlib
+import os
+import random
+import resource
+import runpy
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ROOT / "recipes"
+DEMO = RECIPES / "configs" / "demo"
+GOOD = (0, 2, 3)  # done; the input is wrong; it does not fit: the contract of the scripts
+SECONDS = 240  # a run that takes longer hangs
+
+
+class Run(NamedTuple):
+    """How a run ended: exit status (negative: by that signal), all it printed, seconds."""
+
+    status: int
+    output: str
+    seconds: float
+
+    @property
+    def fault(self) -> str:
+        """What breaks the contract: '' if nothing."""
+        if "Traceback (most recent call last)" in self.output:
+            return "traceback: " + self.output.strip().splitlines()[-1][:200]
+        if self.status not in GOOD:
+            return f"exit status {self.status}: {self.output.strip()[-200:]}"
+        if self.status and not self.last.startswith(("error:", "does not fit:")):
+            return f"exit status {self.status} without a message: {self.last[:200]}"
+        return ""
+
+    @property
+    def last(self) -> str:
+        """The last line that says something."""
+        return next((line for line in reversed(self.output.splitlines()) if line.strip()), "")
+
+
+def load_libraries() -> None:
+    """What the stages import, once; one thread, so that a fork carries no lock of another."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    sys.path.insert(0, str(RECIPES))
+    import bert_score  # noqa: F401
+    import peft  # noqa: F401
+    import torch
+    import trl  # noqa: F401
+
+    from medsft import matrix_speed, training  # noqa: F401
+
+    matrix_speed.measured()
+    torch.set_num_threads(1)
+
+
+def commands(study: Path, tiny: Path) -> dict[str, list[str]]:
+    """Script and arguments of each stage, small enough for seconds: 48 rows, the tiny model, four training steps."""
+    at = ["--study_dir", str(study)]
+    train = ["--config", str(DEMO / "lora.yaml"), *at, "--model_name_or_path", str(tiny), "--max_steps", "4"]
+    train += ["--max_train_rows", "16", "--max_dev_rows", "4", "--eval_steps", "2", "--save_steps", "1"]
+    generate = [
+        *at,
+        "--model_name_or_path",
+        str(tiny),
+        "--max_rows",
+        "9",
+        "--max_new_tokens",
+        "12",
+        "--batch_size",
+        "3",
+    ]
+    return {
+        "prepare": ["prepare_data.py", *at, "--model_name_or_path", str(tiny), "--max_rows", "96", "--workers", "1"],
+        "train": ["sft_lora.py", *train, "--host_reserve_gb", "0", "--host_floor_gb", "0"],
+        "baseline": ["generate.py", *generate, "--arm", "baseline"],
+        "generate": ["generate.py", *generate, "--arm", "lora"],
+        "score": ["score.py", *at, "--resamples", "200"],
+        "report": ["report.py", *at, "--examples", "3"],
+    }
+
+
+def run(words: list[str], kill_after: float | None = None, before: Callable[[], Any] | None = None) -> Run:
+    """Run a script in a fork; `before` is called in the fork first, and SIGKILL is sent after `kill_after` seconds."""
+    with tempfile.TemporaryFile() as output:
+        started = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            _be_script(words, output.fileno(), before)
+        deadline = SECONDS if kill_after is None else kill_after
+        status = None
+        while status is None and time.monotonic() - started < deadline:
+            ended, code = os.waitpid(child, os.WNOHANG)
+            status = os.waitstatus_to_exitcode(code) if ended else None
+            time.sleep(0.005)
+        if status is None:
+            _kill_group(child)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        output.seek(0)
+        said = output.read().decode("utf-8", "replace")
+    if kill_after is None and status == -signal.SIGKILL and time.monotonic() - started >= SECONDS:
+        said += f"\nhung: killed after {SECONDS} s"
+    return Run(status, said, time.monotonic() - started)
+
+
+def moments(rounds: int, seconds: float, seed: int) -> list[float]:
+    """Random moments of a run that takes `seconds`, one in each equal part of it."""
+    draw = random.Random(seed)
+    return [seconds * (part + draw.random()) / rounds for part in range(rounds)]
+
+
+def _be_script(words: list[str], output: int, before: Callable[[], Any] | None) -> None:
+    """In the fork: become the script. Never returns."""
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.chdir(ROOT)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if before is not None:
+            before()
+        sys.argv = [str(RECIPES / words[0]), *words[1:]]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        status = 0
+    except SystemExit as end:
+        status = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(status)
+
+
+def _kill_group(child: int) -> None:
+    """The stage and its workers; it made itself the leader of a group of its own."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):
+            kill(child, signal.SIGKILL)
