@@ -6,6 +6,7 @@
 #   DATA         a local .jsonl/.json/.csv/.parquet file or a hub dataset, instead of the one in data.yaml
 #   ARM, FORMAT  what `make export` takes: an arm's name; merged, adapter, ollama or vllm
 #   STUDIES      folders under runs/ that `make compare` puts side by side
+#   BENCH, SHORT, EXTERNAL, TORTURE, TORTURE_ROUNDS   parts and size of `make bench` and `make torture`
 #   TORCH_INDEX  where torch comes from. Without a GPU: PyTorch's CPU index, so that no CUDA build is downloaded;
 #                with one: empty, which means the package index's own CUDA build
 #   TARGET, IMAGE, ENGINE  what `make image` builds (cpu, gpu or gpu-cloud), under which name, with docker or podman
@@ -17,6 +18,11 @@ DATA ?=
 ARM ?= lora
 FORMAT ?= merged
 STUDIES ?= $(STUDY)
+BENCH ?=
+SHORT ?=
+EXTERNAL ?=
+TORTURE ?=
+TORTURE_ROUNDS ?= 50
 VENV := .venv
 PY := $(VENV)/bin/python
 ACCELERATE := $(VENV)/bin/accelerate launch
@@ -40,7 +46,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= $(CPUS)
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload sweep evaluate report study paper compare chat export image doctor test-containers lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload sweep evaluate report study paper compare chat export image doctor test-containers bench torture supply-chain lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -194,6 +200,26 @@ lock: setup-dev  ## write constraints.txt from what is installed, and the hash-l
 	mv constraints.tmp constraints.txt
 	@$(PIP) --upgrade --target $(VENV)/lock-only uv==0.13.9  # apart: the recipes do not need it
 	PATH=$(CURDIR)/$(VENV)/lock-only/bin:$$PATH TORCH_INDEX="$(TORCH_INDEX)" docker/lock.sh
+
+bench: setup-dev  ## speed, memory and growth beside the alternatives: make bench BENCH="training stages" SHORT=1 EXTERNAL=name=python
+	$(PY) tests/bench $(if $(BENCH),--only $(BENCH)) $(if $(SHORT),--short) $(if $(EXTERNAL),--external $(EXTERNAL))
+
+torture: setup-dev  ## kills, full disks, damaged files, fuzzed and hostile input: make torture TORTURE_ROUNDS=5
+	$(PY) tests/torture --rounds $(TORTURE_ROUNDS) $(if $(TORTURE),--only $(TORTURE))
+
+$(VENV)/.supply: constraints.txt
+	@test -x $(VENV)/supply/bin/pip || $(PYTHON) -m venv $(VENV)/supply  # apart: these tools must not be in what they list
+	@$(VENV)/supply/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-licenses==5.5.5 pip-audit==2.10.1
+	@touch $@
+
+supply-chain: setup $(VENV)/.supply  ## bill of materials (CycloneDX), licences and known vulnerabilities of what is installed
+	@mkdir -p runs/supply_chain
+	$(VENV)/supply/bin/cyclonedx-py environment --output-format JSON --output-file runs/supply_chain/sbom.json $(PY)
+	$(VENV)/supply/bin/pip-licenses --python $(PY) --with-urls --format markdown --output-file runs/supply_chain/licences.md
+	@$(VENV)/supply/bin/pip-audit --timeout 10 --path $$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])') \
+	  > runs/supply_chain/audit.txt 2>&1 || true  # it fails where it finds something, and where it finds no network
+	@grep -E '^(No known|Found)' runs/supply_chain/audit.txt || echo "pip-audit got no answer: nothing was checked"
+	@echo "$$(grep -c 'could not be audited' runs/supply_chain/audit.txt) packages were not found by pip-audit and are not checked: runs/supply_chain/audit.txt"
 
 # ---- machines and containers ----------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ def damaged_files(study: Path, tiny: Path, rounds: int) -> list[dict[str, Any]]:
     whole, rows = study.with_name("whole"), []
     keep(study, whole)
     for name, files in READ_BY.items():
+        keep(whole, study)
         wanted, faults, known = RESULTS[name](study), [], 0
         draw = random.Random(name)
         for number in range(rounds):

@@ -1,0 +1,152 @@
+"""All benchmarks of this project, or some: python tests/bench (make bench).
+
+    python tests/bench                                   # all, five rounds
+    python tests/bench --only training stages            # make bench BENCH="training stages"
+    python tests/bench --short                           # two rounds, LoRA, small sizes (make bench SHORT=1)
+    python tests/bench --external NAME=PYTHON            # another framework in an environment of its own
+
+Writes bench.json, bench.md and bench.png into the output folder. Wall times are worth as much as the machine is quiet:
+every part notes the load. Ratios between things that were run side by side, round by round, are worth more.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "recipes")]
+
+from medsft.files import read_json, write_json, write_text  # noqa: E402
+
+PARTS = ("training", "stages", "data", "memory", "evaluation")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=None)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--external", nargs="*", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--output_dir", default="runs/bench")
+    args = parser.parse_args()
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    known = folder / "bench.json"
+    result: dict[str, Any] = read_json(known) if known.is_file() else {}
+    result["machine"] = {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+    }
+    for part in args.only or PARTS:
+        started = time.monotonic()
+        print(f"--- {part}", flush=True)
+        result[part] = measure(part, args.short, args.external, folder)
+        result[part] |= {"seconds": round(time.monotonic() - started), "short": args.short, "load": os.getloadavg()[0]}
+        write_json(known, result)  # what is known so far stays, whatever happens to the next part
+    write_text(folder / "bench.md", table(result))
+    draw(result, folder / "bench.png")
+    print(f"{known}, bench.md, bench.png")
+
+
+def measure(part: str, short: bool, external: list[str], folder: Path) -> dict[str, Any]:
+    """The numbers of one part."""
+    rounds = 2 if short else 5
+    if part == "training":
+        import training
+
+        methods = ["lora"] if short else ["lora", "qlora", "full"]
+        return training.compare(methods, list(training.WAYS), 32 if short else 48, rounds, external, folder)
+    if part == "stages":
+        import stages
+
+        sizes = [1, 5] if short else [1, 10, 100]
+        growth = stages.growth(folder / "growth", sizes, 1)
+        return {"start": stages.start(rounds), "answers": stages.answers(folder / "study", rounds), "growth": growth}
+    if part == "data":
+        import data
+
+        return data.measure(2_000 if short else 20_000, 50 if short else 300)
+    if part == "memory":
+        import memory
+
+        return {"allocator": memory.against_allocator(memory.STEPS[:2] if short else memory.STEPS)}
+    import evaluation
+
+    answers = 200 if short else 1_800
+    return {"generation": evaluation.generation_speed(8 if short else 32), "scoring": evaluation.scoring_speed(answers)}
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def table(result: dict[str, Any]) -> str:
+    """The training comparison and the growth as Markdown."""
+    lines = [f"{result['machine']['processor']}, {result['machine']['cores']} cores", ""]
+    if training := result.get("training"):
+        lines += [f"{training['rows']} rows, {training['rounds']} rounds, load {training['load']:.1f}", ""]
+        lines += [
+            "| method | way | real tokens/s [low, high] | times this | memory | dev loss | to first step | of peak |"
+        ]
+        lines += ["|---|---|--:|--:|--:|--:|--:|--:|"]
+        for name, found in training["summary"].items():
+            method, way = name.split(" ", 1)
+            if not found:
+                lines.append(f"| {method} | {way} | not run | | | | | |")
+                continue
+            speed, ours = found["tokens_per_second"], training["summary"].get(f"{method} recipe", found)
+            lines.append(
+                f"| {method} | {way} | {speed['median']:.0f} [{speed['low']:.0f}, {speed['high']:.0f}] "
+                f"| {ours['tokens_per_second']['median'] / speed['median']:.1f} "
+                f"| {found['resident']['median'] / 1e9:.1f} GB "
+                f"| {found['dev_loss']['median']:.3f} | {found['first_step_seconds']['median']:.0f} s "
+                f"| {found['share_of_peak']:.0%} |"
+            )
+        lines.append("")
+    if stages := result.get("stages"):
+        lines += ["| stage | rows | seconds | peak memory |", "|---|--:|--:|--:|"]
+        lines += [
+            f"| {r['stage']} | {r['rows']:,} | {r['seconds']:.1f} | {r['bytes'] / 1e9:.2f} GB |"
+            for r in stages["growth"]
+        ]
+        lines += ["", "| start | seconds, median [low, high] |", "|---|--:|"]
+        lines += [f"| {n} | {s['median']:.2f} [{s['low']:.2f}, {s['high']:.2f}] |" for n, s in stages["start"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Tokens a second by way, and seconds by rows on logarithmic axes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    summary = {name: found for name, found in result.get("training", {}).get("summary", {}).items() if found}
+    speeds = [found["tokens_per_second"] for found in summary.values()]
+    middle = [speed["median"] for speed in speeds]
+    errors = [[s["median"] - s["low"] for s in speeds], [s["high"] - s["median"] for s in speeds]]
+    if summary:
+        left.barh(list(summary), middle, xerr=errors)
+        left.invert_yaxis()
+    left.set_xlabel("real tokens a second, median and extremes")
+    growth = result.get("stages", {}).get("growth", [])
+    for stage in dict.fromkeys(row["stage"] for row in growth):
+        points = [(row["rows"], max(row["seconds"], 0.01)) for row in growth if row["stage"] == stage]
+        right.loglog(*zip(*points, strict=True), marker="o", label=stage)
+    right.set_xlabel("rows")
+    right.set_ylabel("seconds")
+    if growth:
+        right.legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
