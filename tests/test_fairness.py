@@ -1,6 +1,7 @@
 """Arms that were not trained alike are not compared, unless it is said that this is meant."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def test_seeds_must_be_the_same_list() -> None:
 
 def test_scoring_refuses_unequal_arms_before_it_loads_anything(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora", "full"))
+    for arm in ("baseline", "full"):  # the synthetic arms were asked different questions
+        shutil.copy(study / "lora" / "generations.jsonl", study / arm / "generations.jsonl")
     for arm, rows in (("lora", 48), ("full", 480)):
         path = study / arm / "train.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"comparable": ALIKE | {"rows_seen": rows}}))
