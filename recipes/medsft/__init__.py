@@ -17,6 +17,8 @@ _cache = Path(os.environ.get("MEDSFT_CACHE", Path.home() / ".cache" / "medsft"))
 _prefix = os.path.realpath(sys.prefix)
 sys.path[:] = [p.replace(sys.prefix, _prefix, 1) if p.startswith(sys.prefix) else p for p in sys.path]
 _environment = f"py{sys.version_info.major}{sys.version_info.minor}-{zlib.crc32(_prefix.encode()):08x}"
+# Another ninja than the environment's own does not trust what this one compiled.
+os.environ["PATH"] = f"{_prefix}/bin{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(_cache / "torch_extensions" / _environment))
 
 __version__ = "0.1.0"
