@@ -8,9 +8,9 @@
     python recipes/prepare_data.py --preview 5                              # look at rows; what carries loss is green
 
 What a file holds is told from its content. Rules that can be left out with --skip_rules: mojibake, html, spaces,
-dangling_arrow, advert, opening_formula, closing_formula, chat_doctor, boilerplate_only; email, url, record_number,
-phone, doctor_name, signature, patient_name, platform, sign_off; or all. Control tokens that a speaker typed ('</s>',
-'[INST]') are broken into text in any case.
+dangling_arrow, greeting, advert, opening_formula, closing_formula, chat_doctor, boilerplate_only; email, url,
+record_number, phone, doctor_name, signature, patient_name, platform, sign_off; or all. Control tokens that a speaker
+typed ('</s>', '[INST]') are broken into text in any case.
 """
 
 from typing import Any

@@ -148,12 +148,18 @@ def test_boilerplate_is_gone_and_the_answer_is_not(
         assert len(answer) > 0.5 * len(rows[number - 1]["doctor_response"])
 
 
-def test_rows_without_boilerplate_keep_every_word(
+GREETED = re.compile(
+    r"\A(?:Hello|Hi|Hey|Dear|Good (?:morning|evening))(?: (?:there|user|sir|madam|doctor))?(?:[.!]|,?\n)"
+)
+
+
+def test_rows_without_boilerplate_keep_every_word_but_a_greeting(
     rows: list[dict[str, Any]], labels: list[dict[str, str]], prepared: dict[int, Any]
 ) -> None:
     for number in set(prepared) & {int(label["row"]) for label in labels if not label["planted"]}:
         kept = re.sub(r"\[\w+\]", "", prepared[number]["messages"][-1]["content"])
-        assert kept.split() == rows[number - 1]["doctor_response"].split(), f"row {number}"
+        written = GREETED.sub("", rows[number - 1]["doctor_response"])
+        assert kept.split() == written.split(), f"row {number}"
 
 
 @pytest.mark.parametrize(

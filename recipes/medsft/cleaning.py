@@ -2,7 +2,7 @@
 
 Markup rules apply to both sides. Courtesy rules apply to the doctor's words and take whole sentences only: a sentence
 goes when it holds a formula ('thanks for your query', 'hope this helps') and every one of its words is courtesy; a
-single medical word keeps it. 'Hello,' may stay.
+single medical word keeps it.
 """
 
 import html
@@ -45,9 +45,11 @@ OPENING = re.compile(
     r"|has been (?:received|reviewed|forwarded)|have received your"
 )
 CLOSING = re.compile(
-    r"\bhope (?:this|that|it|i|we|to|your (?:query|question|doubt|concern))\b"
+    r"\bhope (?:this|that|it|i|we|to|you get|you are satisfied"
+    r"|(?:your|my|the) (?:query|question|doubt|concern|answer|advice))\b"
     r"|\A(?:i |we )?trust (?:i|we|this|your question)\b"
-    r"|\bwish(?:ing|es)? (?:you|a|good|your)\b|let me know if|feel free|be happy to (?:help|assist)|assist you further"
+    r"|\bwish(?:ing|es)? (?:you|a|good|fine|your|him|her)\b|let me know if|feel free|be happy to (?:help|assist)"
+    r"|assist you further"
     r"|(?:\A|please |kindly )rate (?:this|it|our|us)\b|feedback|write back|revert|log in|stay healthy|answer useful"
     r"|close the (?:thread|discussion)|thank the doctor|\bpremium\b|\bclick\b|follow-?\s?up question|follow us"
     r"|for information only|doctor-patient relationship|like to video|have a healthy day|\bplatform\b"
@@ -55,26 +57,35 @@ CLOSING = re.compile(
 )
 COURTESY_WORDS = """
 a about accept account additional advice after again ahead all always am an and answer answered answering answers any
-anytime appreciate appreciates are around as ask asking assist assistance at available back be been being best book by
-call can care carefully case certified chat choose choosing clarification clarifications click clock close closed com
-concern concerns consult consultation contact contacting continue continued continuing conversation could create day
-dear depth detail detailed details diligence disclaimer discussion do doctor doctor-patient doctors does doubt doubts
-down each evaluated experience experienced expert experts family feedback feel five follow follow-up follow-ups
-followup for forum forwarded found free friends from further genuine get give given go gone good good-health great
-greetings guidance happy has have health healthy hello help helped helpful helping helps here here's hesitate hi his
-history home hope how i if important in information informative is it join kind kindly know lastly leave let like
-liked link live log love make many matter may me medical member members message messages minutes more most much my
-night no not now of off on one online only opinion opinions or other our ours over paid panel part partner patience
-physician physicians plan platform please pleasure post posting premium priority problem provide providing qualified
-queries query question questions quick raising rate read real received recovery regarding regards relationship
-remaining remember reply resolve resolved response revert review reviewed round s satisfaction say send service
-services settles share sharing site so solved speak specialist specialists speedy stars stay submitting support
-surgeons talk team tell text thank thanks that the their them there this thoroughly thread through time tips to today
-together touch trust trusted trusting try understand understood unlimited up upgrade us use useful user using valuable
-valued verified very via video view visit visiting warm was way we website welcome well went were what where which
-will wish wishes wishing with within would write writing x you your yours
+anytime appreciate appreciates are around as ask asking assist assistance at available baby back be been being best
+book brother by call can care carefully case certified chat child choose choosing clarification clarifications clears
+click clock close closed com concern concerns consult consultation contact contacting continue continued continuing
+conversation could create daughter day dear depth detail detailed details diligence disclaimer discussion do doctor
+doctor-patient doctors does doubt doubts down each evaluated experience experienced expert experts family father
+feedback feel fine five follow follow-up follow-ups followup for forum forwarded found free friends from further
+genuine get give given go gone good good-health great greetings guidance happy has have health healthy hello help
+helped helpful helping helps her here here's hesitate hi him his history home hope how husband i if important in
+information informative is it join kind kindly know lastly leave let like liked link live log love make many matter
+may me medical member members message messages minutes more most mother much my night no not now of off on one online
+only opinion opinions or other our ours over paid panel part partner patience physician physicians plan platform
+please pleasure post posting premium priority problem provide providing qualified queries query question questions
+quick raising rate read real received recovery regarding regards relationship remaining remember reply resolve
+resolved response revert review reviewed round s satisfaction satisfied say send service services settles share
+sharing sister site so solved son soon speak specialist specialists speedy stars stay submitting support surgeons talk
+team tell text thank thanks that the their them there this thoroughly thread through time tips to today together touch
+trust trusted trusting try understand understood unlimited up upgrade us use useful user using valuable valued
+verified very via video view visit visiting warm was way we website welcome well went were what where which wife will
+wish wishes wishing with within would write writing x you your yours
 """
 COURTESY = frozenset(COURTESY_WORDS.split())
+BARE_GREETING = re.compile(
+    r"(?:hi+|hello|hey|dear|greetings|good (?:morning|day|evening))"
+    r"(?:[ ,]+(?:hi|hello|dear|user|sir|madam|ma'am|there|friend|doctor|good (?:morning|day|evening)))*"
+)
+BARE_PARTING = re.compile(
+    r"(?:(?:(?:and|with|my|many|best|kind|warm|good) )*(?:thanks?|thank you|regards?|wishes|luck|take care|all the best"
+    r"|best of luck|god bless(?: you)?|stay safe|bye)[ ,.]*)+"
+)
 GREETING = re.compile(
     r"(?:\W|\b(?:hi+|hello|hey|dear|user|sir|madam|ma'?am|doctor|dr|there|regards|thanks|thank you|bye|ok|okay|"
     r"good (?:morning|day|evening)|\[\w+\])\b)*",
@@ -113,14 +124,27 @@ def drop_adverts(text: str) -> str:
     )
 
 
+def drop_greetings(text: str) -> str:
+    """'Hello sir.', 'Hi there!'"""
+    return drop_sentences(text, lambda words: bool(BARE_GREETING.fullmatch(words)))
+
+
 def drop_opening_formulas(text: str) -> str:
     """'Thanks for your query on ...', 'I have gone through your question and understand your concern'."""
     return drop_sentences(text, lambda words: bool(OPENING.search(words)) and courteous(words))
 
 
 def drop_closing_formulas(text: str) -> str:
-    """'Hope this helps', 'Wishing you good health', 'Please rate this answer'."""
-    return drop_sentences(text, lambda words: bool(CLOSING.search(words)) and courteous(words))
+    """'Hope this helps', 'Wishing you good health', 'Please rate this answer'; at the end also 'Thanks and regards'.
+
+    Elsewhere a parting stays: the name under it is found by it, and goes with it later.
+    """
+    text = drop_sentences(text, lambda words: bool(CLOSING.search(words)) and courteous(words))
+    pieces = [match[0] for match in SENTENCE.finditer(text)]
+    end = len(pieces)
+    while end and (not pieces[end - 1].strip() or BARE_PARTING.fullmatch(_words(pieces[end - 1]))):
+        end -= 1
+    return text if not "".join(pieces[end:]).strip() else "".join(pieces[:end]).rstrip()
 
 
 # What the makers of the ChatDoctor corpora put where a doctor's name or the site's had been.
@@ -143,6 +167,7 @@ MARKUP_RULES = {
     "dangling_arrow": drop_dangling_arrow,
 }
 COURTESY_RULES = {
+    "greeting": drop_greetings,
     "advert": drop_adverts,
     "opening_formula": drop_opening_formulas,
     "closing_formula": drop_closing_formulas,
