@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from medsft import report_tables
 from medsft.arguments import ScoreArguments
 from medsft.cli import run
 from medsft.files import read_json, read_jsonl, write_jsonl
@@ -195,6 +196,10 @@ def test_arms_made_by_degrading_another_are_found_with_direction_and_size(study,
     assert found["polite", "rouge1"]["difference"] == pytest.approx(24 / 29 - 1)
     for metric in ("rouge1_recall", "rouge1_stripped"):
         assert (found["polite", metric]["difference"], found["polite", metric]["p"]) == (0, 1)
+
+    shown = {tuple(row[:2]): row[2:] for row in report_tables.corrected(comparison).rows}
+    raw, stripped, matched = shown["polite", "ROUGE-1"]
+    assert raw.startswith("\u22120.172") and stripped.startswith("+0.000") and matched.startswith("\u22120.")
 
     guardrail = {row["arm"]: row for row in comparison["guardrails"]}
     assert guardrail["reckless"]["verdict"] == "broken" and guardrail["reckless"]["n"] == 12
