@@ -30,7 +30,7 @@ runtime = "runc"
 @pytest.fixture(scope="module")
 def podman(docker: Docker, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The environment and words of a podman of the tests' own that has the image Docker built."""
-    debian(podman="podman", runc="runc", conmon="conmon")
+    debian(podman="podman", runc="runc", conmon="conmon", catatonit="catatonit")
     folder = tmp_path_factory.mktemp("podman")
     (folder / "containers.conf").write_text(CONFIG)
     env = os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")}
@@ -74,7 +74,7 @@ def test_the_pod_of_the_job_trains(podman: dict[str, Any], tiny_model: Path, tmp
     manifest = tmp_path / "pod.yaml"
     manifest.write_text(yaml.safe_dump(pod))
 
-    played = call(podman, "kube", "play", str(manifest))
+    played = call(podman, "kube", "play", "--network=none", str(manifest))
     assert played.returncode == 0, played.stderr
     status = call(podman, "wait", "medsft-sft").stdout.strip()
     said = call(podman, "logs", "medsft-sft")
