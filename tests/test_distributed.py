@@ -81,6 +81,7 @@ def test_lora_in_two_processes_learns_the_same(study: Path, tiny_model: Path) ->
     batch = ("--per_device_train_batch_size", 2)
     done = train(study, tiny_model, "lora", "lora_two", *LONG, *SAME_ROWS, *batch, launcher=launcher)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert record(study, "lora_two")["processes"] == 2
     assert losses(study, "lora_two") == pytest.approx(losses(study, "lora"), abs=0.02)
     adapter = load_file(study / "lora_two" / "adapter" / "adapter_model.safetensors")
     assert len(adapter) == 28

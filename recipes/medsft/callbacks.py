@@ -24,7 +24,10 @@ HISTORY = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"]
 
 
 class Meter(TrainerCallback, ExportableState):
-    """Counts what was really trained on; its state is kept in checkpoints, so a resumed run counts on."""
+    """Counts what was really trained on; its state is kept in checkpoints, so a resumed run counts on.
+
+    Checkpoints keep the state of the first process alone: it counts for all, and the others count from step to step.
+    """
 
     def __init__(
         self, tokens: int = 0, answer_tokens: int = 0, joules: float = 0.0, step_seconds: list[float] | None = None
@@ -38,7 +41,10 @@ class Meter(TrainerCallback, ExportableState):
         kept = ("tokens", "answer_tokens", "joules", "step_seconds")
         return {"args": {name: getattr(self, name) for name in kept}, "attributes": {}}
 
-    def on_train_begin(self, args: Any, *_: Any, **__: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        if not state.is_world_process_zero:
+            self.tokens = self.answer_tokens = 0
+            self.joules = 0.0
         self.energy = Energy(processor=args.local_process_index == 0)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -50,6 +56,12 @@ class Meter(TrainerCallback, ExportableState):
         self.step_seconds.append(round(time.monotonic() - self._started, 4))
         if self.energy is not None:
             self.joules += self.energy.joules()
+        if args.world_size > 1:
+            mine = [self.tokens, self.answer_tokens, self.joules]
+            spent = torch.tensor(mine, dtype=torch.float64, device=args.device)
+            torch.distributed.all_reduce(spent)
+            of_all = spent.tolist() if state.is_world_process_zero else [0, 0, 0.0]
+            self.tokens, self.answer_tokens, self.joules = int(of_all[0]), int(of_all[1]), of_all[2]
         fresh = self.step_seconds[self._typical_from :]
         if len(fresh) == 3 and state.is_world_process_zero:  # the first step is slower, caches being cold
             typical = sorted(fresh)[1]
