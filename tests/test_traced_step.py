@@ -11,9 +11,11 @@ from transformers.models.t5 import T5Config
 
 from medsft import tracing
 from medsft.cli import UserError
+from medsft.meta_model import build
 from medsft.sizes import known_config
 from medsft.traced_nf4 import materialize
-from medsft.traced_step import Step, build, highest, trace, trace_layers
+from medsft.traced_step import highest, trace, trace_layers
+from medsft.training_step import Step
 
 MEASURE = Path(__file__).parent / "bench" / "measured_step.py"
 SHAPE = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}

@@ -1,4 +1,4 @@
-"""The ways of training that the memory plan compares, and the order in which it recommends them."""
+"""The ways of training that the memory plan compares, the order in which it recommends them, and their recipes."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,13 +6,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Method:
-    """One way of training: what of `traced_step.Step` is special to it, or where DeepSpeed's ZeRO-3 keeps things.
+    """One way of training: what of `training_step.Step` is special to it, or where a sharding engine keeps things.
 
-    `zero`: (place of the optimizer, place of the parameters): none (the device), cpu or nvme; () without DeepSpeed.
+    `engine`: '' (one process holds all), 'zero2', 'zero3' (DeepSpeed) or 'fsdp2'. `optimizer`, `parameters`: the place
+    where the engine keeps them: none (the device), cpu or nvme.
     """
 
     step: dict[str, Any] = field(default_factory=dict)
-    zero: tuple[str, ...] = ()
+    engine: str = ""
+    optimizer: str = "none"
+    parameters: str = "none"
     bf16_states: bool = False
     states: float = 0  # bytes of optimizer states a trained parameter, on disk in a checkpoint
     swap: int = 0  # bytes a parameter on disk while it trains
@@ -30,20 +33,30 @@ METHODS = {
     "qlora": Method({"method": "qlora"}, states=8, note="4-bit base"),
     "full_fp32": Method({"dtype": "float32"}, states=8, note="fp32 weights under bf16 autocast"),
     "full": Method(states=4, note="all bf16, no fp32 master"),
-    "full_8bit": Method({"optimizer": "paged_adamw_8bit"}, states=2.03, note="bf16, optim paged_adamw_8bit"),
-    "full_zero3": Method(zero=("none", "none"), states=12, config="zero3.yaml", note="fp32 master"),
+    "full_8bit": Method({"optimizer": "paged_adamw_8bit"}, states=2.03, note="bf16, 8-bit AdamW"),
+    "full_adafactor": Method({"optimizer": "adafactor"}, states=0.01, note="bf16, factored states"),
+    "full_zero3": Method(engine="zero3", states=12, config="zero3.yaml", note="fp32 master"),
+    "full_zero2_offload": Method(
+        engine="zero2", optimizer="cpu", states=12, pcie=6, config="zero2_offload.yaml", note="fp32 master"
+    ),
     "full_zero3_optimizer_offload": Method(
-        zero=("cpu", "none"), states=12, pcie=10, config="zero3_offload.yaml", note="offload_param_device none"
+        engine="zero3", optimizer="cpu", states=12, pcie=10, config="zero3_optimizer_offload.yaml", note="fp32 master"
     ),
     "full_zero3_offload": Method(
-        zero=("cpu", "cpu"), states=12, pcie=14, config="zero3_offload.yaml", note="fp32 master"
+        engine="zero3", optimizer="cpu", parameters="cpu", states=12, pcie=14, config="zero3_offload.yaml",
+        note="fp32 master",
     ),
     "full_zero3_offload_bf16": Method(
-        zero=("cpu", "cpu"), bf16_states=True, states=6, pcie=12, config="zero3_offload.yaml",
-        note="bf16 master and states",
+        engine="zero3", optimizer="cpu", parameters="cpu", bf16_states=True, states=6, pcie=12,
+        config="zero3_offload.yaml", note="bf16 master and states",
+    ),
+    "full_fsdp2_offload": Method(
+        engine="fsdp2", optimizer="cpu", parameters="cpu", states=8, pcie=12, config="fsdp2_offload.yaml",
+        note="fp32 weights; by arithmetic, not traced",
     ),
     "full_nvme": Method(
-        zero=("nvme", "cpu"), states=12, swap=16, pcie=14, config="zero3_nvme.yaml", note="states on NVMe"
+        engine="zero3", optimizer="nvme", parameters="cpu", states=12, swap=16, pcie=14, config="zero3_nvme.yaml",
+        note="states on NVMe",
     ),
 }  # fmt: skip
 
@@ -55,13 +68,38 @@ ORDER = {
     "lora": "adapters on the unquantized model: close to full fine-tuning, which fits only by offload or in bf16",
     "qlora": "adapters on the 4-bit model: adapters on the unquantized one do not fit",
     "full_zero3_optimizer_offload": "full fine-tuning with the optimizer in host memory",
+    "full_zero2_offload": "full fine-tuning with the optimizer in host memory",
     "full_zero3_offload": "full fine-tuning with parameters and optimizer in host memory",
+    "full_fsdp2_offload": "full fine-tuning with parameters and optimizer in host memory, without DeepSpeed",
     "full": "full fine-tuning in bf16, of which the quality is less tested",
     "full_zero3_offload_bf16": "full fine-tuning by offload in bf16, of which the quality is less tested",
     "full_8bit": "full fine-tuning with 8-bit optimizer states",
+    "full_adafactor": "full fine-tuning with Adafactor, which is another optimizer than AdamW",
     "full_nvme": "full fine-tuning with optimizer states on NVMe, which is slow",
 }
 # Without a GPU `full` is in fp32: the reference, so first.
 ON_CPU = {"full": Method({"dtype": "float32"}, states=8, note="fp32 weights and states")}
 ORDER_ON_CPU = {"full": "full fine-tuning in fp32 fits in host memory: the reference in quality"}
 ORDER_ON_CPU |= {name: reason for name, reason in ORDER.items() if name != "full"}
+# `full` is the fp32 one there, 8-bit AdamW is for CUDA only, and the others only move what is in one place anyway.
+GPU_ONLY = ("full_fp32", "full_8bit", "full_adafactor", "full_zero3", "full_zero2_offload", "full_fsdp2_offload")
+
+# Recipes are named after their strategy but for these.
+RECIPES = {"full_zero3_offload": "full_offload", "full_zero3_offload_bf16": "full_offload_bf16"}
+
+
+def applies(name: str, gpus: int) -> bool:
+    """Whether a way of training makes sense on so many GPUs."""
+    if gpus == 0:
+        return name not in GPU_ONLY
+    return gpus > 1 or name != "full_zero3"
+
+
+def recipe_of(name: str) -> str:
+    """The file of a strategy's recipe in a folder of recipes/configs: full_zero3_offload -> full_offload.yaml."""
+    return f"{RECIPES.get(name, name)}.yaml"
+
+
+def strategy_of_recipe(file_name: str) -> str | None:
+    """The other way round; None for a file that is named after no strategy."""
+    return next((name for name in METHODS if recipe_of(name) == file_name), None)

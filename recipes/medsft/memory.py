@@ -5,102 +5,49 @@ beside them stand what no trace sees, named here with its source. GB is 10**9 by
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from medsft import calibration
 from medsft.cli import DoesNotFit, UserError
 from medsft.hardware import Hardware
-from medsft.ladder import METHODS, ON_CPU, ORDER, ORDER_ON_CPU, Method
+from medsft.ladder import METHODS, ON_CPU, ORDER, ORDER_ON_CPU, Method, applies, recipe_of
 from medsft.roofline import seconds_per_step
 from medsft.sizes import Sizes, count_lora, count_parameters, known_config, lora_parameters, sizes_of
+from medsft.training_step import shared
 
-__all__ = [
-    "check_fits", "cheaper", "count_lora", "count_parameters", "known_config", "largest_micro_batch", "predict",
-    "recommend", "strategies",
-]  # fmt: skip
+__all__ = ["check_fits", "count_lora", "count_parameters", "known_config", "predict", "recommend", "strategies"]
 
 HOST_RESERVE = 2_000_000_000  # left free for everything else on the machine; training's own default is the same
 LIVE_PARAMETERS = 1_000_000_000  # ZeRO-3 gathers at most so many at one time (stage3_max_live_parameters)
 NVME_BUFFERS = 5  # fp32 copies of the largest sub-group in host memory: four swap buffers and one to initialize from
+MOST_ROWS = 1024  # the largest micro-batch that is named
 Row = dict[str, Any]
 
 
-def strategies(
-    config: Any, hardware: Hardware, batch: int, length: int, lora_r: int, checkpointing: bool = True, **step: Any
-) -> list[Row]:
+def strategies(config: Any, hardware: Hardware, batch: int, length: int, lora_r: int, **step: Any) -> list[Row]:
     """Every strategy of the ladder with its bytes by place and category, and whether it fits this hardware.
 
-    `step`: further fields of `traced_step.Step` that the recipe sets. `device_bytes` are those of one GPU; without one
-    they are a part of `host_bytes`. `host_bytes` supposes pinned buffers of exact size, `host_bytes_pinned` that torch
-    rounds them up. `seconds_per_step`: a roofline for batch x length tokens per device.
+    `step`: fields of `training_step.Step` that the recipe sets; those that belong to one way of training (dtype,
+    optimizer) are left out. `device_bytes` are those of one GPU; without one they are a part of `host_bytes`.
+    `host_bytes` supposes pinned buffers of exact size, `host_bytes_pinned` that torch rounds them up to powers of two.
+    `seconds_per_step`: a roofline for batch x length tokens per device.
     """
-    names = [n for n in METHODS if _applies(n, hardware)]
-    settings = {"lora_r": lora_r, "checkpointing": checkpointing} | step
-    return _rows(names, config, hardware, batch, length, settings, with_growth=True)
+    names = [n for n in METHODS if applies(n, hardware.gpus)]
+    return _rows(names, config, hardware, batch, length, {"lora_r": lora_r, **shared(step)}, with_growth=True)
 
 
 def predict(
-    name: str, config: Any, hardware: Hardware, batch: int, length: int, lora_r: int, checkpointing: bool = True,
-    **step: Any,
-) -> dict[str, int]:  # fmt: skip
+    name: str, config: Any, hardware: Hardware, batch: int, length: int, lora_r: int, **step: Any
+) -> dict[str, int]:
     """Total bytes at the peak of training strategy `name`: of one GPU (0 without a GPU) and of the host.
 
-    `step`: fields of `traced_step.Step` in which the recipe differs from the strategy: optimizer, packing, dtype,
-    attention, lora_targets, lora_dropout, double_quant, padded, reentrant, autocast.
+    `step`: the fields of `training_step.Step` that the recipe decides (`training_step.of_recipe`).
     """
     if name not in METHODS:
         raise UserError(f"unknown strategy '{name}'; there are {', '.join(METHODS)}")
-    settings = {"lora_r": lora_r, "checkpointing": checkpointing} | step
-    device, host, _ = _needs(_rows([name], config, hardware, batch, length, settings)[0], hardware)
+    row = _rows([name], config, hardware, batch, length, {"lora_r": lora_r} | step)[0]
+    device, host, _ = _needs(row, hardware)
     return {"device_bytes": device, "host_bytes": host}
-
-
-def largest_micro_batch(
-    name: str, config: Any, hardware: Hardware, batch: int, length: int, lora_r: int, checkpointing: bool = True,
-    reserve_bytes: int = HOST_RESERVE, **step: Any,
-) -> int:  # fmt: skip
-    """The largest number of rows of `length` tokens per device that fits what is free now; 0 where one row does not."""
-
-    def fits(rows: int) -> bool:
-        needed = predict(name, config, hardware, rows, length, lora_r, checkpointing, **step)
-        limits = hardware.device_available_bytes, hardware.host_available_bytes, hardware.disk_bytes
-        return not _shortfall((needed["device_bytes"], needed["host_bytes"], 0), limits, reserve_bytes)
-
-    settings = {"lora_r": lora_r, "checkpointing": checkpointing} | step
-    here = replace(hardware, device_bytes=hardware.device_available_bytes, host_bytes=hardware.host_available_bytes)
-    rows = _rows([name], config, here, batch, length, settings, with_growth=True)[0]["largest_micro_batch"]
-    while rows and not fits(rows):  # the estimate is linear; what it leads to is traced
-        rows -= max(1, rows // 16)
-    return rows
-
-
-def cheaper(
-    name: str, config: Any, hardware: Hardware, batch: int, length: int, lora_r: int, checkpointing: bool = True,
-    reserve_bytes: int = HOST_RESERVE, **step: Any,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Settings that fit what is free now, in the order of least loss of speed: {change, device_bytes, host_bytes}.
-
-    `change` holds SFTConfig's names. Halved micro-batches keep the rows per step by accumulation, which the caller
-    multiplies; checkpointing costs a third more arithmetic; 8-bit states and other strategies are named last.
-    """
-    halves = [{"per_device_train_batch_size": batch // 2**n} for n in range(1, 8) if batch // 2**n]
-    kept = [{"activation_checkpointing": True, **half} for half in [{}, *halves]]
-    ways: list[dict[str, Any]] = [*(halves if checkpointing else [*halves[:1], *kept])]
-    if name == "full":
-        ways += [{"optim": "paged_adamw_8bit"} | ({"activation_checkpointing": True} if not checkpointing else {})]
-    found = []
-    for change in ways:
-        rows, on = (
-            change.get("per_device_train_batch_size", batch),
-            change.get("activation_checkpointing", checkpointing),
-        )
-        other = step | ({"optimizer": change["optim"]} if "optim" in change else {})
-        needed = predict(name, config, hardware, rows, length, lora_r, on, **other)
-        limits = hardware.device_available_bytes, hardware.host_available_bytes, hardware.disk_bytes
-        if not _shortfall((needed["device_bytes"], needed["host_bytes"], 0), limits, reserve_bytes):
-            found.append({"change": change, **needed})
-    return found
 
 
 def recommend(candidates: list[Row], hardware: Hardware) -> tuple[str | None, str]:
@@ -138,76 +85,84 @@ def gb(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _applies(name: str, hardware: Hardware) -> bool:
-    if hardware.gpus == 0:
-        return name not in ("full_fp32", "full_8bit", "full_zero3")  # `full` is in fp32; 8-bit AdamW is for CUDA only
-    return hardware.gpus > 1 or name != "full_zero3"
-
-
 def _rows(
     names: list[str], config: Any, hardware: Hardware, batch: int, length: int, settings: Row,
     with_growth: bool = False,
 ) -> list[Row]:  # fmt: skip
     from medsft.zero_memory import bytes_of_strategies
 
-    sizes, known = sizes_of(config), calibration.of_machine(hardware)
+    sizes = sizes_of(config)
     methods = {n: (METHODS | ON_CPU if hardware.gpus == 0 else METHODS)[n] for n in names}
     found = bytes_of_strategies(methods, config, sizes, hardware, batch, length, settings, with_growth)
-    return [_row(n, methods[n], sizes, hardware, batch, length, settings["lora_r"], *found[n], known) for n in names]
+    rows = []
+    for name, method in methods.items():
+        trained = sizes.parameters if method.trains_all else lora_parameters(sizes, settings["lora_r"])
+        device, host, growth = found[name]
+        row = _places(name, method, device, host, hardware) | {"disk_bytes": _disk(method, sizes.parameters, trained)}
+        row |= _verdict(row, hardware) | {"largest_micro_batch": _largest(growth, batch, row, hardware)}
+        weights, tokens = row["device_bytes"]["weights"], batch * length
+        row["seconds_per_step"] = seconds_per_step(
+            sizes.parameters, method.trains_all, tokens, weights, method.pcie, method.swap, hardware
+        )
+        rows.append(row)
+    return rows
 
 
-def _row(
-    name: str, method: Method, sizes: Sizes, hardware: Hardware, batch: int, length: int, lora_r: int,
-    device: dict[str, int], host: dict[str, int], growth: list[tuple[int, int]], known: calibration.Corrections,
-) -> Row:  # fmt: skip
+def _places(name: str, method: Method, device: dict[str, int], host: dict[str, int], hardware: Hardware) -> Row:
+    """Bytes by place and category, with what no trace sees: context and slack of the device, the process itself."""
     on_cpu, gpus = hardware.gpus == 0, max(1, hardware.gpus)
-    traced = sum(device.values())
-    device = device | {"context": 0 if on_cpu else known.context_bytes, "other": int(known.slack * traced)}
+    known = calibration.of_machine(hardware)
+    device = device | {"context": known.context_bytes, "other": int(known.slack * sum(device.values()))}
     host = {"process": known.process_bytes * gpus, **host}
-    rounding = host.pop("pinned_rounding", 0)
-    total, trained = sum(device.values()), sizes.parameters
-    if not method.trains_all:
-        trained = lora_parameters(sizes, lora_r)
-    host_total = sum(host.values()) + (total if on_cpu else 0)
-    disk = int(
-        2 * sizes.parameters + (2 * trained + 2 * (2 + method.states) * trained) + method.swap * sizes.parameters
-    )
-    limits = hardware.device_bytes, hardware.host_bytes, hardware.disk_bytes
-    short = _shortfall((0 if on_cpu else total, host_total, disk), limits, HOST_RESERVE)
-    margin = {"device_bytes": None if on_cpu else limits[0] - total, "host_bytes": limits[1] - host_total}
-    fixed = device["context"] if not on_cpu else sum(host.values()) + HOST_RESERVE
-    room = (
-        int(((limits[1] if on_cpu else limits[0]) - fixed) / (1 + known.slack))
-        if on_cpu or limits[1] >= host_total + HOST_RESERVE
-        else 0
-    )
-    spare = f"leaves {gb(limits[1] - host_total)} of the host" + (
-        "" if on_cpu else f", {gb(limits[0] - total)} of each GPU"
-    )
-    default_config = "cpu.yaml" if on_cpu else "single_gpu.yaml" if gpus == 1 else "multi_gpu.yaml"
+    rounding, pinned = (0 if on_cpu else host.pop(k, 0) for k in ("pinned_rounding", "pinned"))
+    host = {k: v for k, v in host.items() if k not in ("pinned_rounding", "pinned")}
+    if on_cpu:
+        host["training"] = sum(device.values())
     return {
         "name": name,
         "device_bytes": device,
-        "host_bytes": host_total,
-        "host_bytes_by": host | ({"training": total} if on_cpu else {}),
-        "host_bytes_pinned": host_total + (0 if on_cpu else rounding),
-        "disk_bytes": disk,
-        "largest_micro_batch": _largest(growth, batch, room),
-        "fits": not short,
-        "margin": margin,
-        "reason": short or spare,
+        "host_bytes": sum(host.values()),
+        "host_bytes_by": host,
+        "pinned_bytes": pinned,
+        "host_bytes_pinned": sum(host.values()) + rounding,
         "note": method.note,
-        "accelerate_config": method.config or default_config,
-        "seconds_per_step": seconds_per_step(
-            sizes.parameters, method.trains_all, batch * length, device["weights"], method.pcie, method.swap, hardware
-        ),
+        "recipe": recipe_of(name),
+        "accelerate_config": method.config
+        or ("cpu.yaml" if on_cpu else "single_gpu.yaml" if gpus == 1 else "multi_gpu.yaml"),
     }
 
 
-def _largest(growth: list[tuple[int, int]], batch: int, room: int) -> int:
-    """Rows with which every stretch of the step stays within `room` bytes; 1024 where memory hardly grows with rows."""
-    rows = [batch + (room - now) // per_row if per_row else 1024 * (now <= room) for now, per_row in growth]
-    return max(0, min([1024, *rows])) if growth else 0
+def _disk(method: Method, parameters: int, trained: int) -> int:
+    """The downloaded weights, the saved ones, two checkpoints of weights and states, and what is swapped."""
+    return int(2 * parameters + 2 * trained + 2 * (2 + method.states) * trained + method.swap * parameters)
+
+
+def _verdict(row: Row, hardware: Hardware) -> Row:
+    """Whether it fits, by what margin in each place, and the reason in words."""
+    needed = _needs(row, hardware)
+    limits = hardware.device_bytes, hardware.host_bytes, hardware.disk_bytes
+    short = _shortfall(needed, limits, HOST_RESERVE)
+    left = dict(zip(("device_bytes", "host_bytes", "disk_bytes"), map(int.__sub__, limits, needed), strict=True))
+    margin: Row = left if hardware.gpus else left | {"device_bytes": None}
+    spare = f"leaves {gb(left['host_bytes'])} of the host"
+    spare += f", {gb(left['device_bytes'])} of each GPU" if hardware.gpus else ""
+    return {"fits": not short, "margin": margin, "reason": short or spare}
+
+
+def _largest(growth: list[tuple[int, int]], batch: int, row: Row, hardware: Hardware) -> int:
+    """Rows with which every stretch of the step stays within the device's memory, where the rest fits."""
+    if not growth:
+        return 0
+    traced = sum(v for k, v in row["device_bytes"].items() if k not in ("context", "other"))
+    share = 1 + (row["device_bytes"]["other"] / traced if traced else 0)
+    if hardware.gpus and hardware.host_bytes < row["host_bytes"] + HOST_RESERVE:
+        return 0
+    fixed = row["device_bytes"]["context"]
+    if not hardware.gpus:
+        fixed = row["host_bytes"] - row["host_bytes_by"]["training"] + HOST_RESERVE
+    room = int(((hardware.device_bytes or hardware.host_bytes) - fixed) / share)
+    rows = [batch + (room - now) // per_row if per_row else MOST_ROWS * (now <= room) for now, per_row in growth]
+    return max(0, min([MOST_ROWS, *rows]))
 
 
 def _needs(row: Row, hardware: Hardware) -> tuple[int, int, int]:

@@ -27,7 +27,8 @@ class Claim(NamedTuple):
 def claims(config: Any) -> list[Claim]:
     """The study's statements for its model (7,241,732,096 parameters), batch 4 x 512, rank 16."""
     from medsft.trace_cache import traced
-    from medsft.traced_step import Step, highest
+    from medsft.traced_step import highest
+    from medsft.training_step import Step
 
     sizes = sizes_of(config)
     n, adapters = sizes.parameters, lora_parameters(sizes, RANK)

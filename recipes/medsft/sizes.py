@@ -24,6 +24,7 @@ class Sizes:
     hidden: int
     vocabulary: int
     uniform: bool
+    tensors: tuple[int, ...]
 
     @property
     def linear_parameters(self) -> int:
@@ -79,7 +80,7 @@ def _count(config_class: type[Any], values: str) -> Sizes:
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    from medsft.traced_step import empty_model
+    from medsft.meta_model import empty_model
 
     config = config_class.from_dict(json.loads(values))
     model = empty_model(config, "float32")
@@ -99,6 +100,7 @@ def _count(config_class: type[Any], values: str) -> Sizes:
         hidden=text.hidden_size,
         vocabulary=text.vocab_size,
         uniform=_alike(_layers(model, text.num_hidden_layers), text),
+        tensors=tuple(p.numel() for p in model.parameters()),
     )
 
 

@@ -17,9 +17,12 @@ from medsft.model import cache_folder
 from medsft.versions import versions
 
 if TYPE_CHECKING:
-    from medsft.traced_step import Peaks, Step
+    from medsft.traced_step import Peaks
+    from medsft.training_step import Step
 
 # What a launcher tells its children must not reach the dry run, which is a world of its own.
+CODE = ("tracing", "meta_model", "traced_step", "traced_nf4", "training_step", "traced_zero", "place_tracker",
+        "fake_accelerator")  # fmt: skip
 LAUNCHER = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "WORLD_SIZE", "RANK", "LOCAL_", "MASTER_", "GROUP_")
 
 
@@ -55,8 +58,7 @@ def _file(kind: str, *what: Any) -> Path:
 def _code() -> str:
     """A change of the tracing code makes what is kept worthless."""
     here = Path(__file__).parent
-    return fingerprint(*((here / f"{name}.py").read_text("utf-8") for name in
-                         ("tracing", "traced_step", "traced_nf4", "traced_zero")))  # fmt: skip
+    return fingerprint(*((here / f"{name}.py").read_text("utf-8") for name in CODE))
 
 
 def _keep(file: Path, result: Any) -> None:

@@ -1,16 +1,13 @@
 """The true training step of one device on fake tensors: model class, adapters, TRL's loss, clipping, optimizer.
 
-Two steps are traced, because optimizer states exist from the end of the first on. Where all layers of a model are alike
-the step of two layers and of three gives every other depth exactly: in each stretch of the step (a layer's forward, its
-backward, the optimizer ...) memory is a linear function of the number of layers.
+Where all layers of a model are alike the step of two layers and of three gives every other depth exactly: in each
+stretch of the step (a layer's forward, its backward, the optimizer ...) memory is a linear function of their number.
 """
 
 import contextlib
-import copy
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,37 +15,11 @@ import torch
 
 from medsft import traced_nf4, tracing
 from medsft.cli import UserError
+from medsft.meta_model import build
 from medsft.tracing import CUDA_BLOCK, StorageTracker
+from medsft.training_step import Step
 
 Peaks = dict[str, dict[str, int]]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What decides the memory of a training step, in the words of SFTConfig and ModelConfig.
-
-    `padded`: rows of unequal length, so that an attention mask is built. `own_loss`: the model's own loss, over
-    all logits in a plain loop (`outputs = model(...)`), instead of TRL's in tiles. `on_gpu`: as on CUDA (rounded
-    blocks, Triton kernels of the loss, foreach optimizers), else as on a processor.
-    """
-
-    method: str = "full"  # full, lora or qlora
-    dtype: str = "bfloat16"
-    batch: int = 4
-    length: int = 512
-    optimizer: str = "adamw_torch_fused"
-    checkpointing: bool = True
-    reentrant: bool = False
-    autocast: bool = True
-    attention: str = "sdpa"
-    packing: bool = False
-    padded: bool = True
-    own_loss: bool = False
-    on_gpu: bool = True
-    lora_r: int = 16
-    lora_targets: tuple[str, ...] = ("all-linear",)
-    lora_dropout: float = 0.0
-    double_quant: bool = True
 
 
 def trace(config: Any, step: Step, uniform: bool, peft_config: Any = None) -> Peaks:
@@ -95,86 +66,12 @@ def trace_layers(config: Any, step: Step, layers: int, peft_config: Any = None) 
             tracing.materialize(model)
             tracker.assign([*model.parameters(), *model.buffers(), *states], "weights")
             _mark_layers(model, tracker, layers)
-            run_two_steps(model, step, tracker)
+            run_steps(model, step, tracker, rounds=2 if step.own_loss else 1)
     return tracker.peaks
 
 
-def build(config: Any, step: Step, layers: int, peft_config: Any = None) -> Any:
-    """The model on meta as TRL hands it to the trainer: quantized, checkpointed, with its loss and its adapters."""
-    from trl.trainer.utils import add_fused_lm_head
-
-    model = empty_model(shortened(config, layers), step.dtype, step.attention)
-    model.config.use_cache = False
-    if step.method == "qlora":
-        traced_nf4.quantize(model, step.double_quant)
-    if step.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": step.reentrant})
-    add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))  # as SFTTrainer does
-    if step.method != "full":
-        from peft import get_peft_model
-
-        if step.checkpointing:
-            model.enable_input_require_grads()
-        with torch.device("meta"):
-            model = get_peft_model(model, peft_config or lora_config(step))
-        if step.method == "qlora":  # as SFTTrainer does, to follow the paper
-            for parameter in (p for p in model.parameters() if p.requires_grad):
-                parameter.data = parameter.data.bfloat16()
-    return model.train()
-
-
-def lora_config(step: Step) -> Any:
-    from peft import LoraConfig
-
-    targets = step.lora_targets[0] if step.lora_targets == ("all-linear",) else list(step.lora_targets)
-    return LoraConfig(
-        r=step.lora_r,
-        lora_alpha=2 * step.lora_r,
-        lora_dropout=step.lora_dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
-
-
-def shortened(config: Any, layers: int) -> Any:
-    """The configuration with its first `layers` layers only; lists with one entry a layer are cut too."""
-    short = copy.deepcopy(config)
-    text = short.get_text_config()
-    depth = text.num_hidden_layers
-    for name, value in list(vars(text).items()):
-        if isinstance(value, list) and len(value) == depth:
-            setattr(text, name, value[:layers])
-    text.num_hidden_layers = layers
-    return short
-
-
-def empty_model(config: Any, dtype: str, attention: str = "sdpa") -> Any:
-    """The causal language model of `config` on meta. Raises UserError where transformers has none."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-    from transformers.initialization import no_init_weights
-
-    try:
-        network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        config._attn_implementation = attention
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(getattr(torch, dtype))
-        try:
-            with torch.device("meta"), no_init_weights():
-                # the class itself: AutoModel would shard it where DeepSpeed ZeRO-3 is in force
-                model = network(config)
-            model.tie_weights()
-            return model
-        finally:
-            torch.set_default_dtype(before)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"no causal language model for '{config.model_type}': {reason}") from error
-
-
-def run_two_steps(model: Any, step: Step, tracker: StorageTracker) -> None:
+def run_steps(model: Any, step: Step, tracker: StorageTracker, rounds: int) -> None:
     """Forward, backward, clipping and optimizer step as the Trainer runs them, under the modes in force."""
-    from trl import SFTTrainer
-
     trainer: Any = stand_in_trainer(model)
     optimizer = make_optimizer(model, step)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -182,28 +79,45 @@ def run_two_steps(model: Any, step: Step, tracker: StorageTracker) -> None:
         parameter.register_post_accumulate_grad_hook(lambda p: tracker.assign([p.grad], "gradients"))
     inputs = _inputs(step)
     tracker.assign(inputs.values(), "activations")
-    count = torch.ones((), dtype=torch.long)
-    precision = torch.autocast("cpu", dtype=torch.bfloat16) if step.autocast else contextlib.nullcontext()
     with tracker:
-        for _ in range(2):
-            tracker.category = "activations"
-            tracker.enter("forward/before")
-            with precision:
-                if step.own_loss:
-                    outputs = model(**inputs)  # the last step's logits live until here, as in every plain loop
-                    loss = outputs.loss
-                else:
-                    loss = SFTTrainer.compute_loss(trainer, model, dict(inputs), num_items_in_batch=count)
+        if rounds == 1:  # the optimizer's states, which exist from the end of the first step on
+            tracker.category = "gradients"
+            for parameter in trained:
+                parameter.grad = torch.empty_like(parameter)
+            _update(optimizer, tracker)
+        for _ in range(rounds):
+            loss, _outputs = _forward(model, trainer, inputs, step, tracker)
             tracker.category = "temporary"
             tracker.enter("backward/loss")
             loss.backward()
             del loss
             tracker.enter("clip")
             torch.nn.utils.clip_grad_norm_(trained, 1.0, foreach=True if step.on_gpu else None)
-            tracker.enter("optimizer")
-            optimizer.step()
-            tracker.assign([v for state in optimizer.state.values() for v in state.values()], "optimizer")
-            optimizer.zero_grad()
+            _update(optimizer, tracker)
+
+
+def _forward(
+    model: Any, trainer: Any, inputs: dict[str, torch.Tensor], step: Step, tracker: StorageTracker
+) -> tuple[torch.Tensor, Any]:
+    """(loss, outputs): a plain loop holds its outputs, logits included, until the next step has made its own."""
+    from trl import SFTTrainer
+
+    tracker.category = "activations"
+    tracker.enter("forward/before")
+    count = torch.ones((), dtype=torch.long)
+    with torch.autocast("cpu", dtype=torch.bfloat16) if step.autocast else contextlib.nullcontext():
+        if step.own_loss:
+            outputs = model(**inputs)
+            return outputs.loss, outputs
+        return SFTTrainer.compute_loss(trainer, model, dict(inputs), num_items_in_batch=count), None
+
+
+def _update(optimizer: torch.optim.Optimizer, tracker: StorageTracker) -> None:
+    tracker.category = "temporary"
+    tracker.enter("optimizer")
+    optimizer.step()
+    tracker.assign([v for state in optimizer.state.values() for v in state.values()], "optimizer")
+    optimizer.zero_grad()
 
 
 def _inputs(step: Step) -> dict[str, torch.Tensor]:

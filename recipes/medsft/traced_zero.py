@@ -1,4 +1,4 @@
-"""DeepSpeed's own ZeRO-3 engine on fake tensors: what it keeps on the device, on the host and pinned, for any ranks.
+"""DeepSpeed's own engine on fake tensors: what it keeps on the device, on the host and pinned, for any ranks.
 
     python -m medsft.traced_zero '[{"config": {...}, "ranks": 1, "optimizer": "cpu", "parameters": "cpu", ...}]'
 
@@ -11,7 +11,6 @@ each further one keeps is added by `zero_memory`. Prints a JSON list of {"device
 import json
 import os
 import sys
-import weakref
 from typing import Any
 
 ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
@@ -25,13 +24,16 @@ def main() -> None:
 
 
 def dry_run(request: dict[str, Any]) -> dict[str, Any]:
-    """Peaks of one configuration: `config` (transformers' dict), `ranks`, `optimizer` and `parameters` (where they
-    live: 'cpu' or 'none'), `bf16_states`, `batch`, `length`, `checkpointing`, `on_gpu`, `layers` that compute.
+    """Peaks of one configuration: `config` (transformers' dict), `stage` of ZeRO (2 or 3), `ranks`, `optimizer` and
+    `parameters` (where they live: 'cpu' or 'none'), `zero` (further settings, sizes of buckets), `bf16_states`, `batch`,
+    `length`, `checkpointing`, `on_gpu`, `layers` that compute.
     """
     import torch._dynamo  # noqa: F401 - imported later, inside zero.Init, it fails with a signature mismatch
     from transformers import AutoConfig
 
     from medsft import tracing
+    from medsft.fake_accelerator import stand_in
+    from medsft.place_tracker import PlaceTracker
 
     stand_in(request["ranks"], request["on_gpu"])
     import deepspeed
@@ -41,7 +43,7 @@ def dry_run(request: dict[str, Any]) -> dict[str, Any]:
     config = AutoConfig.for_model(values.pop("model_type"), **values)
     settings = engine_settings(request)
     kept_alive = HfDeepSpeedConfig(settings)  # tells TRL's loss that the head has to be gathered
-    tracker = place_tracker()
+    tracker = PlaceTracker()
     deepspeed.get_accelerator().tracker = tracker
     with tracing.fake_tensors(), tracker, tracing.PlaceholderScalars(truth=False):
         engine = make_engine(config, request, settings)
@@ -51,7 +53,7 @@ def dry_run(request: dict[str, Any]) -> dict[str, Any]:
         "device": highest(tracker.device, "measured"),
         "host": highest(tracker.host, ""),
         "pinned_rounding": tracker.most_rounding,
-        "largest_group": max(engine.optimizer.fp16_partitioned_groups_flat_numel),
+        "largest_group": max(getattr(engine.optimizer, "fp16_partitioned_groups_flat_numel", [0])),
     }
 
 
@@ -61,94 +63,9 @@ def highest(peaks: dict[str, dict[str, int]], begins: str) -> dict[str, int]:
     return max(reversed(chosen), key=lambda peak: sum(peak.values()))
 
 
-def place_tracker() -> Any:
-    """A dispatch mode that counts live bytes on the device and on the host."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-    from torch.utils.weak import WeakIdKeyDictionary
-
-    from medsft.tracing import CUDA_BLOCK
-
-    class Tracker(TorchDispatchMode):
-        """Live bytes by place and category. `rounding` is what torch's pinned allocator takes beyond the host's bytes:
-        blocks of a power of two, kept after they are freed for requests of the same size."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.category, self.stretch, self.pinning = "other", "init", False
-            self.live: dict[str, dict[str, int]] = {"device": {}, "host": {}}
-            self.device: dict[str, dict[str, int]] = {}
-            self.host: dict[str, dict[str, int]] = {}
-            self.rounding = self.most_rounding = 0
-            self._free_blocks: dict[int, int] = {}
-            self._seen = WeakIdKeyDictionary()
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            out = func(*args, **(kwargs or {}))
-            for leaf in tree_leaves(out):
-                if hasattr(leaf, "untyped_storage"):
-                    self.count(leaf)
-            return out
-
-        def count(self, tensor: Any) -> None:
-            storage = tensor.untyped_storage()
-            if storage in self._seen or storage.nbytes() == 0:
-                return
-            place = "device" if tensor.device.type == "meta" else "host"
-            size = storage.nbytes()
-            if place == "device":
-                size = -(-size // CUDA_BLOCK) * CUDA_BLOCK
-            pinned = place == "host" and self.pinning
-            record = self._seen[storage] = [place, size, self.category, pinned]
-            if pinned:
-                block = 1 << (size - 1).bit_length()
-                reused = self._free_blocks.get(block, 0) > 0
-                self._free_blocks[block] = self._free_blocks.get(block, 0) - reused
-                self.rounding += (0 if reused else block) - size
-            self._add(place, self.category, size)
-            weakref.finalize(storage, self._free, record)
-
-        def assign(self, tensors: Any, category: str) -> None:
-            for tensor in tensors:
-                if tensor is None or tensor.untyped_storage() not in self._seen:
-                    continue
-                record = self._seen[tensor.untyped_storage()]
-                self._add(record[0], record[2], -record[1])
-                record[2] = category
-                self._add(record[0], category, record[1])
-
-        def enter(self, stretch: str) -> None:
-            self.stretch = stretch
-            for place in ("device", "host"):
-                self._note(place)
-
-        def _add(self, place: str, category: str, size: int) -> None:
-            live = self.live[place]
-            live[category] = live.get(category, 0) + size
-            if size > 0:
-                self._note(place)
-
-        def _note(self, place: str) -> None:
-            peaks: dict[str, dict[str, int]] = getattr(self, place)
-            live = self.live[place]
-            if sum(live.values()) > sum(peaks.get(self.stretch, {"": -1}).values()):
-                peaks[self.stretch] = dict(live)
-            self.most_rounding = max(self.most_rounding, self.rounding)
-
-        def _free(self, record: list[Any]) -> None:
-            place, size, category, pinned = record
-            self.live[place][category] -= size
-            if pinned:  # torch keeps the block: what was in use is now all overhead
-                block = 1 << (size - 1).bit_length()
-                self._free_blocks[block] = self._free_blocks.get(block, 0) + 1
-                self.rounding += size
-
-    return Tracker()
-
-
 def engine_settings(request: dict[str, Any]) -> dict[str, Any]:
     """The DeepSpeed configuration that accelerate makes of our YAML; what it leaves out is DeepSpeed's default."""
-    zero: dict[str, Any] = {"stage": 3}
+    zero: dict[str, Any] = {"stage": request["stage"], **request["zero"]}
     for key, place in (("offload_optimizer", request["optimizer"]), ("offload_param", request["parameters"])):
         if place != "none":
             zero[key] = {"device": place, "pin_memory": True}
@@ -174,8 +91,9 @@ def make_engine(config: Any, request: dict[str, Any], settings: dict[str, Any]) 
     network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     config._attn_implementation = "sdpa"
     torch.set_default_dtype(torch.bfloat16)
+    sharded = request["stage"] == 3
     try:
-        with deepspeed.zero.Init(config_dict_or_path=settings):
+        with deepspeed.zero.Init(config_dict_or_path=settings) if sharded else torch.device(request["device"]):
             model = network(config)
     finally:
         torch.set_default_dtype(torch.float32)
@@ -183,11 +101,16 @@ def make_engine(config: Any, request: dict[str, Any], settings: dict[str, Any]) 
     if request["checkpointing"]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+    if not sharded:  # it is where it should be; fake tensors refuse to be swapped
+        model.to = lambda *_args, **_kwargs: model
     engine, *_ = deepspeed.initialize(model=model, model_parameters=list(model.parameters()), config=settings)
+    if not sharded:  # it keeps the shapes of its parameters in tensors on 'meta', which here is the device
+        shapes: Any = engine.optimizer.round_robin_bit16_meta
+        shapes[:] = [[torch.empty((), dtype=t.dtype).expand(t.shape) for t in group] for group in shapes]
     return engine
 
 
-def train(engine: Any, request: dict[str, Any], tracker: Any, device: str = "meta") -> None:
+def train(engine: Any, request: dict[str, Any], tracker: Any) -> None:
     """A step over two layers that makes the optimizer's states, one over `layers` that the engine learns its order of
     gathering from, and the one that counts."""
     import torch
@@ -195,7 +118,10 @@ def train(engine: Any, request: dict[str, Any], tracker: Any, device: str = "met
 
     from medsft.traced_step import stand_in_trainer
 
-    model, ids = engine.module, torch.zeros((request["batch"], request["length"]), dtype=torch.long, device=device)
+    model, ids = (
+        engine.module,
+        torch.zeros((request["batch"], request["length"]), dtype=torch.long, device=request["device"]),
+    )
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
     trainer: Any = stand_in_trainer(model)
     parent, name, layers = layer_list(model)
@@ -226,93 +152,19 @@ def layer_list(model: Any) -> tuple[Any, str, Any]:
 def categorize(engine: Any, tracker: Any) -> None:
     """Name the engine's buffers: weights, gradients, optimizer (master copy and moments)."""
     zero = engine.optimizer
+    states = [v for state in zero.optimizer.state.values() for v in state.values()]
+    tracker.assign([v for v in states if hasattr(v, "untyped_storage")], "optimizer")
+    if engine.zero_optimization_stage() < 3:
+        tracker.assign(zero.bit16_groups_flat, "weights")
+        tracker.assign(zero.single_partition_of_fp32_groups, "optimizer")
+        tracker.assign([p.grad for p in zero.single_partition_of_fp32_groups], "gradients")
+        return
     tracker.assign([p.ds_tensor for p in engine.module.parameters()], "weights")
     tracker.assign(zero.fp16_partitioned_groups_flat, "weights")
     tracker.assign([getattr(zero, "lp_param_buffer", None)], "weights")
     tracker.assign(zero.fp32_partitioned_groups_flat, "optimizer")
     tracker.assign([p.grad for p in zero.fp32_partitioned_groups_flat], "gradients")
     tracker.assign([zero.grad_partitions_flat_buffer], "gradients")
-    states = [v for state in zero.optimizer.state.values() for v in state.values()]
-    tracker.assign([v for v in states if hasattr(v, "untyped_storage")], "optimizer")
-
-
-def stand_in(ranks: int, on_gpu: bool) -> None:
-    """The fake process group and accelerator, and CPUAdam without its kernel. Once a process."""
-    import torch
-    import torch.distributed as dist
-    from torch.testing._internal.distributed.fake_pg import FakeStore
-
-    if dist.is_initialized():
-        return
-    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
-    import deepspeed
-    import transformers.modeling_utils
-    from deepspeed.accelerator import set_accelerator
-    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
-    from deepspeed.ops.adam import cpu_adam
-    from deepspeed.runtime.zero import linear, partitioned_param_coordinator, utils
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    class FakeAccelerator(CPU_Accelerator):
-        """Device memory is 'meta', host memory is 'cpu'; pinning copies into a block of its own."""
-
-        tracker: Any = None
-
-        def device_name(self, device_index: int | None = None) -> str:
-            return "meta"
-
-        current_device_name = current_device = device_name
-
-        def on_accelerator(self, tensor: Any) -> bool:
-            return tensor.device.type == "meta"
-
-        def pin_memory(self, tensor: Any, *_args: Any, **_kwargs: Any) -> Any:
-            self.tracker.pinning = True
-            try:
-                return tensor.clone()
-            finally:
-                self.tracker.pinning = False
-
-        def is_pinned(self, tensor: Any) -> bool:
-            return False
-
-        def pin_empty(self, *_args: Any, **_kwargs: Any) -> Any:
-            raise NotImplementedError
-
-    class NoKernel:
-        def load(self) -> Any:
-            return self
-
-        def __getattr__(self, name: str) -> Any:
-            return lambda *_args: None
-
-    def flash(
-        module: Any, q: Any, k: Any, v: Any, mask: Any, dropout: float = 0.0, scaling: Any = None, **_: Any
-    ) -> Any:
-        # on 'meta' torch's own choice would be the variant that keeps all scores
-        out = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True, scale=scaling)[0]
-        return out.transpose(1, 2).contiguous(), None
-
-    real = CPU_Accelerator()
-    set_accelerator(FakeAccelerator())
-    cpu_adam.CPUAdamBuilder = NoKernel
-    linear.get_accelerator = lambda: real
-    for module in (partitioned_param_coordinator, utils):
-        for name in ("assert_ints_same_as_other_ranks", "assert_lst_len_same_as_other_ranks"):
-            if hasattr(module, name):
-                setattr(module, name, lambda *_args, **_kwargs: None)
-    transformers.modeling_utils.get_torch_context_manager_or_global_device = lambda: torch.device("meta")
-    ALL_MASK_ATTENTION_FUNCTIONS.register("sdpa", lambda *_args, **_kwargs: None)
-    ALL_ATTENTION_FUNCTIONS.register("sdpa", flash)
-    from trl.kernels import chunked_logprob
-
-    autocast = torch.is_autocast_enabled
-    torch.is_autocast_enabled = lambda device="cpu": device != "meta" and autocast(device)  # type: ignore
-    # On a processor TRL folds the logits in PyTorch, with temporaries of their own; on CUDA in a kernel.
-    for name in ("_forward_tile", "_backward_tile", "_addmm_fp32") if on_gpu else ():
-        setattr(chunked_logprob, name, lambda *_args, **_kwargs: None)
-    deepspeed.init_distributed("gloo")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from medsft.memory import LIVE_PARAMETERS, NVME_BUFFERS
 from medsft.sizes import Sizes
 
 if TYPE_CHECKING:
-    from medsft.traced_step import Peaks, Step
+    from medsft.traced_step import Peaks
+    from medsft.training_step import Step
 
 Bytes = dict[str, int]
 Growth = list[tuple[int, int]]
@@ -29,18 +30,20 @@ def bytes_of_strategies(
 ) -> dict[str, tuple[Bytes, Bytes, Growth]]:
     """{name: (bytes of one device, bytes of the host, growth)} at the peak, without process, context and slack.
 
-    Growth, where asked for: (bytes now, bytes a further row adds) for each stretch of the step on the device.
+    `settings`: fields of `Step` that a recipe decides; they win over the strategy's own. Growth, where asked for: (bytes now, bytes a further row adds) for each stretch of the step on the device.
     """
     from medsft.trace_cache import traced
-    from medsft.traced_step import Step, highest
+    from medsft.traced_step import highest
+    from medsft.training_step import Step
 
-    on_cpu = hardware.gpus == 0
+    ranks, on_cpu = max(1, hardware.gpus), hardware.gpus == 0
     base = Step(batch=batch, length=length, on_gpu=not on_cpu)
-    steps = {n: _step(replace(base, **settings), m) for n, m in methods.items() if not m.zero}
+    steps = {n: replace(base, **m.step | settings) for n, m in methods.items() if not m.engine}
     # One plain step of full fine-tuning tells what each layer keeps between its forward and its backward.
-    kept = _step(replace(base, **settings), Method({"autocast": False}))
-    engines = {n: _engine(m, sizes, kept, max(1, hardware.gpus)) for n, m in methods.items() if m.zero}
-    wanted = [*steps.values(), *([kept] if engines else [])]
+    kept = replace(base, **settings | {"dtype": "bfloat16", "autocast": False, "optimizer": Step.optimizer})
+    sharded = {n: m for n, m in methods.items() if m.engine}
+    engines = {n: _engine(m, sizes, kept, hardware) for n, m in sharded.items() if m.engine != "fsdp2"}
+    wanted = [*steps.values(), *([kept] if sharded else [])]
     doubled = [replace(step, batch=2 * batch) for step in wanted] if with_growth else []
     peaks, results = traced(config, sizes.uniform, [*wanted, *doubled], list(engines.values()))
     growths = [_growth(a, b, batch) for a, b in zip(peaks, peaks[len(wanted) :], strict=False)] or [[]] * len(wanted)
@@ -50,25 +53,51 @@ def bytes_of_strategies(
         if hardware.gpus > 1:  # DistributedDataParallel's buckets are a second copy of the gradients
             device["temporary"] += device["optimizer"] // 2
         found[name] = device, _paged(steps[name], device), growth
-    for (name, engine), result in zip(engines.items(), results, strict=True):
-        per_layer = _kept_per_layer(peaks[len(wanted) - 1], sizes)
-        device, host = _sharded(methods[name], result, engine, per_layer, sizes, max(1, hardware.gpus))
+    for name, method in sharded.items():
+        plain = peaks[len(wanted) - 1]
+        if name in engines:
+            result = results[list(engines).index(name)]
+            device, host = _engines_bytes(method, result, engines[name], _kept_per_layer(plain, sizes), sizes, ranks)
+        else:
+            device, host = fsdp2_bytes(sizes, plain, ranks)
         # The engine's buffers stay as they are: what grows is what grows in a plain step.
         growth = [(sum(device.values()), max(per_row for _, per_row in growths[-1]))] if growths[-1] else []
         found[name] = device, host, growth
     return {name: found[name] for name in methods}
 
 
-def _step(step: "Step", method: Method) -> "Step":
-    """The strategy's own settings, unless the recipe said otherwise for what a strategy may leave open."""
-    return replace(step, **method.step)
+def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]:
+    """PyTorch's FSDP2 with CPUOffloadPolicy and bf16 arithmetic, by arithmetic over its buffers, not traced.
+
+    On the device: the root's weights (embeddings and head) stay gathered in bf16; of two layers (the next one is
+    prefetched) the gathered weights; of one the fp32 shard on its way in, bf16 gradients and the reduced fp32 ones on
+    their way out. On the host, fp32: weights and gradients (pinned, each tensor its own block) and two moments.
+    torch/distributed/fsdp/_fully_shard/_fsdp_param_group.py and _fsdp_collectives.py (2.13).
+    """
+    layer, root = sizes.layer, sizes.parameters - sizes.layers * sizes.layer
+    moving = max(layer, root)
+    device = dict.fromkeys(DEVICE, 0)
+    device["weights"] = 2 * root + 2 * 2 * layer + 4 * moving // ranks
+    device["gradients"] = 2 * 2 * moving + 4 * moving // ranks
+    passes = [p for stretch, p in plain.items() if stretch.startswith(("forward", "backward"))]
+    most = max(passes, key=lambda p: p["activations"] + p["temporary"])
+    device |= {"activations": max(0, most["activations"]), "temporary": max(0, most["temporary"])}
+    n = sizes.parameters
+    blocks = sum(1 << (4 * size // ranks - 1).bit_length() for size in sizes.tensors if size >= ranks)
+    host = {"weights": 4 * n, "gradients": 4 * n, "optimizer": 8 * n, "save": 4 * n}
+    host["pinned_rounding"] = 2 * max(0, blocks * ranks - 4 * n)
+    return device, host
 
 
-def _engine(method: Method, sizes: Sizes, step: "Step", ranks: int) -> dict[str, Any]:
-    optimizer, parameters = ("none" if place == "none" else "cpu" for place in method.zero)
-    gathering = parameters == "cpu" or ranks > 1
+def _engine(method: Method, sizes: Sizes, step: "Step", hardware: Hardware) -> dict[str, Any]:
+    ranks = max(1, hardware.gpus)
+    optimizer, parameters = ("none" if place == "none" else "cpu" for place in (method.optimizer, method.parameters))
+    gathering = method.engine == "zero3" and (parameters == "cpu" or ranks > 1)
     layers = math.ceil(LIVE_PARAMETERS / sizes.layer) + 2 if gathering else 2
     return {
+        "stage": 2 if method.engine == "zero2" else 3,
+        "device": "meta",
+        "zero": {},
         "ranks": ranks,
         "optimizer": optimizer,
         "parameters": parameters,
@@ -93,7 +122,7 @@ def _kept_per_layer(peaks: "Peaks", sizes: Sizes) -> int:
     return max(0, start) // max(1, sizes.layers - 1)
 
 
-def _sharded(
+def _engines_bytes(
     method: Method, result: dict[str, Any], engine: dict[str, Any], per_layer: int, sizes: Sizes, ranks: int
 ) -> tuple[Bytes, Bytes]:
     """The engine's bytes of one device, and of the host by all ranks on it; the save gathers 16-bit weights there."""
@@ -103,12 +132,12 @@ def _sharded(
     device["activations"] += per_layer * (sizes.layers - engine["layers"])
     host = {c: size * ranks for c, size in result["host"].items() if size and c != "temporary"}
     host["temporary"] = result["host"].get("temporary", 0) * ranks
-    if method.zero[0] == "nvme":
+    if method.optimizer == "nvme":
         # Master copy, moments and gradients are on the disk; swap buffers and the accumulated gradient stay.
         host["optimizer"] = NVME_BUFFERS * 4 * result["largest_group"] * ranks
         host["gradients"] = 2 * sizes.parameters
     host["save"] = 2 * sizes.parameters
-    host["pinned_rounding"] = result["pinned_rounding"] * ranks if method.zero[0] == "cpu" else 0
+    host["pinned_rounding"] = result["pinned_rounding"] * ranks if method.optimizer == "cpu" else 0
     return device, host
 
 

@@ -18,7 +18,9 @@ from torch.profiler import ProfilerActivity, profile  # noqa: E402
 from transformers import AutoConfig  # noqa: E402
 
 from medsft import traced_nf4, tracing  # noqa: E402
-from medsft.traced_step import Step, build, run_two_steps  # noqa: E402
+from medsft.meta_model import build  # noqa: E402
+from medsft.traced_step import run_steps  # noqa: E402
+from medsft.training_step import Step  # noqa: E402
 
 
 class Untracked(tracing.StorageTracker):
@@ -43,7 +45,7 @@ def main() -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_(0, 0.02) if parameter.is_floating_point() else parameter.zero_()
-        run_two_steps(model, step, Untracked())
+        run_steps(model, step, Untracked(), rounds=2)
     memory = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     now = peak = 0
     for event in sorted(memory, key=lambda e: e.start_ns()):

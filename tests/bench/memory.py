@@ -24,7 +24,8 @@ from transformers import AutoConfig, LlamaConfig  # noqa: E402
 
 from medsft.cli import UserError  # noqa: E402
 from medsft.files import read_jsonl, write_json  # noqa: E402
-from medsft.traced_step import Step, highest, trace  # noqa: E402
+from medsft.traced_step import highest, trace  # noqa: E402
+from medsft.training_step import Step  # noqa: E402
 
 POINTS = HERE.parents[2] / "shared" / "data" / "gpu_memory_points.jsonl"
 RESERVED = 1.02  # reserved over allocated; of these points themselves, so the table shows the error without it too
