@@ -3,12 +3,14 @@
     python recipes/plan_memory.py                                             # the embedded model on this machine
     python recipes/plan_memory.py --model_name_or_path mistralai/Mistral-7B-Instruct-v0.2 \\
         --gpu a100-80gb --gpus 1 --host 167GB --disk 2TB                      # a machine you think of renting
+    python recipes/plan_memory.py --config recipes/configs/mistral_7b/lora.yaml --gpu l4   # one recipe as it stands
     python recipes/plan_memory.py --gpu none --host 24GB                      # a laptop
-    python recipes/plan_memory.py --as_published                              # beside the source study's Table 4
+    python recipes/plan_memory.py --as-published                              # beside the source study's Table 4
+    python recipes/plan_memory.py --calibrate runs/demo/lora/train.json       # learn from a short run on this machine
 
 Each training step is traced on fake tensors (half a minute for 7B on two cores; kept for the next time).
 Writes plan.json and plan.png into --output_dir (default: --study_dir) and names the accelerate config to use.
-Exit status 3 where nothing fits, with what the least demanding strategy needs.
+Exit status 3 where nothing fits, or the recipe does not, with what would.
 """
 
 import sys
@@ -21,11 +23,12 @@ from medsft.arguments import PlanArguments
 from medsft.cli import DoesNotFit, UserError, parse, run
 from medsft.files import fingerprint, read_json, write_json
 from medsft.hardware import Hardware, described, machine
+from medsft.plan_table import show, show_published, summary
+from medsft.recipe_plan import Recipe, read_recipe
 
 
 def main() -> None:
-    (args,) = parse([PlanArguments])
-    check(args)
+    args, recipe = read()
     if args.ladder_table:
         from medsft.ladder_table import update
 
@@ -33,38 +36,64 @@ def main() -> None:
         print(f"{'written' if changed else 'already up to date'}: {args.ladder_table}")
         return
     folder = Path(args.output_dir or args.study_dir)
-    hardware = described(machine(folder), args.gpu, args.gpus, args.host, args.disk)
-    plan = make_plan(args, hardware)
-    show(plan, hardware)
-    if args.as_published:
-        show_published()
-    save(plan, folder / "plan.json", hardware)
-    if plan["recommended"] is None:
+    gpu = "none" if recipe and recipe.on_cpu and args.gpu is None else args.gpu
+    hardware = described(machine(folder), gpu, args.gpus, args.host, args.disk)
+    if args.calibrate:
+        calibrate(Path(args.calibrate), hardware)
+        return
+    plan = make_plan(args, hardware, recipe)
+    own = next((row for row in plan["strategies"] if recipe and row["name"] == recipe.strategy), None)
+    if not args.check_only:
+        show(plan, hardware)
+        if args.as_published:
+            show_published()
+        save(plan, folder / "plan.json", hardware)
+    if own and not own["fits"]:
+        fitting = [row["name"] for row in plan["strategies"] if row["fits"]]
+        what = f"what fits: {', '.join(fitting)}" if fitting else plan["recommended_reason"]
+        raise DoesNotFit(f"{plan['recipe']} ({own['name']}) on {summary(hardware)}: {own['reason']}; {what}")
+    if own:
+        print(f"{plan['recipe']} ({own['name']}) fits {summary(hardware)}: {own['reason']}")
+    elif plan["recommended"] is None:
         raise DoesNotFit(f"no strategy fits {summary(hardware)}; {plan['recommended_reason']}")
 
 
-def check(args: PlanArguments) -> None:
-    """Raises UserError for numbers that no run can have."""
+def read() -> tuple[PlanArguments, Recipe | None]:
+    """The options, from flags, a plan.yaml or a training recipe. Raises UserError for numbers that no run can have."""
+    argv = [part for arg in sys.argv[1:] for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+    recipe = read_recipe(argv)
+    if recipe:  # flags win over what the recipe says
+        place = argv.index("--config")
+        del argv[place : place + 2]
+        argv = [word for name, value in recipe.options.items() for word in (f"--{name}", str(value))] + argv
+    (args,) = parse([PlanArguments], argv=argv)
     for name in ("per_device_train_batch_size", "max_length", "lora_r"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: must be 1 or more")
+    if args.check_only and not recipe:
+        raise UserError("--check_only true needs a training recipe: --config recipes/configs/FOLDER/lora.yaml")
+    return args, recipe
 
 
-def make_plan(args: PlanArguments, hardware: Hardware) -> dict[str, Any]:
+def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = None) -> dict[str, Any]:
     """The content of plan.json; `recommended` is None where nothing fits."""
     from medsft import memory
     from medsft.model import load_config
 
-    name, rank = args.model_name_or_path, args.lora_r
+    name, batch, length = args.model_name_or_path, args.per_device_train_batch_size, args.max_length
     config = memory.known_config(name) or load_config(name)
-    batch, length = args.per_device_train_batch_size, args.max_length
-    strategies = memory.strategies(config, hardware, batch, length, rank)
+    step = (recipe.step if recipe else {}) | {"lora_r": args.lora_r}
+    step.setdefault("checkpointing", True)
+    if not hardware.gpus and (not recipe or not recipe.names_attention):
+        step["attention"] = "eager"  # what `acceleration` chooses on a processor
+    own = recipe.strategy if recipe else None
+    strategies = memory.strategies(config, hardware, batch, length, own=own, only_own=args.check_only, **step)
     recommended, reason = memory.recommend(strategies, hardware)
-    parameters, adapters = memory.count_parameters(config), memory.count_lora(config, rank)
-    inputs = {"batch": batch, "length": length, "lora_r": rank, "gradient_checkpointing": True}
+    parameters, adapters = memory.count_parameters(config), memory.count_lora(config, args.lora_r)
+    inputs = {"batch": batch, "length": length, **step}
     # Memory in use and free bytes of the disk change by the minute; the plan changes with whole gigabytes of disk.
     steady = {k: v for k, v in asdict(hardware).items() if "available" not in k and k != "disk_bytes"}
-    mark = fingerprint(__version__, config.to_dict(), inputs, steady, hardware.disk_bytes // 10**9)
+    mark = fingerprint(__version__, config.to_dict(), inputs, strategies, steady, hardware.disk_bytes // 10**9)
     return {
         "model": {
             "name": name,
@@ -72,6 +101,7 @@ def make_plan(args: PlanArguments, hardware: Hardware) -> dict[str, Any]:
             "lora_parameters": adapters,
             "lora_percent": round(100 * adapters / parameters, 4),
         },
+        "recipe": str(recipe.path) if recipe else None,
         "inputs": inputs,
         "hardware": asdict(hardware),
         "strategies": strategies,
@@ -81,57 +111,21 @@ def make_plan(args: PlanArguments, hardware: Hardware) -> dict[str, Any]:
     }
 
 
-def show(plan: dict[str, Any], hardware: Hardware) -> None:
-    """Print the plan as a table, and the recommendation."""
-    from rich.table import Table
+def calibrate(file: Path, hardware: Hardware) -> None:
+    """Keep this machine's corrections, from a run's train.json."""
+    from medsft.calibration import from_record
 
-    from medsft.memory import gb
-
-    model, inputs = plan["model"], plan["inputs"]
-    title = f"{model['name']}: {model['parameters']:,} parameters on {summary(hardware)}"
-    table = Table(title=title, title_justify="left")
-    for heading, side in (("strategy", "left"), ("GPU GB", "right"), ("host GB", "right"), ("disk GB", "right")):
-        table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("s/step", justify="right")
-    table.add_column("batch", justify="right")
-    for heading in ("fits", "why", "accelerate config"):
-        table.add_column(heading)
-    for row in plan["strategies"]:
-        device = f"{sum(row['device_bytes'].values()) / 1e9:.1f}" if hardware.gpus else "-"
-        pinned = row["host_bytes_pinned"]
-        host = f"{row['host_bytes'] / 1e9:.1f}" + (f" to {pinned / 1e9:.1f}" if pinned > row["host_bytes"] else "")
-        seconds = "?" if row["seconds_per_step"] is None else f"{row['seconds_per_step']:.1f}"
-        fits = "[green]yes[/]" if row["fits"] else "[red]no[/]"
-        why = row["reason"] + (f" ({row['note']})" if row["note"] else "")
-        disk = f"{row['disk_bytes'] / 1e9:.1f}"
-        largest = str(row["largest_micro_batch"]) if row["fits"] else "-"
-        table.add_row(row["name"], device, host, disk, seconds, largest, fits, why, row["accelerate_config"])
-    console().print(table)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; a short run writes it: sft_lora.py ... --max_steps 5 --arm short")
+    try:
+        found = from_record(read_json(file), hardware)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    where = hardware.gpu if hardware.gpus else "this machine without a GPU"
     print(
-        f"Peak of a step of {inputs['batch']} x {inputs['length']} tokens per device with checkpointing. LoRA of rank "
-        f"{inputs['lora_r']} has {model['lora_parameters']:,} parameters ({model['lora_percent']:.3f} %).\n"
-        "Host 'a to b': b where torch pins host memory for DeepSpeed in blocks of powers of two (DS_PIN_MEMORY_BACKEND="
-        "native avoids that).\nSeconds: a roofline, not a measurement. Batch: the most rows per device that fit."
+        f"kept for {where}: context {found.context_bytes / 1e9:.2f} GB, slack {found.slack:.1%} of what is traced, "
+        f"process {found.process_bytes / 1e9:.2f} GB of host memory; plans made from now on use them"
     )
-    if plan["recommended"] is not None:
-        row = next(r for r in plan["strategies"] if r["name"] == plan["recommended"])
-        needs = f"GPU {gb(sum(row['device_bytes'].values()))}, " if hardware.gpus else ""
-        print(f"recommended: {row['name']} ({needs}host {gb(row['host_bytes'])}): {plan['recommended_reason']}")
-        print(f"run it with: accelerate launch --config_file accelerate_configs/{row['accelerate_config']} ...")
-
-
-def show_published() -> None:
-    """Print the study's statements on memory beside the exact numbers for its own model."""
-    from rich.table import Table
-
-    from medsft import published_memory
-    from medsft.sizes import known_config
-
-    title = f"The source study's memory ({published_memory.STUDY_MODEL}, one 80 GB A100, 167 GB host), GB = 10^9 bytes"
-    table = Table("statement", "published", "exact", "remark", title=title, title_justify="left")
-    for claim in published_memory.claims(known_config(published_memory.STUDY_MODEL)):
-        table.add_row(*claim)
-    console().print(table)
 
 
 def save(plan: dict[str, Any], path: Path, hardware: Hardware) -> None:
@@ -141,20 +135,10 @@ def save(plan: dict[str, Any], path: Path, hardware: Hardware) -> None:
         return
     from medsft.memory_figure import draw
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     draw(plan["strategies"], hardware, path.with_suffix(".png"))
     write_json(path, plan)
     print(f"written: {path} and {path.with_suffix('.png').name}")
-
-
-def summary(hardware: Hardware) -> str:
-    gpus = f"{hardware.gpus} x {hardware.gpu} ({hardware.device_bytes / 1e9:.1f} GB)" if hardware.gpus else "no GPU"
-    return f"{gpus}, host {hardware.host_bytes / 1e9:.1f} GB, disk {hardware.disk_bytes / 1e9:.0f} GB"
-
-
-def console() -> Any:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 150)
 
 
 if __name__ == "__main__":

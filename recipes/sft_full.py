@@ -23,7 +23,7 @@ def main() -> None:
     import torch._dynamo  # noqa: F401 - imported later, inside DeepSpeed's zero.Init, it fails with a signature mismatch
     from trl import ModelConfig, SFTConfig
 
-    from medsft import fallbacks, preview, training
+    from medsft import fallbacks, preview, training, training_step
     from medsft.arm import ensure_split, open_arm
     from medsft.record import record
     from medsft.training_data import load_data
@@ -39,10 +39,11 @@ def main() -> None:
     base = model_args.model_name_or_path
     data = load_data(study, config.max_length, base, config.chat_template_path)
     strategy = guards.strategy_of(config, model_args.dtype)
-    this_run = fallbacks.Run(strategy, base, config, reserve_bytes=int(study.host_reserve_gb * 1e9))
+    step = training_step.of_recipe(config, model_args)
+    this_run = fallbacks.Run(strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
     if study.auto_batch:
         fallbacks.choose_micro_batch(arm, this_run)
-    predicted = guards.check_memory(strategy, base, config, study.host_reserve_gb)
+    predicted = guards.check_memory(this_run)
 
     with fallbacks.explained(arm, this_run, study.auto_batch):
         init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}

@@ -21,7 +21,7 @@ def main() -> None:
 
     from trl import ModelConfig, SFTConfig, get_peft_config
 
-    from medsft import fallbacks, model, preview, training
+    from medsft import fallbacks, model, preview, training, training_step
     from medsft.arm import ensure_split, open_arm
     from medsft.record import record
     from medsft.training_data import load_data
@@ -37,10 +37,11 @@ def main() -> None:
     base = model_args.model_name_or_path
     data = load_data(study, config.max_length, base, config.chat_template_path)
     strategy = "qlora" if model_args.load_in_4bit else "lora"
-    this_run = fallbacks.Run(strategy, base, config, model_args.lora_r, int(study.host_reserve_gb * 1e9))
+    step = training_step.of_recipe(config, model_args)
+    this_run = fallbacks.Run(strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
     if study.auto_batch:
         fallbacks.choose_micro_batch(arm, this_run)
-    predicted = guards.check_memory(strategy, base, config, study.host_reserve_gb, model_args.lora_r)
+    predicted = guards.check_memory(this_run)
 
     with fallbacks.explained(arm, this_run, study.auto_batch):
         init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}

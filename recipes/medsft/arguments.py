@@ -105,6 +105,8 @@ class PlanArguments:
     per_device_train_batch_size: int = option(4, "rows per device and step")
     max_length: int = option(512, "tokens per row")
     lora_r: int = option(16, "rank of the adapters")
+    check_only: bool = option(False, "only say whether this recipe fits; nothing is written")
+    calibrate: str | None = option(None, "only keep this machine's corrections, from the train.json of a short run")
     as_published: bool = option(False, "also print the study's own Table 4 arithmetic")
     ladder_table: str | None = option(None, "only write the table of seven machines between its marks in this file")
 

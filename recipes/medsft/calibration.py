@@ -5,7 +5,9 @@ A short run on a machine replaces the defaults there: `calibrate` keeps what it 
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from medsft.cli import UserError
 from medsft.files import read_json, write_json
 from medsft.hardware import Hardware
 from medsft.model import cache_folder
@@ -56,6 +58,20 @@ def calibrate(hardware: Hardware, traced: int, device: dict[str, int], host: dic
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, asdict(found))
     return found
+
+
+def from_record(record: dict[str, Any], hardware: Hardware) -> Corrections:
+    """`calibrate` by a run of this machine, from its train.json. Raises UserError for one that cannot tell."""
+    predicted, measured = record.get("predicted_memory", {}), record.get("peak_memory", {})
+    if "traced_bytes" not in predicted or "process_bytes" not in predicted or "reserved_bytes" not in measured:
+        raise UserError("this train.json is of an older version: train again, five steps are enough (--max_steps 5)")
+    if record["distributed"] in ("DEEPSPEED", "FSDP") or record["processes"] > 1:
+        raise UserError("calibrate by a run in one process without offload, such as an arm of sft_lora.py")
+    if bool(measured["device_bytes"]) != bool(hardware.gpus):
+        raise UserError("this train.json is of another machine, or of a run on the processor beside a GPU")
+    device = {"reserved": measured["reserved_bytes"], "used": measured["device_bytes"]}
+    host = {"resident": measured["host_bytes"], "before": predicted["process_bytes"]}
+    return calibrate(hardware, predicted["traced_bytes"], device, host)
 
 
 def compare(predicted: dict[str, int], measured: dict[str, int]) -> tuple[dict[str, float], str]:

@@ -18,12 +18,15 @@ FULL_DISK = 64 * 2**20  # bytes; with less than this free a failed write is a fu
 
 @dataclass(frozen=True)
 class Run:
-    """What the memory plan must know of a run; `config` is its SFTConfig."""
+    """What the memory plan must know of a run; `config` is its SFTConfig, `step` what `training_step.of_recipe` says of
+    it, `longest` the tokens of its longest row.
+    """
 
     strategy: str
     base_model: str
     config: Any
-    lora_r: int = 16
+    step: dict[str, Any]
+    longest: int
     reserve_bytes: int = 0
 
     @property
@@ -33,13 +36,24 @@ class Run:
 
     @property
     def checkpointing(self) -> bool:
-        return bool(self.config.activation_checkpointing or self.config.gradient_checkpointing)
+        return bool(self.step["checkpointing"])
+
+    @property
+    def length(self) -> int:
+        """Tokens of a row as it is padded: the longest one's, and never more than is kept of it."""
+        limit = self.config.max_length or self.longest
+        return int(limit if self.step["packing"] else min(limit, self.longest))
 
     def predicted(self, batch: int, checkpointing: bool) -> dict[str, int]:
         """Peak bytes on the device and the host at this micro-batch."""
         architecture, here = model.load_config(self.base_model), machine(self.config.output_dir or ".")
-        length = self.config.max_length or 1024
-        return memory.predict(self.strategy, architecture, here, batch, length, self.lora_r, checkpointing)
+        step = self.step | {"checkpointing": checkpointing}
+        return memory.predict(self.strategy, architecture, here, batch, self.length, **step)
+
+    def others(self, batch: int) -> list[dict[str, Any]]:
+        """Every way of training on this machine, at this micro-batch."""
+        architecture, here = model.load_config(self.base_model), machine(self.config.output_dir or ".")
+        return memory.strategies(architecture, here, batch, self.length, **self.step)
 
     def fits(self, batch: int, checkpointing: bool) -> bool:
         """Whether the plan says that this micro-batch fits what is free now."""
@@ -118,10 +132,10 @@ def cheaper(run: Run) -> list[str]:
     found = [f"--per_device_train_batch_size {s} --gradient_accumulation_steps {rows // s}" for s in smaller[:2]]
     if not run.checkpointing and run.fits(batch, True):
         found.append("--activation_checkpointing true")
-    architecture, here = model.load_config(run.base_model), machine(run.config.output_dir or ".")
-    now = sum(run.predicted(batch, run.checkpointing).values())
-    others = memory.strategies(architecture, here, 1, run.config.max_length or 1024, run.lora_r)
-    lighter = [o for o in others if o["fits"] and o["name"] != run.strategy and _total(o, here.gpus) < now]
+    here = machine(run.config.output_dir or ".")
+    predicted = run.predicted(batch, run.checkpointing)
+    now = predicted["device_bytes"] + predicted["host_bytes"]
+    lighter = [o for o in run.others(1) if o["fits"] and o["name"] != run.strategy and _total(o, here.gpus) < now]
     lighter.sort(key=lambda other: other["seconds_per_step"] or 0)
     return found + [f"{o['name']} with accelerate_configs/{o['accelerate_config']}" for o in lighter[:3]]
 

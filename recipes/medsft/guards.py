@@ -2,11 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from medsft.arguments import StudyArguments
 from medsft.cli import DoesNotFit, UserError, config_path, peek, read_config
 from medsft.hardware import hub_reachable, machine
+
+if TYPE_CHECKING:
+    from medsft.fallbacks import Run
 
 WORKS_HERE = "what works on this machine: make demo"
 OFFLOADABLE = {"adamw_torch", "adamw_torch_fused"}
@@ -85,17 +90,17 @@ def check_full(study: StudyArguments, config: Any, model_args: Any) -> None:
         raise UserError("sft_full.py trains every weight; adapters and quantized weights belong to sft_lora.py")
 
 
-def check_memory(strategy: str, base_model: str, config: Any, reserve_gb: float, lora_r: int = 16) -> dict[str, int]:
-    """Predicted peak bytes of this run. Raises DoesNotFit, naming what would, where they exceed what is free now."""
-    from medsft import memory, model
+def check_memory(run: "Run") -> dict[str, int]:
+    """Predicted peak bytes of this run, and those of the process before it. Raises DoesNotFit, naming what would fit,
+    where they exceed what is free now.
+    """
+    from medsft import memory
 
-    architecture, here = model.load_config(base_model), machine(config.output_dir or ".")
-    batch, length = config.per_device_train_batch_size, config.max_length or 1024
-    checkpointing = bool(config.activation_checkpointing or config.gradient_checkpointing)
-    predicted = memory.predict(strategy, architecture, here, batch, length, lora_r, checkpointing)
-    reserve = int(reserve_gb * 1e9)
-    memory.check_fits(predicted, here, reserve, lambda: memory.strategies(architecture, here, batch, length, lora_r))
-    return predicted
+    batch = run.config.per_device_train_batch_size
+    predicted = run.predicted(batch, run.checkpointing)
+    here = machine(run.config.output_dir or ".")
+    memory.check_fits(predicted, here, run.reserve_bytes, lambda: run.others(batch))
+    return predicted | {"process_bytes": psutil.Process().memory_info().rss}
 
 
 def strategy_of(config: Any, dtype: str) -> str:
@@ -106,9 +111,15 @@ def strategy_of(config: Any, dtype: str) -> str:
         parameters = (zero.get("offload_param") or {}).get("device", "none")
         if optimizer == "nvme":
             return "full_nvme"
+        if optimizer == "cpu" and zero.get("stage") == 2:
+            return "full_zero2_offload"
         if optimizer == "cpu":
             return "full_zero3_offload" if parameters == "cpu" else "full_zero3_optimizer_offload"
-        return "full_zero3"
+        return "full_zero3" if zero.get("stage") == 3 else "full_zero2_offload"
+    if config.fsdp_config and config.fsdp_config.get("offload_params"):
+        return "full_fsdp2_offload"
+    if str(config.optim.value) == "adafactor":
+        return "full_adafactor"
     if "8bit" in str(config.optim.value):
         return "full_8bit"
     return "full" if dtype == "bfloat16" or config.use_cpu else "full_fp32"

@@ -24,22 +24,32 @@ MOST_ROWS = 1024  # the largest micro-batch that is named
 Row = dict[str, Any]
 
 
-def strategies(config: Any, hardware: Hardware, batch: int, length: int, lora_r: int, **step: Any) -> list[Row]:
+def strategies(
+    config: Any, hardware: Hardware, batch: int, length: int, lora_r: int, own: str | None = None,
+    only_own: bool = False, **step: Any,
+) -> list[Row]:  # fmt: skip
     """Every strategy of the ladder with its bytes by place and category, and whether it fits this hardware.
 
-    `step`: fields of `training_step.Step` that the recipe sets; those that belong to one way of training (dtype,
-    optimizer) are left out. `device_bytes` are those of one GPU; without one they are a part of `host_bytes`.
+    `step`: fields of `training_step.Step` that a recipe decides. All of them hold for its `own` strategy, for the
+    others those that do not belong to one way of training (dtype, optimizer). With `only_own` the others are traced
+    only if it does not fit. `device_bytes` are those of one GPU; without one they are a part of `host_bytes`.
     `host_bytes` supposes pinned buffers of exact size, `host_bytes_pinned` that torch rounds them up to powers of two.
     `seconds_per_step`: a roofline for batch x length tokens per device.
     """
-    names = [n for n in METHODS if applies(n, hardware.gpus)]
-    return _rows(names, config, hardware, batch, length, {"lora_r": lora_r, **shared(step)}, with_growth=True)
+    settings = {"lora_r": lora_r, **step}
+    exact = _rows([own], config, hardware, batch, length, settings, not only_own) if own else []
+    if only_own and exact and exact[0]["fits"]:
+        return exact
+    names = [n for n in METHODS if applies(n, hardware.gpus) and n != own]
+    rows = exact + _rows(names, config, hardware, batch, length, shared(settings), with_growth=True)
+    return sorted(rows, key=lambda row: [*METHODS].index(row["name"]))
 
 
 def predict(
     name: str, config: Any, hardware: Hardware, batch: int, length: int, lora_r: int, **step: Any
 ) -> dict[str, int]:
-    """Total bytes at the peak of training strategy `name`: of one GPU (0 without a GPU) and of the host.
+    """Total bytes at the peak of training strategy `name`: of one GPU (0 without a GPU) and of the host; beside them
+    what was traced of one device, without the context and slack that a machine adds.
 
     `step`: the fields of `training_step.Step` that the recipe decides (`training_step.of_recipe`).
     """
@@ -47,7 +57,8 @@ def predict(
         raise UserError(f"unknown strategy '{name}'; there are {', '.join(METHODS)}")
     row = _rows([name], config, hardware, batch, length, {"lora_r": lora_r} | step)[0]
     device, host, _ = _needs(row, hardware)
-    return {"device_bytes": device, "host_bytes": host}
+    traced = sum(v for k, v in row["device_bytes"].items() if k not in ("context", "other"))
+    return {"device_bytes": device, "host_bytes": host, "traced_bytes": traced}
 
 
 def recommend(candidates: list[Row], hardware: Hardware) -> tuple[str | None, str]:

@@ -11,7 +11,7 @@ from medsft.tracing import CUDA_BLOCK
 
 
 class PlaceTracker(TorchDispatchMode):
-    """Live bytes by place and category. `rounding` is what torch's pinned allocator takes beyond the host's bytes:
+    """Live bytes by place and category, `pinned` of them page-locked. `rounding` is what torch's pinned allocator takes beyond the host's bytes:
     blocks of a power of two, kept after they are freed for requests of the same size."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class PlaceTracker(TorchDispatchMode):
         self.live: dict[str, dict[str, int]] = {"device": {}, "host": {}}
         self.device: dict[str, dict[str, int]] = {}
         self.host: dict[str, dict[str, int]] = {}
-        self.rounding = self.most_rounding = 0
+        self.rounding = self.most_rounding = self.pinned = self.most_pinned = 0
         self._free_blocks: dict[int, int] = {}
         self._seen = WeakIdKeyDictionary()
 
@@ -46,6 +46,7 @@ class PlaceTracker(TorchDispatchMode):
             reused = self._free_blocks.get(block, 0) > 0
             self._free_blocks[block] = self._free_blocks.get(block, 0) - reused
             self.rounding += (0 if reused else block) - size
+            self.pinned += size
         self._add(place, self.category, size)
         weakref.finalize(storage, self._free, record)
 
@@ -75,6 +76,7 @@ class PlaceTracker(TorchDispatchMode):
         if sum(live.values()) > sum(peaks.get(self.stretch, {"": -1}).values()):
             peaks[self.stretch] = dict(live)
         self.most_rounding = max(self.most_rounding, self.rounding)
+        self.most_pinned = max(self.most_pinned, self.pinned)
 
     def _free(self, record: list[Any]) -> None:
         place, size, category, pinned = record
@@ -83,3 +85,4 @@ class PlaceTracker(TorchDispatchMode):
             block = 1 << (size - 1).bit_length()
             self._free_blocks[block] = self._free_blocks.get(block, 0) + 1
             self.rounding += size
+            self.pinned -= size

@@ -1,11 +1,12 @@
 """train.json: the measures of one arm, written as its last act; the arm counts as done once it is there."""
 
 import resource
+import sys
 from typing import Any
 
 import torch
 
-from medsft import model, model_card
+from medsft import calibration, model, model_card
 from medsft.arguments import StudyArguments
 from medsft.arm import Arm
 from medsft.callbacks import Meter, WatchedTrainer
@@ -29,7 +30,7 @@ def record(
     meter, args, state = trainer.callback(Meter), trainer.args, trainer.state
     spent = [meter.tokens, meter.answer_tokens, _peak_host_bytes(), round(1000 * meter.joules)]
     sums = _over_ranks(trainer, spent, "sum")
-    device = _over_ranks(trainer, [_peak_device_bytes()], "max")[0]
+    reserved, used = _over_ranks(trainer, _peak_device_bytes(), "max")
     if not trainer.is_world_process_zero():
         return
     history = [{k: row[k] for k in KEEP if k in row} for row in state.log_history]
@@ -37,6 +38,10 @@ def record(
     evals = [row for row in history if "eval_loss" in row]
     trainable, total = parameter_counts(trainer.model)
     seconds = sum(meter.step_seconds)
+    peak = {"device_bytes": used, "host_bytes": sums[2], "reserved_bytes": reserved}
+    gaps, warning = calibration.compare(predicted, peak)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
     write_json(
         arm.folder / "train.json",
         {
@@ -54,8 +59,9 @@ def record(
             "step_seconds": meter.step_seconds,
             "energy_joules": sums[3] / 1000 or None,
             "energy_counted_by": meter.energy.names() if meter.energy else "",
-            "peak_memory": {"device_bytes": device, "host_bytes": sums[2]},
+            "peak_memory": peak,
             "predicted_memory": predicted,
+            "memory_gap": gaps,
             "history": history,
             "best_step": min(evals, key=lambda row: row["eval_loss"])["step"] if evals else None,
             "saved_step": state.best_global_step if args.load_best_model_at_end else state.global_step,
@@ -98,5 +104,10 @@ def _peak_host_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
-def _peak_device_bytes() -> int:
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+def _peak_device_bytes() -> list[int]:
+    """[reserved by torch, used as nvidia-smi counts] at the peak; with others on the same GPU theirs is in the second."""
+    if not torch.cuda.is_available():
+        return [0, 0]
+    free, total = torch.cuda.mem_get_info()
+    reserved = torch.cuda.max_memory_reserved()
+    return [reserved, reserved + max(0, total - free - torch.cuda.memory_reserved())]

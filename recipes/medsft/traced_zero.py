@@ -52,6 +52,7 @@ def dry_run(request: dict[str, Any]) -> dict[str, Any]:
     return {
         "device": highest(tracker.device, "measured"),
         "host": highest(tracker.host, ""),
+        "pinned": tracker.most_pinned,
         "pinned_rounding": tracker.most_rounding,
         "largest_group": max(getattr(engine.optimizer, "fp16_partitioned_groups_flat_numel", [0])),
     }

@@ -22,6 +22,7 @@ class Data(NamedTuple):
     saved_template: str
     answer_tokens: int
     tokens: int
+    longest: int  # tokens of the longest row of train
     fingerprint: str
 
 
@@ -54,6 +55,7 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
         saved_template=chat_template.saved_template(own, tokenizer, template),
         answer_tokens=answer_tokens,
         tokens=answer_tokens + sum(train["prompt_tokens"]),
+        longest=max(map(sum, zip(train["answer_tokens"], train["prompt_tokens"], strict=True))),
         fingerprint=report["fingerprint"],
     )
 

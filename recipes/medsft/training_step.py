@@ -43,7 +43,7 @@ def of_recipe(config: Any, model_args: Any) -> dict[str, Any]:
     targets = model_args.lora_target_modules or ["all-linear"]
     return {
         "dtype": model_args.dtype or "float32",
-        "optimizer": str(config.optim.value),
+        "optimizer": str(getattr(config.optim, "value", config.optim)),
         "checkpointing": bool(config.activation_checkpointing or config.gradient_checkpointing),
         "reentrant": bool(kwargs.get("use_reentrant", False)),
         "autocast": bool(config.bf16),

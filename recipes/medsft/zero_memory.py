@@ -30,7 +30,8 @@ def bytes_of_strategies(
 ) -> dict[str, tuple[Bytes, Bytes, Growth]]:
     """{name: (bytes of one device, bytes of the host, growth)} at the peak, without process, context and slack.
 
-    `settings`: fields of `Step` that a recipe decides; they win over the strategy's own. Growth, where asked for: (bytes now, bytes a further row adds) for each stretch of the step on the device.
+    `settings`: fields of `Step` that a recipe decides; they win over the strategy's own. Growth, where asked for:
+    (bytes now, bytes a further row adds) for each stretch of the step on the device.
     """
     from medsft.trace_cache import traced
     from medsft.traced_step import highest
@@ -85,7 +86,7 @@ def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]
     n = sizes.parameters
     blocks = sum(1 << (4 * size // ranks - 1).bit_length() for size in sizes.tensors if size >= ranks)
     host = {"weights": 4 * n, "gradients": 4 * n, "optimizer": 8 * n, "save": 4 * n}
-    host["pinned_rounding"] = 2 * max(0, blocks * ranks - 4 * n)
+    host["pinned"], host["pinned_rounding"] = 8 * n, 2 * max(0, blocks * ranks - 4 * n)
     return device, host
 
 
@@ -137,7 +138,8 @@ def _engines_bytes(
         host["optimizer"] = NVME_BUFFERS * 4 * result["largest_group"] * ranks
         host["gradients"] = 2 * sizes.parameters
     host["save"] = 2 * sizes.parameters
-    host["pinned_rounding"] = result["pinned_rounding"] * ranks if method.optimizer == "cpu" else 0
+    if method.optimizer == "cpu":
+        host["pinned"], host["pinned_rounding"] = result["pinned"] * ranks, result["pinned_rounding"] * ranks
     return device, host
 
 
