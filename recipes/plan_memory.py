@@ -13,6 +13,7 @@ Writes plan.json and plan.png into --output_dir (default: --study_dir) and names
 Exit status 3 where nothing fits, or the recipe does not, with what would.
 """
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,7 @@ from medsft.recipe_plan import Recipe, read_recipe
 
 
 def main() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # nothing is computed; idle threads would wait for work at full speed
     args, recipe = read()
     if args.ladder_table:
         from medsft.ladder_table import update

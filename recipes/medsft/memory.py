@@ -12,7 +12,7 @@ from medsft.cli import DoesNotFit, UserError
 from medsft.hardware import Hardware
 from medsft.ladder import METHODS, ON_CPU, ORDER, ORDER_ON_CPU, Method, applies, recipe_of
 from medsft.roofline import seconds_per_step
-from medsft.sizes import Sizes, count_lora, count_parameters, known_config, lora_parameters, sizes_of
+from medsft.sizes import count_lora, count_parameters, known_config, lora_parameters, sizes_of
 from medsft.training_step import shared
 
 __all__ = ["check_fits", "count_lora", "count_parameters", "known_config", "predict", "recommend", "strategies"]

@@ -11,8 +11,11 @@ from medsft.tracing import CUDA_BLOCK
 
 
 class PlaceTracker(TorchDispatchMode):
-    """Live bytes by place and category, `pinned` of them page-locked. `rounding` is what torch's pinned allocator takes beyond the host's bytes:
-    blocks of a power of two, kept after they are freed for requests of the same size."""
+    """Live bytes by place and category, `pinned` of them page-locked.
+
+    `rounding` is what torch's pinned allocator takes beyond the host's bytes: blocks of a power of two, kept after they
+    are freed for requests of the same size.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -33,11 +33,10 @@ def show(plan: dict[str, Any], hardware: Hardware) -> None:
     _print(table)
     _print(verdicts(rows, hardware))
     print(
-        "Temporary: what lives only inside a step's busiest moment. Other strategies' categories do not add up across "
-        "moments: each row is one moment.\nPinned: of the host's bytes those that are page-locked; 'if rounded': the "
-        "host's total where torch pins them, in blocks of powers of two (DS_PIN_MEMORY_BACKEND=native avoids that).\n"
-        "Seconds: a roofline, not a measurement. Batch: the most rows per device that fit. Left: of each GPU and of the "
-        "host."
+        "Each row is one moment, the busiest; temporary is what lives only then. Left: of each GPU, of the host. Batch: "
+        "the most rows\nper device that fit. Seconds: a roofline, not a measurement. Pinned: those of the host's bytes "
+        "that are page-locked; 'if rounded':\nthe host's total where torch pins them, in blocks of powers of two "
+        "(DS_PIN_MEMORY_BACKEND=native avoids that)."
     )
     if plan["recommended"] is not None:
         row = next(r for r in rows if r["name"] == plan["recommended"])
@@ -57,7 +56,8 @@ def verdicts(rows: list[Row], hardware: Hardware) -> Any:
         seconds = "?" if row["seconds_per_step"] is None else f"{row['seconds_per_step']:.1f}"
         batch = str(row["largest_micro_batch"]) if row["fits"] else "-"
         remark = row["note"] if row["fits"] else row["reason"]
-        table.add_row(row["name"], fits, *left, batch, seconds, row["accelerate_config"], row["recipe"], remark)
+        files = [row[k].removesuffix(".yaml") for k in ("accelerate_config", "recipe")]
+        table.add_row(row["name"], fits, *left, batch, seconds, *files, remark)
     return table
 
 
@@ -81,9 +81,10 @@ def summary(hardware: Hardware) -> str:
 
 
 def _table(title: str, numbers: list[str]) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("strategy", no_wrap=True)
     for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -101,4 +102,4 @@ def _sum(parts: dict[str, int]) -> list[int]:
 def _print(table: Any) -> None:
     from rich.console import Console
 
-    Console(width=max(130, shutil.get_terminal_size().columns)).print(table)
+    Console(width=max(150, shutil.get_terminal_size().columns)).print(table)

@@ -105,7 +105,7 @@ def _peak_host_bytes() -> int:
 
 
 def _peak_device_bytes() -> list[int]:
-    """[reserved by torch, used as nvidia-smi counts] at the peak; with others on the same GPU theirs is in the second."""
+    """[reserved by torch, used as nvidia-smi counts] at the peak; the second includes others on the same GPU."""
     if not torch.cuda.is_available():
         return [0, 0]
     free, total = torch.cuda.mem_get_info()

@@ -1,6 +1,6 @@
 """Traces by what decides them, kept on disk: a plan asked for again, or the guard of a training run, costs nothing.
 
-Steps of one device are traced in this process, DeepSpeed's engine in another one beside it.
+Steps of one device are traced in this process, DeepSpeed's engine in two others beside it.
 """
 
 import json
@@ -35,19 +35,21 @@ def traced(
     step_files = [_file("step", values, asdict(step), code) for step in steps]
     engine_files = [_file("zero", values, engine, code) for engine in engines]
     missing = {file: engine for file, engine in zip(engine_files, engines, strict=True) if not file.is_file()}
-    beside = _start([{"config": values, **engine} for engine in missing.values()]) if missing else None
+    halves = [list(missing.items())[start::2] for start in (0, 1)]
+    beside = [_start([{"config": values, **engine} for _, engine in half]) for half in halves if half]
     try:
         for file, step in zip(step_files, steps, strict=True):
             if not file.is_file():
                 from medsft.traced_step import trace
 
                 _keep(file, trace(config, step, uniform))
-        if beside is not None:
-            for file, result in zip(missing, _finish(beside, config), strict=True):
+        for half, process in zip(halves, beside, strict=False):
+            for (file, _), result in zip(half, _finish(process, config), strict=True):
                 _keep(file, result)
     finally:
-        if beside is not None and beside.poll() is None:
-            beside.kill()
+        for process in beside:
+            if process.poll() is None:
+                process.kill()
     return [read_json(file) for file in step_files], [read_json(file) for file in engine_files]
 
 
@@ -67,7 +69,7 @@ def _keep(file: Path, result: Any) -> None:
 
 
 def _start(requests: list[dict[str, Any]]) -> "subprocess.Popen[str]":
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER)} | {"OMP_NUM_THREADS": "1"}
     here = str(Path(__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [environment.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "medsft.traced_zero", json.dumps(requests)]

@@ -24,9 +24,11 @@ def main() -> None:
 
 
 def dry_run(request: dict[str, Any]) -> dict[str, Any]:
-    """Peaks of one configuration: `config` (transformers' dict), `stage` of ZeRO (2 or 3), `ranks`, `optimizer` and
-    `parameters` (where they live: 'cpu' or 'none'), `zero` (further settings, sizes of buckets), `bf16_states`, `batch`,
-    `length`, `checkpointing`, `on_gpu`, `layers` that compute.
+    """Peaks of one configuration.
+
+    `config` (transformers' dict), `stage` of ZeRO (2 or 3), `ranks`, `optimizer` and `parameters` (where they live:
+    'cpu' or 'none'), `zero` (further settings: sizes of buckets), `bf16_states`, `batch`, `length`, `checkpointing`,
+    `on_gpu`, `device`, `layers` that compute.
     """
     import torch._dynamo  # noqa: F401 - imported later, inside zero.Init, it fails with a signature mismatch
     from transformers import AutoConfig

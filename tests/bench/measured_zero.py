@@ -44,7 +44,7 @@ def main() -> None:
     before = resident()
     engine = traced_zero.make_engine(config, request, settings)
     silent = SimpleNamespace(assign=lambda *_: None, enter=lambda *_: None, category="")
-    traced_zero.train(engine, request, silent, device="cpu")
+    traced_zero.train(engine, request, silent)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     disk = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     print(json.dumps({"before": before, "resident": peak, "disk": disk}), file=out)
