@@ -9,6 +9,12 @@ Row = dict[str, Any]
 OF_DEVICE = ("weights", "gradients", "optimizer", "activations", "temporary", "context", "other")
 OF_HOST = ("process", "training", "weights", "gradients", "optimizer", "temporary", "save")
 
+READING = """\
+Each row is one moment, the busiest; temporary is what lives only then. Left: of each GPU, of the host. Batch: the most
+rows per device that fit. Seconds: a roofline, not a measurement. Pinned: those of the host's bytes that are page-locked;
+'if rounded': the host's total where torch pins them, in blocks of powers of two (DS_PIN_MEMORY_BACKEND=native does not).
+"""
+
 
 def show(plan: dict[str, Any], hardware: Hardware) -> None:
     """Print the plan's three tables, how to read them, and the recommendation."""
@@ -32,12 +38,7 @@ def show(plan: dict[str, Any], hardware: Hardware) -> None:
         table.add_row(row["name"], *_gb([*host, row["host_bytes_pinned"], row["disk_bytes"]]))
     _print(table)
     _print(verdicts(rows, hardware))
-    print(
-        "Each row is one moment, the busiest; temporary is what lives only then. Left: of each GPU, of the host. Batch: "
-        "the most rows\nper device that fit. Seconds: a roofline, not a measurement. Pinned: those of the host's bytes "
-        "that are page-locked; 'if rounded':\nthe host's total where torch pins them, in blocks of powers of two "
-        "(DS_PIN_MEMORY_BACKEND=native avoids that)."
-    )
+    print(READING, end="")
     if plan["recommended"] is not None:
         row = next(r for r in rows if r["name"] == plan["recommended"])
         print(f"recommended: {row['name']}: {plan['recommended_reason']}")

@@ -52,8 +52,10 @@ MEASURED_ON = LlamaConfig(  # as the data's note says: Llama-3.2-3B
     vocab_size=128256, hidden_size=3072, intermediate_size=8192, num_hidden_layers=28, num_attention_heads=24,
     num_key_value_heads=8, head_dim=128, tie_word_embeddings=True, max_position_embeddings=131072,
 )  # fmt: skip
-ENGINE = {"stage": 3, "device": "cpu", "zero": {}, "ranks": 1, "optimizer": "cpu", "parameters": "cpu", "bf16_states": False, "batch": 2, "length": 128,
-          "checkpointing": True, "layers": 12, "on_gpu": False}  # fmt: skip
+ENGINE = {
+    "stage": 3, "device": "cpu", "zero": {}, "ranks": 1, "optimizer": "cpu", "parameters": "cpu", "bf16_states": False,
+    "batch": 2, "length": 128, "checkpointing": True, "layers": 12, "on_gpu": False,
+}  # fmt: skip
 ENGINE_MODEL = {"model_type": "llama", "vocab_size": 8000, "hidden_size": 768, "intermediate_size": 2048,
                 "num_hidden_layers": 12, "num_attention_heads": 12}  # fmt: skip
 
