@@ -44,6 +44,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 # launchers would set one thread a process, which makes CPU training several times slower
 export OMP_NUM_THREADS ?= $(CPUS)
+# before every training: exit status 3 where the recipe does not fit this machine, with what would
+FITS = $(PY) recipes/plan_memory.py $(IN) --check_only true --config
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload sweep evaluate report study paper compare chat export image doctor test-containers bench torture supply-chain lock clean
@@ -109,15 +111,19 @@ baseline: setup  ## answers of the untrained model to the held-out patients
 	$(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm baseline
 
 lora: setup  ## train the LoRA arm
+	@$(FITS) $(CFG)/lora.yaml
 	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_lora.py --config $(CFG)/lora.yaml $(IN)
 
 qlora: setup  ## train the QLoRA arm (4-bit base)
+	@$(FITS) $(CFG)/qlora.yaml
 	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_lora.py --config $(CFG)/qlora.yaml $(IN)
 
 fft: setup  ## full fine-tuning without offload
+	@$(FITS) $(firstword $(wildcard $(CFG)/full.yaml) $(CFG)/full_8bit.yaml)
 	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_full.py --config $(firstword $(wildcard $(CFG)/full.yaml) $(CFG)/full_8bit.yaml) $(IN)
 
 fft-offload: setup $(VENV)/.operators  ## full fine-tuning with DeepSpeed ZeRO-3, parameters and optimizer in host memory
+	@$(FITS) $(CFG)/full_offload.yaml
 	$(ACCELERATE) --config_file accelerate_configs/zero3_offload.yaml recipes/sft_full.py --config $(CFG)/full_offload.yaml $(IN)
 
 sweep: data  ## a learning rate for each arm, by dev loss: short runs at a third, once and three times the recipe's rate

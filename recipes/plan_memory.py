@@ -24,6 +24,7 @@ from medsft.arguments import PlanArguments
 from medsft.cli import DoesNotFit, UserError, parse, run
 from medsft.files import fingerprint, read_json, write_json
 from medsft.hardware import Hardware, described, machine
+from medsft.ladder import applies
 from medsft.plan_table import show, show_published, summary
 from medsft.recipe_plan import Recipe, read_recipe
 
@@ -89,6 +90,9 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
     if not hardware.gpus and (not recipe or not recipe.names_attention):
         step["attention"] = "eager"  # what `acceleration` chooses on a processor
     own = recipe.strategy if recipe else None
+    if recipe and not applies(recipe.strategy, hardware.gpus):
+        what = "several GPUs" if hardware.gpus else "an NVIDIA GPU"
+        raise DoesNotFit(f"{recipe.path} ({own}) needs {what}; what fits {summary(hardware)}: make plan")
     strategies = memory.strategies(config, hardware, batch, length, own=own, only_own=args.check_only, **step)
     recommended, reason = memory.recommend(strategies, hardware)
     parameters, adapters = memory.count_parameters(config), memory.count_lora(config, args.lora_r)

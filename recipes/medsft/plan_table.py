@@ -11,9 +11,9 @@ OF_HOST = ("process", "training", "weights", "gradients", "optimizer", "temporar
 
 READING = """\
 Each row is one moment, the busiest; temporary is what lives only then. Left: of each GPU, of the host. Batch: the most
-rows per device that fit. Seconds: a roofline, not a measurement. Pinned: those of the host's bytes that are page-locked;
-'if rounded': the host's total where torch pins them, in blocks of powers of two (DS_PIN_MEMORY_BACKEND=native does not).
-"""
+rows per device that fit. Seconds: a roofline, not a measurement. Pinned: those of the host's bytes that are
+page-locked; 'if rounded': the host's total where torch pins them, in blocks of powers of two (with
+DS_PIN_MEMORY_BACKEND=native DeepSpeed pins exact sizes)."""
 
 
 def show(plan: dict[str, Any], hardware: Hardware) -> None:
@@ -38,7 +38,7 @@ def show(plan: dict[str, Any], hardware: Hardware) -> None:
         table.add_row(row["name"], *_gb([*host, row["host_bytes_pinned"], row["disk_bytes"]]))
     _print(table)
     _print(verdicts(rows, hardware))
-    print(READING, end="")
+    print(READING)
     if plan["recommended"] is not None:
         row = next(r for r in rows if r["name"] == plan["recommended"])
         print(f"recommended: {row['name']}: {plan['recommended_reason']}")

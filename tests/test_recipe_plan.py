@@ -1,0 +1,85 @@
+"""Training recipes as the memory plan reads them, and the ladder's names for them."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from medsft import calibration, hardware
+from medsft.cli import CONFIGS, UserError
+from medsft.ladder import GPU_ONLY, METHODS, ORDER, ORDER_ON_CPU, applies, recipe_of, strategy_of_recipe
+from medsft.recipe_plan import read_recipe
+from medsft.training_step import Step, of_recipe, shared
+
+RECIPES = sorted(p for p in CONFIGS.glob("*/*.yaml") if p.stem.startswith(("lora", "qlora", "full")))
+
+
+def test_every_way_of_training_has_its_place_and_its_recipe():
+    assert set(METHODS) == set(ORDER) == set(ORDER_ON_CPU)
+    for name in METHODS:
+        assert strategy_of_recipe(recipe_of(name)) == name
+        assert applies(name, 2) and applies(name, 0) == (name not in GPU_ONLY)
+    assert recipe_of("full_zero3_offload") == "full_offload.yaml" and strategy_of_recipe("plan.yaml") is None
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_shipped_recipes_are_read(path):
+    recipe = read_recipe(["--config", str(path)])
+    assert recipe.strategy in METHODS and recipe.strategy.startswith(path.stem.split("_")[0])
+    assert recipe.options["max_length"] > 0 and recipe.options["model_name_or_path"]
+    Step(**recipe.step)
+    assert recipe.on_cpu == (path.parent.name == "demo" or recipe.on_cpu)
+    assert "dtype" not in shared(recipe.step) and shared(recipe.step)["lora_r"] == recipe.step["lora_r"]
+
+
+def test_a_plan_is_no_recipe_and_a_misspelt_key_is_named(tmp_path):
+    assert read_recipe(["--config", str(CONFIGS / "demo" / "plan.yaml")]) is None and read_recipe([]) is None
+    file = tmp_path / "mine.yaml"
+    file.write_text("arm: mine\nlerning_rate: 1.0e-4\n")
+    with pytest.raises(UserError, match="lerning_rate.*did you mean 'learning_rate'"):
+        read_recipe(["--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("text", "strategy"),
+    [
+        ("use_peft: true", "lora"),
+        ("use_peft: true\nload_in_4bit: true", "qlora"),
+        ("optim: adafactor\ndtype: bfloat16", "full_adafactor"),
+        ("optim: adamw_torch\ndtype: float32", "full_fp32"),
+        ("optim: adamw_torch\ndtype: float32\nuse_cpu: true", "full"),
+    ],
+)
+def test_files_of_other_names_are_known_by_their_content(tmp_path, text, strategy):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"arm: mine\n{text}\n")
+    assert read_recipe(["--config", str(file)]).strategy == strategy
+
+
+def test_packing_and_flash_attention_decide_the_mask():
+    values = read_recipe(["--config", str(CONFIGS / "mistral_7b" / "lora.yaml")]).step
+    assert values["padded"] and not values["packing"] and values["checkpointing"]
+    names = {"dtype": "bfloat16", "optim": "sgd", "bf16": True, "lora_r": 4, "lora_dropout": 0.0, "packing": True}
+    names |= dict.fromkeys(("padding_free", "activation_checkpointing", "gradient_checkpointing"), False)
+    names |= dict.fromkeys(("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"))
+    names |= {"lora_target_modules": None, "use_bnb_nested_quant": False, "attn_implementation": "sdpa"}
+    packed = of_recipe(SimpleNamespace(**names), SimpleNamespace(**names))
+    assert packed["packing"] and not packed["padded"] and not packed["checkpointing"]
+    names["attn_implementation"] = "flash_attention_2"  # no mask at all
+    flash = of_recipe(SimpleNamespace(**names), SimpleNamespace(**names))
+    assert not flash["packing"] and not flash["padded"] and flash["attention"] == "sdpa"
+
+
+def test_a_short_run_calibrates(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDSFT_CACHE", str(tmp_path))
+    laptop = hardware.described(hardware.machine("."), "none")
+    record = {
+        "distributed": "NO",
+        "processes": 1,
+        "predicted_memory": {"traced_bytes": 1000, "process_bytes": 300},
+        "peak_memory": {"device_bytes": 0, "reserved_bytes": 0, "host_bytes": 1550},
+    }
+    found = calibration.from_record(record, laptop)
+    assert found == calibration.Corrections(0, 0.25, 300) == calibration.of_machine(laptop)
+    for change in ({"distributed": "DEEPSPEED"}, {"processes": 2}, {"predicted_memory": {}}):
+        with pytest.raises(UserError):
+            calibration.from_record(record | change, laptop)
