@@ -29,6 +29,10 @@ from medsft.training_step import Step  # noqa: E402
 
 POINTS = HERE.parents[2] / "shared" / "data" / "gpu_memory_points.jsonl"
 RESERVED = 1.02  # reserved over allocated; of these points themselves, so the table shows the error without it too
+EXPLAINED = {  # errors over 6 %
+    "psoft--llama-3.2-3B-default": "a full SVD at its start: 1.2 GB more, at the peak and on average, than psoft-fast, "
+    "which differs in that and the Cayley solver only; solvers' workspaces and blocks kept after them are no tensors",
+}
 LLAMA = {
     "model_type": "llama", "vocab_size": 2000, "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4,
     "num_attention_heads": 8, "num_key_value_heads": 2,
@@ -67,11 +71,19 @@ def main() -> None:
     parser.add_argument("--nvme", action="store_true", help="also with optimizer states on disk (needs libaio)")
     args = parser.parse_args()
     started = time.monotonic()
-    result = {"allocator": against_allocator(), "published": against_published(Path(args.points))}
-    result["engine"] = against_resident(["cpu", *(["nvme"] if args.nvme else [])])
-    result["seconds"] = round(time.monotonic() - started)
+    result = results(Path(args.points), args.nvme) | {"seconds": round(time.monotonic() - started)}
     Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     write_json(Path(args.output), result)
+
+
+def results(points: Path = POINTS, nvme: bool = False) -> dict[str, Any]:
+    """The three tables as plain values: {allocator, published, engine}."""
+    places = ["cpu", "nvme"] if nvme else ["cpu"]
+    return {
+        "allocator": against_allocator(),
+        "published": against_published(points),
+        "engine": against_resident(places),
+    }
 
 
 def against_allocator(steps: list[tuple[dict[str, Any], dict[str, Any]]] = STEPS) -> list[dict[str, Any]]:
@@ -113,9 +125,12 @@ def against_published(points: Path) -> dict[str, Any]:
         print(
             f"{kind}: n {s['n']}, mean {s['mean']:.2%}, within 4 %: {s['within_4_percent']:.0%}, worst {s['worst']:.1%}"
         )
+    for row in rows:
+        if abs(row["error"]) > 0.06:
+            print(f"over 6 %: {row['name']}: {EXPLAINED.get(row['name'], 'not explained')}")
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")
-    return {"rows": rows, "summary": summary, "left_out": left_out}
+    return {"rows": rows, "summary": summary, "left_out": left_out, "explained": EXPLAINED}
 
 
 def traced_point(point: dict[str, Any]) -> int:
@@ -152,7 +167,7 @@ def against_resident(places: list[str]) -> list[dict[str, Any]]:
             real = _measure(
                 "measured_zero.py", json.dumps({"config": ENGINE_MODEL, **ENGINE, "optimizer": place}), folder
             )
-        total = sum(device.values()) + sum(v for k, v in host.items() if k not in ("pinned_rounding", "save"))
+        total = sum(device.values()) + sum(v for k, v in host.items() if k not in ("pinned", "pinned_rounding", "save"))
         rows.append(_row(f"ZeRO-3, parameters on cpu, optimizer on {place}", real["before"] + total, real["resident"]))
     return _table("engine's dry run and the process against resident memory", rows)
 
