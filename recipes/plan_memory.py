@@ -80,7 +80,7 @@ def read() -> tuple[PlanArguments, Recipe | None]:
 
 def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = None) -> dict[str, Any]:
     """The content of plan.json; `recommended` is None where nothing fits."""
-    from medsft import memory
+    from medsft import calibration, memory
     from medsft.model import load_config
 
     name, batch, length = args.model_name_or_path, args.per_device_train_batch_size, args.max_length
@@ -99,7 +99,8 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
     inputs = {"batch": batch, "length": length, **step}
     # Memory in use and free bytes of the disk change by the minute; the plan changes with whole gigabytes of disk.
     steady = {k: v for k, v in asdict(hardware).items() if "available" not in k and k != "disk_bytes"}
-    mark = fingerprint(__version__, config.to_dict(), inputs, strategies, steady, hardware.disk_bytes // 10**9)
+    added = asdict(calibration.of_machine(hardware))
+    mark = fingerprint(__version__, config.to_dict(), inputs, own, added, steady, hardware.disk_bytes // 10**9)
     return {
         "model": {
             "name": name,

@@ -116,7 +116,7 @@ def strategy_of(config: Any, dtype: str) -> str:
         if optimizer == "cpu":
             return "full_zero3_offload" if parameters == "cpu" else "full_zero3_optimizer_offload"
         return "full_zero3" if zero.get("stage") == 3 else "full_zero2_offload"
-    if config.fsdp_config and config.fsdp_config.get("offload_params"):
+    if isinstance(config.fsdp_config, dict) and config.fsdp_config.get("offload_params"):
         return "full_fsdp2_offload"
     if str(config.optim.value) == "adafactor":
         return "full_adafactor"
