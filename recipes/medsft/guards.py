@@ -90,14 +90,16 @@ def check_full(study: StudyArguments, config: Any, model_args: Any) -> None:
         raise UserError("sft_full.py trains every weight; adapters and quantized weights belong to sft_lora.py")
 
 
-def check_memory(run: "Run") -> dict[str, int]:
+def check_memory(run: "Run", saves: bool = True) -> dict[str, int]:
     """Predicted peak bytes of this run, and those of the process before it. Raises DoesNotFit, naming what would fit,
     where they exceed what is free now.
     """
-    from medsft import memory
+    from medsft import memory, model
 
     batch = run.config.per_device_train_batch_size
     predicted = run.predicted(batch, run.checkpointing)
+    if not saves and _zero_stage(run.config) == 3:  # a save gathers all weights in 16 bits on the host
+        predicted["host_bytes"] -= 2 * memory.count_parameters(model.load_config(run.base_model))
     here = machine(run.config.output_dir or ".")
     memory.check_fits(predicted, here, run.reserve_bytes, lambda: run.others(batch))
     return predicted | {"process_bytes": psutil.Process().memory_info().rss}
@@ -113,6 +115,8 @@ def strategy_of(config: Any, dtype: str) -> str:
             return "full_nvme"
         if optimizer == "cpu" and zero.get("stage") == 2:
             return "full_zero2_offload"
+        if optimizer == "cpu" and _deepspeed(config).get("bf16", {}).get("bf16_optimizer_states"):
+            return "full_zero3_offload_bf16"
         if optimizer == "cpu":
             return "full_zero3_offload" if parameters == "cpu" else "full_zero3_optimizer_offload"
         return "full_zero3" if zero.get("stage") == 3 else "full_zero2_offload"

@@ -58,7 +58,7 @@ def bytes_of_strategies(
         plain = peaks[len(wanted) - 1]
         if name in engines:
             result = results[list(engines).index(name)]
-            device, host = _engines_bytes(method, result, engines[name], _kept_per_layer(plain, sizes), sizes, ranks)
+            device, host = _engines_bytes(method, result, engines[name], _kept_per_layer(plain, sizes), sizes, hardware)
         else:
             device, host = fsdp2_bytes(sizes, plain, ranks)
         # The engine's buffers stay as they are: what grows is what grows in a plain step.
@@ -91,14 +91,18 @@ def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]
 
 
 def _engine(method: Method, sizes: Sizes, step: "Step", hardware: Hardware) -> dict[str, Any]:
+    from medsft.offload import zero_settings
+
     ranks = max(1, hardware.gpus)
     optimizer, parameters = ("none" if place == "none" else "cpu" for place in (method.optimizer, method.parameters))
     gathering = method.engine == "zero3" and (parameters == "cpu" or ranks > 1)
     layers = math.ceil(LIVE_PARAMETERS / sizes.layer) + 2 if gathering else 2
+    # Without a GPU the buckets are in the memory that NVMe offload is to save: as the run sets them.
+    tight = method.optimizer == "nvme" and not step.on_gpu
     return {
         "stage": 2 if method.engine == "zero2" else 3,
         "device": "meta",
-        "zero": {},
+        "zero": zero_settings(sizes, hardware.host_bytes, ranks) if tight else {},
         "ranks": ranks,
         "optimizer": optimizer,
         "parameters": parameters,
@@ -124,9 +128,12 @@ def _kept_per_layer(peaks: "Peaks", sizes: Sizes) -> int:
 
 
 def _engines_bytes(
-    method: Method, result: dict[str, Any], engine: dict[str, Any], per_layer: int, sizes: Sizes, ranks: int
+    method: Method, result: dict[str, Any], engine: dict[str, Any], per_layer: int, sizes: Sizes, hardware: Hardware
 ) -> tuple[Bytes, Bytes]:
     """The engine's bytes of one device, and of the host by all ranks on it; the save gathers 16-bit weights there."""
+    from medsft.offload import zero_settings
+
+    ranks = max(1, hardware.gpus)
     device = dict.fromkeys(DEVICE, 0)
     for category, size in result["device"].items():
         device[category if category in DEVICE else "temporary"] += size
@@ -135,7 +142,11 @@ def _engines_bytes(
     host["temporary"] = result["host"].get("temporary", 0) * ranks
     if method.optimizer == "nvme":
         # Master copy, moments and gradients are on the disk; swap buffers and the accumulated gradient stay.
-        host["optimizer"] = NVME_BUFFERS * 4 * result["largest_group"] * ranks
+        # Tensors are not cut: the embedding may come on top of a sub-group that is almost full.
+        group = zero_settings(sizes, hardware.host_bytes, ranks)["sub_group_size"] + sizes.vocabulary * sizes.hidden
+        group = min(group, result["largest_group"])
+        host["optimizer"] = NVME_BUFFERS * 4 * group * ranks
+        host["temporary"] = min(host["temporary"], 4 * group * ranks)
         host["gradients"] = 2 * sizes.parameters
     host["save"] = 2 * sizes.parameters
     if method.optimizer == "cpu":
