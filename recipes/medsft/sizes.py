@@ -24,7 +24,7 @@ class Sizes:
     hidden: int
     vocabulary: int
     uniform: bool
-    tensors: tuple[int, ...]
+    tensors: tuple[int, ...] = ()
 
     @property
     def linear_parameters(self) -> int:
