@@ -18,7 +18,7 @@ from medsft.platforms import PLATFORM
 from medsft.shapes import Turn
 from medsft.sign_offs import DEGREE, sign_offs
 
-EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:(?:\.[\w-]+)*\.[a-z]{2,}|,(?:com|net|org)\b)", re.IGNORECASE)
+EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]+(?:(?:\.[\w-]+)*\.[a-z]{2,}|,(?:com|net|org)\b)", re.IGNORECASE)
 TOP_LEVEL = r"com|org|net|edu|gov|info|int|eu|de|fr|uk|in|au|ca|za|io"
 URL = re.compile(
     rf"(?:https?://|\bwww\.)[^\s<>\"]*|(?<![\w@.])(?:[a-z0-9-]+\.)+(?:(?:{TOP_LEVEL})/[^\s<>\"]*|(?:com|org|net)\b)",
@@ -55,9 +55,9 @@ PARTED = re.compile(  # the last words of a message
     rf"(\b(?i:thanks|thank you|thx|cheers|regards|sincerely|yours truly|best wishes)[,.! \n-]+)"
     rf"({FULL_NAME}|(?<=\n){CAPITALISED})(?=\W*\Z)"
 )
-DEGREED = re.compile(rf"((?:\A|[\n.!?-])\s*)({FULL_NAME})(?=,\s?{DEGREE}[^\n]{{0,60}}\Z)")
+DEGREED = re.compile(rf"((?:\A|[\n.!?-])\s{{0,3}})({FULL_NAME})(?=,\s?{DEGREE}[^\n]{{0,60}}\Z)")
 SIGNED_LOWER = re.compile(
-    r"((?:\A|[.!?,…\n]|(?i:regards|thanks|take care))\s*)[Dd]r\.? ?[a-z]{3,}(?: [a-z]{3,})?(?=[\s.]*\Z)"
+    r"((?:\A|[.!?,…\n]|(?i:regards|thanks|take care))\s{0,3})[Dd]r\.? ?[a-z]{3,}(?: [a-z]{3,})?(?=[\s.]*\Z)"
 )
 NAMED_SELF = re.compile(
     rf"(\b(?:[Mm]y|[Hh]is|[Hh]er)(?: \w+['’]s)? name(?: is|['’]s)[ .]?)"
@@ -66,7 +66,7 @@ NAMED_SELF = re.compile(
 PRESENTED_SELF = re.compile(
     rf"(\bI am |\bI['’]m |\b[Tt]his is )({CAPITALISED} {CAPITALISED})(?=[,.]| from | writing| and I |, \d)"
 )
-MYSELF = re.compile(rf"((?:\A|[.!?,\n])\s*[Mm]yself )({NAME})")
+MYSELF = re.compile(rf"((?:\A|[.!?,\n])\s{{0,3}}[Mm]yself )({NAME})")
 NAME_FIELD = re.compile(rf"(\b[Nn]ame\s?[:=-]\s?)({NAME})")
 RECORD_WORD = (
     r"(?:MRN|UHID|SSN|NHS|CNIC|Aadhaar|(?:medical|patient|hospital|health|case|file|chart|registration|reg\.?|insurance"
@@ -79,7 +79,7 @@ RECORD = re.compile(
 )
 MAYBE_RECORD = re.compile(r"\d\D?\d\D?\d\D?\d")
 SOCIAL_SECURITY = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
-HERE = re.compile(rf"((?:\A|[.!?,]\s*))({CAPITALISED} {CAPITALISED})(?= here\b)")
+HERE = re.compile(rf"((?:\A|[.!?,]\s{{0,3}}))({CAPITALISED} {CAPITALISED})(?= here\b)")
 # Words that follow 'Dr.' or 'I am' with a capital for another reason than being a name.
 NOT_NAMES_WORDS = """
 a afraid african all also although am american an and any are as asian ask at august be because been before black both

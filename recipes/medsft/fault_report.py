@@ -77,7 +77,8 @@ def faults(results: Json) -> Table:
         f"Each arm minus the arm 'sound' on the same {n} held-out dialogues: same rows in the same order, same "
         "adapters and steps, one fault each. Nats per answer token are of the doctor's own words and the end of turn; "
         "lower is better. Time is how many times as long a training step takes, with an interval over the steps of "
-        "one run. Explored, not tested: an interval that holds 0 (1 for time) shows nothing."
+        "one run, and means something only where nothing else ran on the machine. Explored, not tested: an interval "
+        "that holds 0 (1 for time) shows nothing."
     )
     heads = ["fault", *(label(name) for name in shown), "time of a step, times", "tokens seen", "tokens with loss"]
     return Table("Each fault alone", note, heads, rows, "comparison.json, <arm>/train.json")

@@ -16,12 +16,6 @@ pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(1800
 NOBODY_KNOWS = 12_345  # a uid without an entry in the image's /etc/passwd
 
 
-@pytest.fixture(scope="module")
-def cache(docker: Docker) -> str:
-    docker.call("volume", "create", "test-cache")
-    return "--volume=test-cache:/cache"
-
-
 def workspace(folder: Path, uid: int) -> Path:
     """A folder for studies that belongs to this uid, as a user's own does."""
     folder.mkdir(exist_ok=True)
@@ -46,11 +40,15 @@ def test_what_is_in_it(docker: Docker, image: str) -> None:
 
 
 def test_a_study_runs_read_only_and_without_network(
-    docker: Docker, image: str, cache: str, small_configs: Path, tmp_path: Path
+    docker: Docker, image: str, small_configs: Path, tmp_path: Path
 ) -> None:
     """Real stages on the real small model, as the image's own user, in one `make`."""
     runs = workspace(tmp_path / "runs", 10_001)
-    mounts = (cache, f"--volume={runs}:/workspace", f"--volume={small_configs}:/opt/medsft/recipes/configs/small:ro")
+    mounts = (
+        "--volume=medsft-cache:/cache",
+        f"--volume={runs}:/workspace",
+        f"--volume={small_configs}:/opt/medsft/recipes/configs/small:ro",
+    )
     stages = ("data", "lora", "evaluate", "report", "CONFIG=small", "STUDY=small")
     docker.call("run", "--rm", *LOCKED_DOWN, *mounts, image, "make", *stages)
     results = json.loads((runs / "small" / "report" / "results.json").read_text())
@@ -61,18 +59,25 @@ def test_a_study_runs_read_only_and_without_network(
 
 
 def test_stopped_as_another_user_it_leaves_a_checkpoint_and_continues(
-    docker: Docker, image: str, cache: str, small_configs: Path, tmp_path: Path
+    docker: Docker, image: str, small_configs: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     """`docker stop` while `accelerate launch` trains; the launcher itself dies of the signal at once."""
     runs = workspace(tmp_path / "runs", NOBODY_KNOWS)
-    configs = f"--volume={small_configs}:/opt/medsft/recipes/configs/small:ro"
-    options = (*LOCKED_DOWN, cache, f"--volume={runs}:/workspace", configs, f"--user={NOBODY_KNOWS}:{NOBODY_KNOWS}")
+    inputs = (f"--volume={small_configs}:/opt/medsft/recipes/configs/small:ro", f"--volume={tiny_model}:/model:ro")
+    options = (
+        *LOCKED_DOWN,
+        "--volume=another-cache:/cache",
+        f"--volume={runs}:/workspace",
+        *inputs,
+        f"--user={NOBODY_KNOWS}:{NOBODY_KNOWS}",
+    )
     recipe = ("accelerate", "launch", "recipes/sft_lora.py", "--config", "recipes/configs/small/lora.yaml")
-    recipe += ("--study_dir", "runs/stopped", "--max_steps", "8", "--save_steps", "100", "--eval_strategy", "no")
+    recipe += ("--study_dir", "runs/stopped", "--max_steps", "60", "--save_steps", "100", "--eval_strategy", "no")
+    recipe += ("--model_name_or_path", "/model")
     arm = runs / "stopped" / "lora"
 
     docker.call("run", "--detach", "--name=stopped", *options, image, *recipe)
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 1200
     while "s a step" not in docker.call("logs", "stopped").stdout and time.monotonic() < deadline:
         time.sleep(0.3)
     docker.call("stop", "--time=300", "stopped")
@@ -85,7 +90,7 @@ def test_stopped_as_another_user_it_leaves_a_checkpoint_and_continues(
 
     said = docker.call("run", "--rm", *options, image, *recipe).stdout
     assert f"continuing from runs/stopped/lora/{sealed[0].parent.name}" in said
-    assert json.loads((arm / "train.json").read_text())["steps"] == 8
+    assert json.loads((arm / "train.json").read_text())["steps"] == 60
 
 
 def test_doctor_and_plan_see_the_limits_of_the_container(docker: Docker, image: str, tmp_path: Path) -> None:
