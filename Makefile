@@ -46,7 +46,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= $(CPUS)
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload sweep evaluate report study paper compare chat export image doctor test-containers bench torture supply-chain lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep evaluate report study paper compare chat export image doctor test-containers bench torture supply-chain lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,7 +95,12 @@ $(VENV)/.checks: docker/requirements-checks.txt
 $(VENV)/.operators: $(VENV)/.run
 	@if $(PY) -m medsft.operators; then touch $@; else echo "ZeRO offload is left out until then; run make setup again"; fi
 
-setup-dev: setup $(VENV)/.dev
+$(VENV)/.nvme: $(VENV)/.operators
+	@$(PY) -m medsft.operators --nvme
+	@touch $@
+
+# where asynchronous I/O can be compiled, the tests of NVMe offload find it ready
+setup-dev: setup $(VENV)/.dev $(if $(and $(wildcard /usr/include/libaio.h),$(shell command -v g++)),$(VENV)/.nvme)
 
 # ---- one study, stage by stage --------------------------------------------------------------------------------------
 
@@ -114,11 +119,17 @@ lora: setup  ## train the LoRA arm
 qlora: setup  ## train the QLoRA arm (4-bit base)
 	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_lora.py --config $(CFG)/qlora.yaml $(IN)
 
-fft: setup  ## full fine-tuning without offload
-	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_full.py --config $(firstword $(wildcard $(CFG)/full.yaml) $(CFG)/full_8bit.yaml) $(IN)
+fft: setup  ## full fine-tuning in the way the plan recommends for this machine
+	@command="$$($(PY) -m medsft.rung $(CFG) $(STUDY_DIR))" && echo "$$command $(IN)" && $$command $(IN)
 
 fft-offload: setup $(VENV)/.operators  ## full fine-tuning with DeepSpeed ZeRO-3, parameters and optimizer in host memory
 	$(ACCELERATE) --config_file accelerate_configs/zero3_offload.yaml recipes/sft_full.py --config $(CFG)/full_offload.yaml $(IN)
+
+fft-nvme: setup $(VENV)/.nvme  ## full fine-tuning with DeepSpeed ZeRO-3, optimizer states on an NVMe disk
+	$(ACCELERATE) --config_file accelerate_configs/zero3_nvme.yaml recipes/sft_full.py --config $(CFG)/full_nvme.yaml $(IN)
+
+fft-beyond: setup $(VENV)/.nvme  ## train every weight of a decoder 1.5 times this machine's memory, by NVMe offload
+	$(PY) recipes/train_beyond.py $(if $(DATA),--data $(DATA))
 
 sweep: data  ## a learning rate for each arm, by dev loss: short runs at a third, once and three times the recipe's rate
 	$(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CONFIG)),--steps 12)

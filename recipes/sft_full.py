@@ -23,7 +23,7 @@ def main() -> None:
     import torch._dynamo  # noqa: F401 - imported later, inside DeepSpeed's zero.Init, it fails with a signature mismatch
     from trl import ModelConfig, SFTConfig
 
-    from medsft import fallbacks, preview, training
+    from medsft import fallbacks, model, offload, preview, training
     from medsft.arm import ensure_split, open_arm
     from medsft.record import record
     from medsft.training_data import load_data
@@ -37,20 +37,23 @@ def main() -> None:
         return
 
     base = model_args.model_name_or_path
+    offload.fit_to_machine(arm, config, model.load_config(base), study)
     data = load_data(study, config.max_length, base, config.chat_template_path)
     strategy = guards.strategy_of(config, model_args.dtype)
     this_run = fallbacks.Run(strategy, base, config, reserve_bytes=int(study.host_reserve_gb * 1e9))
     if study.auto_batch:
         fallbacks.choose_micro_batch(arm, this_run)
-    predicted = guards.check_memory(strategy, base, config, study.host_reserve_gb)
+    saves = study.keep_model or config.save_strategy.value != "no"
+    predicted = guards.check_memory(strategy, base, config, study.host_reserve_gb, saves=saves)
 
-    with fallbacks.explained(arm, this_run, study.auto_batch):
+    with fallbacks.explained(arm, this_run, study.auto_batch), offload.swap_space(config, base):
         init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
         trainer = training.build_trainer(arm, data, study, base, config, init)
         preview.print_plan(trainer, data, study, predicted)
 
         wall = training.train(trainer)
-        training.save(trainer, arm, data, "model")
+        if study.keep_model:
+            training.save(trainer, arm, data, "model")
         record(trainer, arm, study, data, base, predicted, wall)
     trainer.end()
 

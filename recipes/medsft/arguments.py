@@ -59,6 +59,11 @@ class StudyArguments:
     data_config: str = option("data.yaml", "YAML beside the recipe that prepares the split, where there is none")
     host_reserve_gb: float = option(2.0, "host memory in GB to leave free; training is refused below it")
     host_floor_gb: float = option(0.5, "training stops with a checkpoint when less host memory in GB is left")
+    bf16_states: bool = option(
+        False, "ZeRO-3 offload only: master weights, gradients and moments in bfloat16: 12 instead of 20 bytes a weight"
+    )
+    nvme_path: str = option("runs/nvme", "NVMe offload only: folder on the fast disk for the optimizer's states")
+    keep_model: bool = option(True, "sft_full.py: save the trained weights; false to only measure a few steps")
     auto_batch: bool = option(False, "take the largest micro-batch that fits, at the same rows per step")
     early_stopping_patience: int | None = option(
         None, "stop after this many evaluations without a lower dev loss (with load_best_model_at_end: true)"
@@ -85,6 +90,21 @@ class SweepArguments:
     )
     seed: int = option(42, "seed of every run")
     more: list[str] = option([], "further flags of the training scripts, as words")
+
+
+@dataclass
+class BeyondArguments:
+    """Options of train_beyond.py."""
+
+    study_dir: str = option("runs/beyond", "folder for the weights, the states and the result; it needs a fast disk")
+    data: list[str] = option(["sample"], "dialogues to train on, as prepare_data.py takes them")
+    times: float = option(1.5, "12 bytes a parameter are so many times this machine's memory")
+    steps: int = option(4, "optimizer steps, all on the same batch")
+    rows: int = option(2, "dialogues in the batch")
+    max_length: int = option(256, "tokens of a dialogue at most")
+    max_rows: int = option(400, "dialogues read, of which the batch is taken")
+    learning_rate: float = option(1e-4, "rate of AdamW, constant")
+    seed: int = option(42, "draws the weights")
 
 
 @dataclass

@@ -13,7 +13,7 @@ from medsft.preparation import prepare
 from medsft.versions import versions
 
 # What may differ between two starts of one run: it decides nothing about the result.
-INDIFFERENT = ("study_dir", "disable_tqdm", "report_to", "host_reserve_gb", "host_floor_gb")
+INDIFFERENT = ("study_dir", "disable_tqdm", "report_to", "host_reserve_gb", "host_floor_gb", "nvme_path")
 
 
 class Arm(NamedTuple):

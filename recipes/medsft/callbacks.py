@@ -5,6 +5,7 @@ import io
 import math
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from trl import SFTTrainer
 from medsft.cli import DoesNotFit, UserError
 from medsft.energy import Energy
 from medsft.files import write_text
-from medsft.hardware import host_memory
+from medsft.hardware import disk_traffic, host_memory
 
 GOES_ON, SIGNALLED, HOST_MEMORY, DIVERGED = range(4)
 HISTORY = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"]
@@ -30,15 +31,17 @@ class Meter(TrainerCallback, ExportableState):
     """
 
     def __init__(
-        self, tokens: int = 0, answer_tokens: int = 0, joules: float = 0.0, step_seconds: list[float] | None = None
-    ) -> None:
+        self, tokens: int = 0, answer_tokens: int = 0, joules: float = 0.0, step_seconds: list[float] | None = None,
+        read: int = 0, written: int = 0,
+    ) -> None:  # fmt: skip
         self.tokens, self.answer_tokens, self.joules = tokens, answer_tokens, joules
+        self.read, self.written, self._traffic = read, written, (0, 0)
         self.step_seconds = step_seconds or []
         self._started, self._typical_from = 0.0, len(self.step_seconds)
         self.energy: Energy | None = None
 
     def state(self) -> dict[str, Any]:
-        kept = ("tokens", "answer_tokens", "joules", "step_seconds")
+        kept = ("tokens", "answer_tokens", "joules", "step_seconds", "read", "written")
         return {"args": {name: getattr(self, name) for name in kept}, "attributes": {}}
 
     def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
@@ -48,12 +51,14 @@ class Meter(TrainerCallback, ExportableState):
         self.energy = Energy(processor=args.local_process_index == 0)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._started = time.monotonic()
+        self._started, self._traffic = time.monotonic(), disk_traffic()
         if self.energy is not None:
             self.energy.joules()  # what was spent between the steps, on evaluation for example, is left out
 
     def on_step_end(self, args: Any, state: Any, control: Any, **__: Any) -> None:
         self.step_seconds.append(round(time.monotonic() - self._started, 4))
+        read, written = disk_traffic()
+        self.read, self.written = self.read + read - self._traffic[0], self.written + written - self._traffic[1]
         if self.energy is not None:
             self.joules += self.energy.joules()
         if args.world_size > 1:
@@ -85,20 +90,26 @@ class Watch(TrainerCallback):
     def __init__(self, vocabulary: int, host_floor_bytes: int) -> None:
         self.highest, self.floor = 2 * math.log(vocabulary), host_floor_bytes
         self.reason, self.available, self.loss = GOES_ON, 2**63, 0.0
+        self._training = threading.Event()
         self._losses: list[torch.Tensor] = []
 
     def see(self, loss: torch.Tensor) -> None:
         """Take the loss of one micro-batch, scaled by accumulation; kept on its device, read once a step."""
         self._losses.append(loss.detach())
-        self.available = min(self.available, host_memory()[1])
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         signal.signal(signal.SIGTERM, self._remember)
         signal.signal(signal.SIGINT, self._remember)
+        self._training.set()
+        threading.Thread(target=self._look_at_memory, daemon=True).start()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self._training.clear()
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **__: Any) -> None:
         self.loss = float(torch.stack(self._losses).sum())
         self._losses.clear()
+        self.available = min(self.available, host_memory()[1])
         if self.available < self.floor:
             self.reason = max(self.reason, HOST_MEMORY)
         if not self.loss <= self.highest or (control.should_save and not finite(model)):
@@ -127,6 +138,12 @@ class Watch(TrainerCallback):
                 f"training diverged at step {step}: loss {self.loss:.4g} at learning rate {learning_rate:.2g}; {kept}; "
                 "lower --learning_rate or raise --warmup_steps, with another --arm"
             )
+
+    def _look_at_memory(self) -> None:
+        """Four times a second: an optimizer step on the host needs more than what is seen between two steps."""
+        while self._training.is_set():
+            self.available = min(self.available, host_memory()[1])
+            time.sleep(0.25)
 
     def _remember(self, number: int, _: Any) -> None:
         if self.reason == SIGNALLED and number == signal.SIGINT:

@@ -85,7 +85,9 @@ def check_full(study: StudyArguments, config: Any, model_args: Any) -> None:
         raise UserError("sft_full.py trains every weight; adapters and quantized weights belong to sft_lora.py")
 
 
-def check_memory(strategy: str, base_model: str, config: Any, reserve_gb: float, lora_r: int = 16) -> dict[str, int]:
+def check_memory(
+    strategy: str, base_model: str, config: Any, reserve_gb: float, lora_r: int = 16, saves: bool = True
+) -> dict[str, int]:
     """Predicted peak bytes of this run. Raises DoesNotFit, naming what would, where they exceed what is free now."""
     from medsft import memory, model
 
@@ -93,6 +95,8 @@ def check_memory(strategy: str, base_model: str, config: Any, reserve_gb: float,
     batch, length = config.per_device_train_batch_size, config.max_length or 1024
     checkpointing = bool(config.activation_checkpointing or config.gradient_checkpointing)
     predicted = memory.predict(strategy, architecture, here, batch, length, lora_r, checkpointing)
+    if not saves and _zero_stage(config) == 3:  # a save gathers all weights in 16 bits on the host
+        predicted["host_bytes"] -= 2 * memory.count_parameters(architecture)
     reserve = int(reserve_gb * 1e9)
     memory.check_fits(predicted, here, reserve, lambda: memory.strategies(architecture, here, batch, length, lora_r))
     return predicted
@@ -106,6 +110,8 @@ def strategy_of(config: Any, dtype: str) -> str:
         parameters = (zero.get("offload_param") or {}).get("device", "none")
         if optimizer == "nvme":
             return "full_nvme"
+        if optimizer == "cpu" and _deepspeed(config).get("bf16", {}).get("bf16_optimizer_states"):
+            return "full_zero3_offload_bf16"
         if optimizer == "cpu":
             return "full_zero3_offload" if parameters == "cpu" else "full_zero3_optimizer_offload"
         return "full_zero3"

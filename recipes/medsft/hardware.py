@@ -103,6 +103,12 @@ def host_memory() -> tuple[int, int]:
     return min(memory.total, limit), min(memory.available, available)
 
 
+def disk_traffic(own: Path = Path("/proc/self/io")) -> tuple[int, int]:
+    """Bytes that this process has caused to be read from and written to disks so far (proc(5)); zeros if not known."""
+    counts = dict(line.split(": ") for line in _read(own).splitlines())
+    return int(counts.get("read_bytes", 0)), int(counts.get("write_bytes", 0))
+
+
 def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> tuple[int, int]:
     """(limit, available) bytes of the control groups this process is in, the tightest of each; 2**63 without a limit.
 

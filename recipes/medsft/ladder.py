@@ -33,7 +33,7 @@ METHODS = {
     "full_8bit": Method({"optimizer": "paged_adamw_8bit"}, states=2.03, note="bf16, optim paged_adamw_8bit"),
     "full_zero3": Method(zero=("none", "none"), states=12, config="zero3.yaml", note="fp32 master"),
     "full_zero3_optimizer_offload": Method(
-        zero=("cpu", "none"), states=12, pcie=10, config="zero3_offload.yaml", note="offload_param_device none"
+        zero=("cpu", "none"), states=12, pcie=10, config="zero3_optimizer_offload.yaml", note="fp32 master"
     ),
     "full_zero3_offload": Method(
         zero=("cpu", "cpu"), states=12, pcie=14, config="zero3_offload.yaml", note="fp32 master"

@@ -28,6 +28,7 @@ def record(
     """Write train.json from the trainer's state and the meters of all ranks, and the model card that quotes it."""
     meter, args, state = trainer.callback(Meter), trainer.args, trainer.state
     spent = [meter.tokens, meter.answer_tokens, _peak_host_bytes(), round(1000 * meter.joules)]
+    spent += [meter.read, meter.written]
     sums = _over_ranks(trainer, spent, "sum")
     device = _over_ranks(trainer, [_peak_device_bytes()], "max")[0]
     if not trainer.is_world_process_zero():
@@ -52,6 +53,7 @@ def record(
             "wall_seconds": round(wall, 2),
             "tokens_per_second": round(sums[0] / seconds, 2) if seconds else None,
             "step_seconds": meter.step_seconds,
+            "disk_traffic": {"read_bytes": sums[4], "written_bytes": sums[5]},
             "energy_joules": sums[3] / 1000 or None,
             "energy_counted_by": meter.energy.names() if meter.energy else "",
             "peak_memory": {"device_bytes": device, "host_bytes": sums[2]},

@@ -7,8 +7,13 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, GenerationConfig, set_seed
 
+<<<<<<< HEAD
 from medsft import answer_loss, chat_template, checkpoints, lora_product, model
 from medsft.allocator import keep_freed_memory
+=======
+from medsft import chat_template, checkpoints, model, offload
+from medsft.allocator import keep_freed_memory, return_freed_memory
+>>>>>>> 699e4e1 (The whole ladder of full fine-tuning: a recipe and an accelerate config a rung, settings from the machine, NVMe that leaves nothing behind, a decoder beyond memory)
 from medsft.arguments import StudyArguments
 from medsft.arm import Arm
 from medsft.callbacks import History, Meter, Watch, WatchedTrainer
@@ -20,14 +25,17 @@ def build_trainer(
     arm: Arm, data: Data, study: StudyArguments, base_model: str, config: Any, init: dict[str, Any], **adapters: Any
 ) -> WatchedTrainer:
     """TRL's SFTTrainer on this study's data. The model is given by name, so that ZeRO-3 can shard it while it loads."""
-    if config.device.type == "cpu":
+    if offload.host_is_scarce(config):
+        return_freed_memory()
+    elif config.device.type == "cpu":
         keep_freed_memory()
     keep, config.save_total_limit = config.save_total_limit, None  # older checkpoints go when the new one is sealed
     config.output_dir = str(arm.folder)
     config.eval_on_start = config.eval_on_start and config.eval_strategy != "no"
     config.restore_callback_states_from_checkpoint = True
     config.model_init_kwargs = {**(config.model_init_kwargs or {}), **init, "use_safetensors": True}
-    watch = Watch(len(data.tokenizer), int(study.host_floor_gb * 1e9))
+    floor = int(study.host_floor_gb * 1e9) + offload.bytes_of_a_save(config, base_model)
+    watch = Watch(len(data.tokenizer), floor)
     callbacks = [Meter(), watch, History(), checkpoints.SealCheckpoints(keep)]
     if study.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(study.early_stopping_patience))

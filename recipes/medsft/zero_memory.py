@@ -52,7 +52,7 @@ def bytes_of_strategies(
         found[name] = device, _paged(steps[name], device), growth
     for (name, engine), result in zip(engines.items(), results, strict=True):
         per_layer = _kept_per_layer(peaks[len(wanted) - 1], sizes)
-        device, host = _sharded(methods[name], result, engine, per_layer, sizes, max(1, hardware.gpus))
+        device, host = _sharded(methods[name], result, engine, per_layer, sizes, hardware)
         # The engine's buffers stay as they are: what grows is what grows in a plain step.
         growth = [(sum(device.values()), max(per_row for _, per_row in growths[-1]))] if growths[-1] else []
         found[name] = device, host, growth
@@ -94,9 +94,12 @@ def _kept_per_layer(peaks: "Peaks", sizes: Sizes) -> int:
 
 
 def _sharded(
-    method: Method, result: dict[str, Any], engine: dict[str, Any], per_layer: int, sizes: Sizes, ranks: int
+    method: Method, result: dict[str, Any], engine: dict[str, Any], per_layer: int, sizes: Sizes, hardware: Hardware
 ) -> tuple[Bytes, Bytes]:
     """The engine's bytes of one device, and of the host by all ranks on it; the save gathers 16-bit weights there."""
+    from medsft.offload import zero_settings
+
+    ranks = max(1, hardware.gpus)
     device = dict.fromkeys(DEVICE, 0)
     for category, size in result["device"].items():
         device[category if category in DEVICE else "temporary"] += size
@@ -105,7 +108,11 @@ def _sharded(
     host["temporary"] = result["host"].get("temporary", 0) * ranks
     if method.zero[0] == "nvme":
         # Master copy, moments and gradients are on the disk; swap buffers and the accumulated gradient stay.
-        host["optimizer"] = NVME_BUFFERS * 4 * result["largest_group"] * ranks
+        # Tensors are not cut: the embedding may come on top of a sub-group that is almost full.
+        group = zero_settings(sizes, hardware.host_bytes, ranks)["sub_group_size"] + sizes.vocabulary * sizes.hidden
+        group = min(group, result["largest_group"])
+        host["optimizer"] = NVME_BUFFERS * 4 * group * ranks
+        host["temporary"] = min(host["temporary"], 4 * group * ranks)
         host["gradients"] = 2 * sizes.parameters
     host["save"] = 2 * sizes.parameters
     host["pinned_rounding"] = result["pinned_rounding"] * ranks if method.zero[0] == "cpu" else 0

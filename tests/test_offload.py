@@ -1,0 +1,175 @@
+"""DeepSpeed's settings from machine and model, what is refused, the rung that `make fft` climbs, the disk's speed."""
+
+import contextlib
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig
+
+from conftest import RECIPES, ROOT
+from medsft import disk_speed, offload, rung
+from medsft.arguments import StudyArguments
+from medsft.arm import Arm
+from medsft.cli import DoesNotFit, UserError
+from medsft.files import write_json
+from medsft.hardware import described, machine
+from medsft.ladder import METHODS, ORDER
+from medsft.sizes import Sizes, known_config, sizes_of
+
+MISTRAL: Any = known_config("mistralai/Mistral-7B-Instruct-v0.2")
+FOLDER = RECIPES / "configs" / "mistral_7b"
+
+
+@given(
+    parameters=st.integers(10**6, 10**11),
+    host=st.integers(8 * 10**9, 2 * 10**12),
+    ranks=st.integers(1, 16),
+)
+def test_buffers_follow_the_machine(parameters: int, host: int, ranks: int) -> None:
+    sizes = Sizes(parameters, (), parameters // 32, 32, 4096, 32000, True)
+    chosen = offload.zero_settings(sizes, host, ranks)
+    assert 10**7 <= chosen["sub_group_size"] <= 10**9
+    assert 5 * 4 * chosen["sub_group_size"] * ranks <= max(0.05 * host, 20 * 10**7 * ranks)
+    assert chosen["reduce_bucket_size"] <= 3 * 10**8
+    assert 1 <= offload.aio_settings(cpus=ranks, ranks=ranks)["intra_op_parallelism"] <= 8
+
+
+def run_of(device: str, parameters: str = "cpu", stage: int = 3) -> Any:
+    """An SFTConfig as far as it is looked at, with accelerate's DeepSpeed configuration in it."""
+    places = {"offload_optimizer": {"device": device, "nvme_path": None}, "offload_param": {"device": parameters}}
+    told: list[Any] = []
+    plugin = SimpleNamespace(deepspeed_config={"zero_optimization": {"stage": stage, **places}})
+    plugin.set_deepspeed_weakref = lambda: told.append(1)
+    return SimpleNamespace(
+        deepspeed_plugin=plugin,
+        use_cpu=True,
+        world_size=1,
+        should_save=True,
+        told=told,
+        main_process_first=lambda desc: contextlib.nullcontext(),
+    )
+
+
+def fitted(folder: Path, config: Any, **study: Any) -> dict[str, Any]:
+    arm = Arm(folder, "0123456789abcdef0123", {}, done=False)
+    architecture = LlamaConfig(vocab_size=500, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+                               num_attention_heads=4)  # fmt: skip
+    offload.fit_to_machine(arm, config, architecture, StudyArguments(**study))
+    return config.deepspeed_plugin.deepspeed_config
+
+
+def test_the_configuration_is_completed_and_what_the_user_named_stays(tmp_path: Path) -> None:
+    config = run_of("cpu")
+    config.deepspeed_plugin.deepspeed_config["zero_optimization"]["reduce_bucket_size"] = 12345
+    zero = fitted(tmp_path, config)["zero_optimization"]
+    assert zero["reduce_bucket_size"] == 12345
+    assert zero["sub_group_size"] == 10**7
+    assert zero["offload_optimizer"]["pin_memory"] is False  # no GPU to copy to
+    assert config.told  # from_pretrained shards by a copy
+
+
+def test_a_second_start_keeps_the_buffers_of_the_first(tmp_path: Path) -> None:
+    write_json(tmp_path / "engine.json", {"zero": {"sub_group_size": 777, "reduce_bucket_size": 5}})
+    assert fitted(tmp_path, run_of("cpu"))["zero_optimization"]["sub_group_size"] == 777
+
+
+def test_nvme_gets_io_settings_and_a_folder_of_its_own(tmp_path: Path) -> None:
+    settings = fitted(tmp_path, run_of("nvme"), nvme_path=str(tmp_path / "fast"))
+    assert settings["aio"]["block_size"] == 2**20
+    assert settings["zero_optimization"]["offload_optimizer"]["nvme_path"] == str(tmp_path / "fast/0123456789abcdef")
+
+
+def test_bf16_states_are_asked_for_by_an_explicit_optimizer(tmp_path: Path) -> None:
+    settings = fitted(tmp_path, run_of("cpu"), bf16_states=True)
+    assert settings["bf16"]["bf16_optimizer_states"] is True
+    assert settings["optimizer"]["params"]["fp32_optimizer_states"] is False
+    with pytest.raises(UserError, match="bf16_states is DeepSpeed's"):
+        offload.fit_to_machine(None, SimpleNamespace(deepspeed_plugin=None), MISTRAL, StudyArguments(bf16_states=True))  # type: ignore[arg-type]
+
+
+def test_pinned_buffers_are_exact_where_memory_may_be_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = described(machine("."), "a100-80gb", 1, "167GB")
+    for limit, backend in ((2**63, "native"), (2**23, None)):
+        monkeypatch.setattr(offload, "lockable", lambda limit=limit: limit)
+        monkeypatch.delenv("DS_PIN_MEMORY_BACKEND", raising=False)
+        settings: dict[str, Any] = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}
+        offload.pin(settings, sizes_of(MISTRAL).parameters, here, on_gpu=True)
+        assert os.environ.pop("DS_PIN_MEMORY_BACKEND", None) == backend
+        # 58 GB pinned could become 116 by rounding: more than half of this host
+        assert settings["zero_optimization"]["offload_optimizer"]["pin_memory"] is (backend == "native")
+
+
+def test_too_little_disk_or_lockable_memory_is_said_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DoesNotFit, match=r"keeps 1600000 GB there"):
+        offload.check_swap_space(tmp_path, 10**14, 10**8)
+    monkeypatch.setattr(offload, "lockable", lambda: 8 * 2**20)
+    with pytest.raises(UserError, match="ulimit -l unlimited"):
+        offload.check_swap_space(tmp_path, 10**7, 10**7)
+
+
+def test_lockable_reads_the_capability(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tx\nCapEff:\t000001fffeffffff\n")
+    assert offload.lockable(status) == 2**63
+    status.write_text("CapEff:\t0000000000000000\n")
+    assert offload.lockable(status) >= 0
+
+
+def test_small_shared_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(offload.shutil, "disk_usage", lambda _: SimpleNamespace(total=64 * 2**20))
+    offload.check_shared_memory(1, tmp_path)
+    with pytest.raises(UserError, match="--shm-size"):
+        offload.check_shared_memory(2, tmp_path)
+
+
+def test_disk_speed_leaves_nothing_behind(tmp_path: Path) -> None:
+    speed = disk_speed.measure(tmp_path, most=4 * disk_speed.BLOCK, seconds=2)
+    assert min(speed) > 10**6 and max(speed) < 10**12
+    assert not list(tmp_path.iterdir())
+
+
+# ---- the ladder ------------------------------------------------------------------------------------------------------
+
+
+def plan(folder: Path, fits: set[str], gpus: int = 1) -> Path:
+    rows = [
+        {"name": n, "fits": n in fits, "accelerate_config": METHODS[n].config or "single_gpu.yaml"} for n in METHODS
+    ]
+    write_json(folder / "plan.json", {"hardware": {"gpus": gpus}, "strategies": rows})
+    return folder
+
+
+@pytest.mark.parametrize("name", [n for n in ORDER if n.startswith("full")])
+def test_every_strategy_of_the_plan_has_its_recipe_and_launch_line(tmp_path: Path, name: str) -> None:
+    line = rung.command(FOLDER, plan(tmp_path, {name, "lora"}))
+    recipe = Path(line.split()[-1])
+    assert recipe == FOLDER / rung.recipe(name)
+    assert recipe.is_file()
+    assert METHODS[name].config in line
+    head = recipe.read_text()
+    assert METHODS[name].config in head or "accelerate launch recipes/sft_full.py" in head
+
+
+def test_the_recommended_rung_is_the_first_that_fits(tmp_path: Path) -> None:
+    assert rung.choose(FOLDER, plan(tmp_path, {"full_8bit", "full_nvme", "full_zero3_offload"}))[0] == (
+        "full_zero3_offload"
+    )
+    assert rung.choose(FOLDER, plan(tmp_path, {"lora"})) == ("full_8bit", "single_gpu.yaml")
+    assert rung.choose(FOLDER, tmp_path / "none")[0] == "full_8bit"
+    assert rung.choose(RECIPES / "configs" / "demo", tmp_path / "none") == ("full", "single_gpu.yaml")
+    with pytest.raises(UserError, match="no recipe for full fine-tuning"):
+        rung.choose(tmp_path, tmp_path)
+
+
+def test_no_recipe_names_an_optimizer_that_offload_replaces() -> None:
+    for path in [*FOLDER.glob("full_*offload*.yaml"), FOLDER / "full_nvme.yaml"]:
+        assert yaml.safe_load(path.read_text())["optim"].startswith("adamw_torch"), path.name
+    assert (ROOT / "accelerate_configs" / "zero2_offload.yaml").is_file()
