@@ -148,7 +148,7 @@ def place_tracker() -> Any:
 
 def engine_settings(request: dict[str, Any]) -> dict[str, Any]:
     """The DeepSpeed configuration that accelerate makes of our YAML; what it leaves out is DeepSpeed's default."""
-    zero: dict[str, Any] = {"stage": 3}
+    zero: dict[str, Any] = {"stage": 3, **request.get("buffers", {})}
     for key, place in (("offload_optimizer", request["optimizer"]), ("offload_param", request["parameters"])):
         if place != "none":
             zero[key] = {"device": place, "pin_memory": True}

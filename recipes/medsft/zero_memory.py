@@ -39,7 +39,7 @@ def bytes_of_strategies(
     steps = {n: _step(replace(base, **settings), m) for n, m in methods.items() if not m.zero}
     # One plain step of full fine-tuning tells what each layer keeps between its forward and its backward.
     kept = _step(replace(base, **settings), Method({"autocast": False}))
-    engines = {n: _engine(m, sizes, kept, max(1, hardware.gpus)) for n, m in methods.items() if m.zero}
+    engines = {n: _engine(m, sizes, kept, hardware) for n, m in methods.items() if m.zero}
     wanted = [*steps.values(), *([kept] if engines else [])]
     doubled = [replace(step, batch=2 * batch) for step in wanted] if with_growth else []
     peaks, results = traced(config, sizes.uniform, [*wanted, *doubled], list(engines.values()))
@@ -64,11 +64,17 @@ def _step(step: "Step", method: Method) -> "Step":
     return replace(step, **method.step)
 
 
-def _engine(method: Method, sizes: Sizes, step: "Step", ranks: int) -> dict[str, Any]:
+def _engine(method: Method, sizes: Sizes, step: "Step", hardware: Hardware) -> dict[str, Any]:
+    from medsft.offload import zero_settings
+
+    ranks = max(1, hardware.gpus)
     optimizer, parameters = ("none" if place == "none" else "cpu" for place in method.zero)
     gathering = parameters == "cpu" or ranks > 1
     layers = math.ceil(LIVE_PARAMETERS / sizes.layer) + 2 if gathering else 2
+    # Without a GPU the buckets are in the memory that NVMe offload is to save: as the run sets them.
+    tight = method.zero[0] == "nvme" and not step.on_gpu
     return {
+        **({"buffers": zero_settings(sizes, hardware.host_bytes, ranks)} if tight else {}),
         "ranks": ranks,
         "optimizer": optimizer,
         "parameters": parameters,
