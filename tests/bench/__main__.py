@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "recipes")]
 
 from medsft.files import read_json, write_json, write_text  # noqa: E402
 
-PARTS = ("training", "stages", "data", "memory", "evaluation")
+PARTS = ("training", "stages", "data", "memory", "evaluation", "qlora_7b")
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
     }
-    for part in args.only or PARTS:
+    for part in args.only or PARTS[: -1 if args.short else None]:
         started = time.monotonic()
         print(f"--- {part}", flush=True)
         result[part] = measure(part, args.short, args.external, folder)
@@ -74,6 +74,10 @@ def measure(part: str, short: bool, external: list[str], folder: Path) -> dict[s
         import memory
 
         return {"allocator": memory.against_allocator(memory.STEPS[:2] if short else memory.STEPS)}
+    if part == "qlora_7b":  # ten minutes, left out of the short round
+        import qlora_7b
+
+        return qlora_7b.measure()
     import evaluation
 
     answers = 200 if short else 1_800
