@@ -7,13 +7,8 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, GenerationConfig, set_seed
 
-<<<<<<< HEAD
-from medsft import answer_loss, chat_template, checkpoints, lora_product, model
-from medsft.allocator import keep_freed_memory
-=======
-from medsft import chat_template, checkpoints, model, offload
+from medsft import answer_loss, chat_template, checkpoints, lora_product, model, offload
 from medsft.allocator import keep_freed_memory, return_freed_memory
->>>>>>> 699e4e1 (The whole ladder of full fine-tuning: a recipe and an accelerate config a rung, settings from the machine, NVMe that leaves nothing behind, a decoder beyond memory)
 from medsft.arguments import StudyArguments
 from medsft.arm import Arm
 from medsft.callbacks import History, Meter, Watch, WatchedTrainer
