@@ -53,7 +53,7 @@ def write_random(config: Any, tokenizer: Any, folder: Path, seed: int) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from medsft.traced_step import empty_model
+    from medsft.meta_model import empty_model
 
     draw = torch.Generator().manual_seed(seed)
     shapes = {name: tensor.shape for name, tensor in empty_model(config, "bfloat16").state_dict().items()}
