@@ -22,7 +22,7 @@ def lora(recipe: Path) -> tuple[Any, Any]:
     from trl import ModelConfig, SFTConfig, get_peft_config
 
     from medsft.sizes import known_config
-    from medsft.traced_step import empty_model
+    from medsft.meta_model import empty_model
 
     classes = [arguments.StudyArguments, SFTConfig, ModelConfig]
     _, _, asked = parse(classes, argv=["--config", str(recipe), "--use_cpu", "true", "--load_in_4bit", "false"])
