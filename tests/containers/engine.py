@@ -19,7 +19,7 @@ class Docker:
         self.binary = next((p for p in ("/usr/bin/docker",) if Path(p).exists()), shutil.which("docker") or "docker")
         self.env = os.environ | {"DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "1"}
 
-    def call(self, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def call(self, *arguments: str, check: bool = True, timeout: float = 1500) -> subprocess.CompletedProcess[str]:
         """`docker ARGUMENTS`; an unexpected exit status fails the test with what docker and the container said."""
         command = [self.binary, *arguments]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -32,4 +32,4 @@ class Docker:
 
     def build(self, target: str, tag: str, *options: str) -> None:
         file = str(ROOT / "docker" / "Dockerfile")
-        self.call("build", f"--file={file}", f"--target={target}", f"--tag={tag}", *options, str(ROOT), timeout=900)
+        self.call("build", f"--file={file}", f"--target={target}", f"--tag={tag}", *options, str(ROOT))
