@@ -12,19 +12,16 @@ import pytest
 from safetensors.torch import load_file
 
 from conftest import ROOT
-from medsft import checkpoints, operators
+from medsft import checkpoints
 from training_runs import ACCELERATE, ZERO3, command, needs_compiler, record, started, train
 
 pytestmark = pytest.mark.slow
 TWO = (*ACCELERATE, "--config_file", str(ROOT / "accelerate_configs" / "multi_cpu.yaml"))
-NVME = (*ACCELERATE, "--config_file", str(ROOT / "accelerate_configs" / "zero3_nvme.yaml"))
-needs_libaio = pytest.mark.skipif(not operators.has_libaio(), reason="NVMe offload needs libaio.h (libaio-dev)")
 KINDS = [
     pytest.param("lora", (), id="lora"),
     pytest.param("full", (), id="full"),
     pytest.param("lora", TWO, id="lora, two processes"),
     pytest.param("full_offload", ZERO3, id="ZeRO-3 offload", marks=needs_compiler),
-    pytest.param("full_nvme", NVME, id="ZeRO-3 NVMe", marks=[needs_compiler, needs_libaio]),
 ]
 
 
