@@ -39,7 +39,8 @@ def podman(docker: Docker, image: str, tmp_path_factory: pytest.TempPathFactory)
     loaded = subprocess.run([*command, "load", "--quiet"], env=env, stdin=save.stdout, capture_output=True, text=True)
     assert save.wait() == 0
     assert loaded.returncode == 0, loaded.stderr
-    yield {"command": command, "env": env}
+    name = loaded.stdout.strip().split(": ")[-1]  # with the registry podman thinks of
+    yield {"command": command, "env": env, "image": name}
     subprocess.run([*command, "system", "reset", "--force"], env=env, capture_output=True)
 
 
@@ -53,7 +54,7 @@ def test_the_pod_of_the_job_trains(podman: dict[str, Any], tiny_model: Path, tmp
     job = yaml.safe_load((ROOT / "docker" / "cloud" / "kubernetes" / "job.yaml").read_text())
     template = job["spec"]["template"]
     (container,) = template["spec"]["containers"]
-    container["image"] = "docker.io/library/medsft:cpu"
+    container["image"] = podman["image"]
     container["imagePullPolicy"] = "Never"
     container["resources"] = {"limits": {"memory": "4Gi"}}
     recipe = ["recipes/sft_lora.py", "--config", "recipes/configs/demo/lora.yaml", "--study_dir", "runs/pod"]
