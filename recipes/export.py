@@ -35,7 +35,9 @@ def main() -> None:
     if args.format == "adapter" and weights.name == "model":
         raise UserError(f"{args.arm} trained every weight and has no adapter; use --format merged")
 
-    from medsft import merge, model, model_card, serving
+    from medsft import checkpoints, merge, model, model_card, serving
+
+    checkpoints.verify(weights)
 
     tokenizer = model.load_tokenizer(str(weights))
     template = serving.go_template(tokenizer, args.ollama_template) if args.format == "ollama" else ""

@@ -16,7 +16,7 @@ from typing import Any
 
 from medsft.arguments import GenerateArguments
 from medsft.cli import parse, run
-from medsft.files import fingerprint, read_json, write_json, write_jsonl
+from medsft.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
 
 
 def main() -> None:
@@ -56,6 +56,7 @@ def main() -> None:
             "engine": answerer.engine,
             "n": len(rows),
             "tokens_per_second": speeds[0],
+            "sha256": sha256_file(folder / "generations.jsonl"),
             "settings": asdict(args),
             "versions": versions(),
             "fingerprint": mark,

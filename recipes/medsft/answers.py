@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from medsft.cli import UserError
-from medsft.files import read_jsonl
+from medsft.files import read_json, read_jsonl, sha256_file
 
 BASELINE = "baseline"
 FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -69,8 +69,12 @@ def _find(study: Path) -> list[Path]:
 
 def _read(path: Path) -> Rows:
     """The rows of one arm. Raises UserError that names file, row and field when one is missing or of the wrong kind."""
-    rows = read_jsonl(path)
     remedy = "delete the file and run generate.py again"
+    record = path.with_name("generation.json")
+    expected = read_json(record).get("sha256") if record.is_file() else None
+    if expected not in (None, sha256_file(path)):
+        raise UserError(f"{path}: changed since it was written; {remedy}")
+    rows = read_jsonl(path)
     if not rows:
         raise UserError(f"{path}: no rows; {remedy}")
     seen = set()

@@ -49,11 +49,11 @@ def read_json(path: Path) -> Any:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON Lines file that this project wrote. Raises UserError naming file and line."""
     rows = []
-    with path.open(encoding="utf-8") as handle:
+    with path.open("rb") as handle:
         for number, line in enumerate(handle, 1):
             try:
                 rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
+            except ValueError as error:  # not JSON, or not UTF-8
                 raise UserError(f"{path}: line {number} is not JSON; delete the line or the file, run again") from error
     return rows
 

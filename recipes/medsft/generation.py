@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medsft import model, vllm_engine
+from medsft import checkpoints, model, vllm_engine
 from medsft.allocator import keep_freed_memory
 from medsft.answers import BASELINE, unanswered
 from medsft.arguments import GenerateArguments
@@ -77,6 +77,8 @@ def load(args: GenerateArguments) -> Answerer:
     import torch
 
     base, quantization, weights = arm_base(args)
+    if weights is not None:
+        checkpoints.verify(weights)
     dtype = _dtype(args.dtype)
     tokenizer = model.load_tokenizer(str(weights) if weights is not None else base)
     tokenizer.padding_side = "left"

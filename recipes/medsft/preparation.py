@@ -17,7 +17,7 @@ from medsft.cleaning import RULES as CLEANING_RULES
 from medsft.cli import UserError, nearest
 from medsft.data_card import write_cards
 from medsft.deidentification import RULES as IDENTIFIER_RULES
-from medsft.files import fingerprint, new_folder, read_json, read_jsonl, write_json, write_jsonl
+from medsft.files import fingerprint, new_folder, read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from medsft.model import load_tokenizer
 from medsft.shapes import parse_columns
 from medsft.sources import Part, parts_of, readers
@@ -119,6 +119,10 @@ def load_split(study_dir: str, name: str) -> Any:
     from datasets import Dataset
     from pyarrow.parquet import read_table
 
+    card = path.parent / "croissant.json"  # says what each file was when it was written
+    sums = {file["@id"]: file["sha256"] for file in read_json(card)["distribution"]} if card.is_file() else {}
+    if sums.get(path.name, found := sha256_file(path)) != found:
+        raise UserError(f"{path}: damaged since it was written; delete {path.parent} and run prepare_data.py")
     try:
         return Dataset(read_table(path))  # Dataset.from_parquet would leave a copy in a cache that can grow stale
     except pyarrow.ArrowInvalid as error:

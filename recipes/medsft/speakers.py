@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medsft import generation, model
+from medsft import checkpoints, generation, model
 from medsft.arguments import GenerateArguments
 from medsft.chat_template import prompt_ids, stop_ids
 from medsft.cli import UserError
@@ -61,6 +61,8 @@ def _adapted(shared: dict[Any, Any], key: tuple[str, str | None], name: str, arg
     """The shared network of `key` with one more adapter, named after its arm."""
     import torch
     from peft import PeftModel
+
+    checkpoints.verify(weights)
 
     dtype = generation._dtype(args.dtype)
     if key in shared:

@@ -12,7 +12,6 @@ from medsft.allocator import keep_freed_memory, return_freed_memory
 from medsft.arguments import StudyArguments
 from medsft.arm import Arm
 from medsft.callbacks import History, Meter, Watch, WatchedTrainer
-from medsft.files import fsync
 from medsft.training_data import Data, EndOfTurnUnsupervised
 
 
@@ -96,9 +95,7 @@ def save(trainer: WatchedTrainer, arm: Arm, data: Data, name: str) -> None:
         return
     data.tokenizer.save_pretrained(temporary)
     stopping(data.tokenizer).save_pretrained(temporary)
-    (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same in the open
-    for file in filter(Path.is_file, temporary.rglob("*")):
-        fsync(file)
+    checkpoints.seal(temporary, but=".md")  # a model card is filled in later
     if final.exists():
         shutil.rmtree(final)
     temporary.replace(final)
