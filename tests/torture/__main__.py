@@ -53,7 +53,8 @@ def attack(args: argparse.Namespace, folder: Path, output: Path) -> list[dict[st
     import shortage
 
     tiny, study, some = tiny_model(folder / "model"), folder / "study", max(2, args.rounds // 5)
-    finish(study, tiny)
+    if set(args.only) - {"kills", "fuzz"}:
+        finish(study, tiny)
     parts = {
         "kills": [lambda: kills.kills(folder / "killed", tiny, args.rounds)],
         "damage": [
