@@ -99,3 +99,10 @@ def test_other_errors_of_the_system_are_bugs_and_keep_their_traceback() -> None:
 
     with pytest.raises(OSError, match="Input/output error"):
         run(main, "")
+
+
+@pytest.mark.parametrize("value", ["[true]", "{a: 1}", "[1, 2]"])
+def test_a_value_of_another_kind_is_refused_by_name(tmp_path, value):
+    (tmp_path / "odd.yaml").write_text(f"max_rows: {value}\n")
+    with pytest.raises(UserError, match="max_rows"):
+        parse([DataArguments], argv=["--config", str(tmp_path / "odd.yaml")])

@@ -221,3 +221,9 @@ def test_no_conversation_is_on_two_sides(tmp_path: Path) -> None:
             followed += 1
             assert side[ids[0]] == side[ids[1]]
     assert followed > 200
+
+
+def test_a_file_without_one_usable_row_is_refused_whatever_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "odd.jsonl").write_text('{"patient_message": 3, "doctor_response": 4}\n')
+    with pytest.raises(UserError, match="1 of 1 rows cannot be used"):
+        prepare(DataArguments(data=[str(tmp_path / "odd.jsonl")], study_dir=str(tmp_path / "s"), max_rejected=1.0))

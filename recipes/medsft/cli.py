@@ -9,7 +9,7 @@ import errno
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -95,9 +95,25 @@ def parse(arguments: list[type], default_config: Path | None = None, argv: list[
         if flag not in parser._option_string_actions:
             _check_known(flag.removeprefix("--").replace("-", "_"), known, "on the command line")
     try:
-        return parser.parse_args_and_config(argv)
+        parsed = parser.parse_args_and_config(argv)
     except (TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
+    for part in parsed:
+        _check_types(part)
+    return parsed
+
+
+def _check_types(part: Any) -> None:
+    """Raise UserError where a YAML gave one of our own scalar options a value of another kind, such as a list."""
+    if not type(part).__module__.startswith("medsft."):
+        return
+    for name, kind in get_type_hints(type(part)).items():
+        kinds, value = (get_args(kind) or (kind,)), getattr(part, name)
+        scalar = get_origin(kind) is not list and set(kinds) <= {int, float, str, bool, type(None)}
+        if not scalar or isinstance(value, kinds) or (float in kinds and isinstance(value, int)):
+            continue
+        wanted = " or ".join(k.__name__ for k in kinds if k is not type(None))
+        raise UserError(f"{name}: expected {wanted}, found {type(value).__name__} {str(value)[:40]!r}")
 
 
 def read_config(argv: list[str]) -> dict[str, Any]:

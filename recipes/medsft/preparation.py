@@ -160,8 +160,8 @@ def tokenizer_key(tokenizer: Any) -> str:
 
 
 def check_rejected(rejected: list[dict[str, Any]], rows_read: int, limit: float, listed: Path) -> None:
-    if len(rejected) <= limit * rows_read:
-        return
+    if len(rejected) <= limit * rows_read and (len(rejected) < rows_read or not rejected):
+        return  # with none left there is nothing to prepare, whatever the limit
     first = rejected[0]
     place = f"row {first['row']}" + (f", field '{first['field']}'" if first["field"] else "")
     why = first["reason"].replace("_", " ")

@@ -1,0 +1,83 @@
+"""The stopwatch of the benchmarks and the judge of the attacks: what they count, and what they call a fault."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+sys.path[:0] = [str(ROOT / "tests" / "bench"), str(ROOT / "tests" / "torture")]
+
+import damage  # noqa: E402
+import kills  # noqa: E402
+import stage  # noqa: E402
+import training  # noqa: E402
+
+
+def test_rates_leave_out_the_first_step_and_padding(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "data_report.json").write_text('{"tokens": {"train": {"answer": 60, "total": 100}}}')
+    step = {"seconds": 2.0, "processor_seconds": 4.0, "tokens": 100, "positions": 200}
+    measured = {"first_step": 9.0, "resident": 7, "steps": [{**step, "seconds": 50.0}, step, step]}
+    rates = training.rates(measured, tmp_path, "lora")
+    assert rates["tokens_per_second"] == 50
+    assert rates["answer_tokens_per_second"] == 30
+    assert rates["tokens_per_processor_second"] == 25
+    assert rates["padding"] == 0.5
+    assert rates["tokens"] == 300
+    assert rates["gflops"] == pytest.approx(4 * 50 * (training.BODY + 0.6 * training.HEAD) / 1e9)
+    assert training.rates(measured, tmp_path, "full")["gflops"] == pytest.approx(1.5 * rates["gflops"])
+
+
+@pytest.mark.slow
+def test_the_notebooks_way_is_timed_from_outside(tiny_model: Path, tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "My knee hurts."}, {"role": "assistant", "content": "Rest it."}]}
+    (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 32)
+    bench = ROOT / "tests" / "bench"
+    words = [bench / "watched.py", tmp_path / "result.json", bench / "notebook.py"]
+    words += [tmp_path / "rows.jsonl", tiny_model, "lora", tmp_path / "out"]
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    measured = json.loads((tmp_path / "result.json").read_text())
+    assert [step["positions"] for step in measured["steps"]] == [16 * 512] * 2
+    assert all(0 < step["tokens"] < 16 * 64 and step["seconds"] > 0 for step in measured["steps"])
+    assert measured["first_step"] > 0
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "faulty"),
+    [
+        (0, "done", False),
+        (2, "error: no such file", False),
+        (3, "does not fit: 3 GB", False),
+        (2, "something else", True),
+        (1, "error: no", True),
+        (-9, "hung: killed after 240 s", True),
+        (0, "Traceback (most recent call last):\n  boom", True),
+    ],
+)
+def test_a_fault_is_whatever_breaks_the_contract(status: int, output: str, faulty: bool) -> None:
+    assert bool(stage.Run(status, output, 1.0).fault) == faulty
+
+
+def test_results_are_compared_without_what_may_differ(tmp_path: Path) -> None:
+    one = {"n": 3, "seconds": 1.0, "rows": [{"mean": 0.5, "time": 3}]}
+    two = {"n": 3, "seconds": 9.0, "rows": [{"mean": 0.5, "time": 4}]}
+    assert kills.steady(one) == kills.steady(two)
+    two["rows"] = [{"mean": 0.6}]
+    assert kills.steady(one) != kills.steady(two)
+    assert kills.difference(kills.steady(one), kills.steady(two)).startswith("/rows")
+
+
+def test_damage_changes_the_file(tmp_path: Path) -> None:
+    import random
+
+    for number in range(20):
+        path = tmp_path / "file.parquet"
+        path.write_bytes(bytes(range(1, 256)) * 8)
+        damage.damage(path, random.Random(number))
+        assert path.read_bytes() != bytes(range(1, 256)) * 8
