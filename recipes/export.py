@@ -65,7 +65,12 @@ def main() -> None:
                 f"same answers: divergence {lost:.1e} nats a token (the adapter moved {moved['moved_from_base']:.2g})"
             )
         else:
-            shutil.copytree(weights, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.bin", "*.pt", "*.pkl"))
+            shutil.copytree(
+                weights,
+                new,
+                dirs_exist_ok=True,
+                ignore=shutil.ignore_patterns("*.bin", "*.pt", "*.pkl", "manifest.json"),
+            )
             serving.save_tokenizer(new, tokenizer)
         serving.save_generation_config(new, tokenizer, args.max_new_tokens)
         write_text(new / "README.md", model_card.arm_card(arm))

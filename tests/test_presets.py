@@ -21,8 +21,8 @@ def lora(recipe: Path) -> tuple[Any, Any]:
     from peft import get_peft_model
     from trl import ModelConfig, SFTConfig, get_peft_config
 
-    from medsft.sizes import known_config
     from medsft.meta_model import empty_model
+    from medsft.sizes import known_config
 
     classes = [arguments.StudyArguments, SFTConfig, ModelConfig]
     _, _, asked = parse(classes, argv=["--config", str(recipe), "--use_cpu", "true", "--load_in_4bit", "false"])
