@@ -16,7 +16,7 @@ PAIR = RECIPES / "configs" / "paper"
 FAULTS: dict[str, tuple[str, ...]] = {
     "sound": (),
     "end_of_turn": ("--end_of_turn_loss", "false"),
-    "double_bos": ("--double_bos", "true"),
+    "double_bos": ("--double_bos", "true", "--chat_template_path", str(chat_template.FOLDER / "smollm2.jinja")),
     "truncation": ("--truncate_answers", "true", "--max_length", "300"),
     "everything": ("--assistant_only_loss", "false"),
     "padding": ("--pad_to_multiple_of", "512"),

@@ -30,7 +30,8 @@ def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[
     unlearnable = "" if rows == len(data.train) else f" ({len(data.train) - rows:,} left out: cut before any answer)"
     packed = f"{len(data.train):,} ({rows:,} after packing)"
     table.add_row("rows to train on", packed if args.packing else f"{rows:,}{unlearnable}")
-    table.add_row("tokens", f"{data.tokens:,}, of which the doctor's (these carry loss) {data.answer_tokens:,}")
+    learned = "these carry loss" if args.assistant_only_loss else "but all carry loss"
+    table.add_row("tokens", f"{data.tokens:,}, of which the doctor's ({learned}) {data.answer_tokens:,}")
     table.add_row("a step", f"{batch} rows, about {data.tokens * batch // max(1, len(data.train)):,} tokens")
     table.add_row("steps", f"{steps:,} ({steps / steps_per_epoch:.2f} epochs of {steps_per_epoch:,})")
     table.add_row("parameters", f"{trainable:,} trainable of {total:,} ({100 * trainable / total:.3f} %)")

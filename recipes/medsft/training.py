@@ -25,6 +25,7 @@ def build_trainer(
         keep_freed_memory()
     keep, config.save_total_limit = config.save_total_limit, None  # older checkpoints go when the new one is sealed
     config.output_dir = str(arm.folder)
+    config.chat_template_path = None  # read already; TRL would read it again, over what was changed in it
     config.eval_on_start = config.eval_on_start and config.eval_strategy != "no"
     config.restore_callback_states_from_checkpoint = True
     config.model_init_kwargs = {**(config.model_init_kwargs or {}), **init, "use_safetensors": True}
