@@ -42,7 +42,7 @@ def batches(tiny_study: Path, tiny_model: Path, tmp_path_factory: pytest.TempPat
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(WatchedTrainer, "training_step", step)
             where = ("--study_dir", study, "--model_name_or_path", tiny_model, "--arm", name)
-            short = ("--max_steps", 1, "--eval_strategy", "no", "--save_strategy", "no")
+            short = ("--max_steps", 1, "--eval_strategy", "no", "--save_strategy", "no", "--host_reserve_gb", 0)
             best = ("--load_best_model_at_end", "false")
             done = run_here("sft_lora.py", "--config", PAIR / "sound.yaml", *where, *short, *best, *flags)
         assert done.returncode == 0, done.stderr[-2000:]

@@ -63,7 +63,7 @@ def test_a_sweep_records_every_rate_and_the_chosen_one(tiny_study: Path, tiny_mo
     shutil.copytree(tiny_study / "data", study / "data")
     recipes.mkdir()
     recipe = yaml.safe_load((DEMO / "full.yaml").read_text()) | {"model_name_or_path": str(tiny_model)}
-    recipe |= {"learning_rate": 1e-2, "max_train_rows": 24, "max_dev_rows": 4, "max_grad_norm": 0}
+    recipe |= {"learning_rate": 1e-2, "max_train_rows": 24, "max_dev_rows": 4, "max_grad_norm": 0, "host_reserve_gb": 0}
     (recipes / "full.yaml").write_text(yaml.safe_dump(recipe))
     flags = ("--config_dir", recipes, "--study_dir", study, "--steps", 4, "--factors", "0.01", "1", "1e30")
     done = run_script("sweep.py", *flags)
