@@ -17,7 +17,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "sound": (),
     "end_of_turn": ("--end_of_turn_loss", "false"),
     "double_bos": ("--double_bos", "true", "--chat_template_path", str(chat_template.FOLDER / "smollm2.jinja")),
-    "truncation": ("--truncate_answers", "true", "--max_length", "300"),
+    "truncation": ("--truncate_answers", "true", "--max_length", "250"),
     "everything": ("--assistant_only_loss", "false"),
     "padding": ("--pad_to_multiple_of", "512"),
 }
@@ -79,8 +79,8 @@ def test_each_fault_does_what_it_is_named_for_and_nothing_else(batches: dict[str
     assert torch.equal(doubled["labels"][:, 1:], labels)
 
     cut = batches["truncation"]
-    assert cut["input_ids"].shape[1] == 300 < ids.shape[1]
-    assert torch.equal(cut["labels"], labels[:, :300])
+    assert cut["input_ids"].shape[1] == 250 < ids.shape[1]
+    assert torch.equal(cut["labels"], labels[:, :250])
 
     everything = batches["everything"]
     assert torch.equal(everything["input_ids"], ids)
