@@ -56,7 +56,7 @@ def test_the_pod_of_the_job_trains(podman: dict[str, Any], tiny_model: Path, tmp
     (container,) = template["spec"]["containers"]
     container["image"] = podman["image"]
     container["imagePullPolicy"] = "Never"
-    container["resources"] = {"limits": {"memory": "4Gi"}}
+    container["resources"] = {"limits": {"memory": "8Gi"}}
     recipe = ["recipes/sft_lora.py", "--config", "recipes/configs/demo/lora.yaml", "--study_dir", "runs/pod"]
     few = ["--max_steps", "3", "--max_train_rows", "12", "--eval_strategy", "no"]
     container["args"] = ["docker/cloud/launch.py", *recipe, "--model_name_or_path", "/model", *few]
