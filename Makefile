@@ -201,11 +201,14 @@ demo-stages: $(VENV)/.operators data plan lora qlora
 
 # ---- quality --------------------------------------------------------------------------------------------------------
 
+# two files at a time on one thread each: most of a test's time is one thread's, importing
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
 test: setup-dev  ## every test (under twenty minutes on two cores)
-	$(PY) -m pytest -m "not containers"
+	$(PYTEST) -m "not containers"
 
 test-fast: setup-dev  ## the tests that do not train (under two minutes)
-	$(PY) -m pytest -m "not slow and not containers"
+	$(PYTEST) -m "not slow and not containers"
 
 lint: setup-dev  ## ruff and mypy
 	$(PY) -m ruff check .
