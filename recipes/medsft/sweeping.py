@@ -12,14 +12,15 @@ from medsft.cli import UserError, read_config
 from medsft.files import read_json
 
 SCRIPTS = Path(__file__).resolve().parent.parent
-BY_DEFAULT = ("lora", "qlora", "full", "full_8bit")
 USER_ERROR, DOES_NOT_FIT, INTERRUPTED = 2, 3, 130
 Json = dict[str, Any]
 
 
 def recipes(folder: Path, arms: list[str]) -> list[Path]:
     """The recipes of a folder of configurations: those named, or the usual ones that are there."""
-    found = [folder / f"{name}.yaml" for name in arms or BY_DEFAULT]
+    # with 8-bit states or without, full fine-tuning is swept once
+    full = "full_8bit" if (folder / "full_8bit.yaml").exists() else "full"
+    found = [folder / f"{name}.yaml" for name in arms or ("lora", "qlora", full)]
     if not arms:
         found = [path for path in found if path.exists()]
     missing = [path for path in found if not path.exists()]
@@ -72,13 +73,12 @@ def try_rate(recipe: Path, folder: Path, rate: float, arguments: SweepArguments)
     command = [*_launcher(settings), str(SCRIPTS / script), "--config", str(recipe), *flags]
     status, said = _run(command)
     record = folder / arm / "train.json"
-    if status == 0 and record.exists():
-        for weights in ("adapter", "model"):
-            shutil.rmtree(folder / arm / weights, ignore_errors=True)
-        for checkpoint in (folder / arm).glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-        return losses(rate, read_json(record)["history"])
-    return _failed(rate, arm, status, said)
+    done = status == 0 and record.exists()
+    found = losses(rate, read_json(record)["history"]) if done else _failed(rate, arm, status, said)
+    for weights in (folder / arm).glob("*"):
+        if weights.name in ("adapter", "model") or weights.name.startswith("checkpoint-"):
+            shutil.rmtree(weights)
+    return found
 
 
 def losses(rate: float, history: list[Json]) -> Json:
