@@ -47,7 +47,7 @@ def generation_speed(count: int = 32, batch_size: int = 16, max_new_tokens: int 
     rows = [
         {"id": i, "group": i, "source": "sample", "messages": [
             {"role": "user", "content": row["patient_message"]}, {"role": "assistant", "content": ""}]}
-        for i, row in enumerate(islice((r for r in read_jsonl(SAMPLE) if r["patient_message"]), count))
+        for i, row in enumerate(islice((r for r in read_jsonl(SAMPLE) if _answerable(r)), count))
     ]  # fmt: skip
     args = GenerateArguments(max_new_tokens=max_new_tokens)
     answerer = generation.load(args)
@@ -63,6 +63,11 @@ def generation_speed(count: int = 32, batch_size: int = 16, max_new_tokens: int 
     result["times_one_by_one"] = result["batched_tokens_per_second"] / result["one_by_one_tokens_per_second"]
     result["times_plain"] = result["batched_tokens_per_second"] / result["plain_tokens_per_second"]
     return result
+
+
+def _answerable(row: dict[str, Any]) -> bool:
+    """The sample has rows that are not text, for the data stage to set aside."""
+    return isinstance(row["patient_message"], str) and bool(row["patient_message"].strip())
 
 
 def _plain_speed(answerer: generation.Answerer, prompts: list[list[int]], max_new_tokens: int) -> float:
