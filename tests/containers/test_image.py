@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -63,7 +64,10 @@ def test_stopped_as_another_user_it_leaves_a_checkpoint_and_continues(
 ) -> None:
     """`docker stop` while `accelerate launch` trains; the launcher itself dies of the signal at once."""
     runs = workspace(tmp_path / "runs", NOBODY_KNOWS)
-    inputs = (f"--volume={small_configs}:/opt/medsft/recipes/configs/small:ro", f"--volume={tiny_model}:/model:ro")
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    for file in model.iterdir():
+        file.chmod(0o644)  # weights are saved for their owner alone
+    inputs = (f"--volume={small_configs}:/opt/medsft/recipes/configs/small:ro", f"--volume={model}:/model:ro")
     options = (
         *LOCKED_DOWN,
         "--volume=another-cache:/cache",
@@ -78,7 +82,9 @@ def test_stopped_as_another_user_it_leaves_a_checkpoint_and_continues(
 
     docker.call("run", "--detach", "--name=stopped", *options, image, *recipe)
     deadline = time.monotonic() + 1200
+    running = ("inspect", "--format={{.State.Running}}", "stopped")
     while "s a step" not in docker.call("logs", "stopped").stdout and time.monotonic() < deadline:
+        assert docker.call(*running).stdout.strip() == "true", docker.call("logs", "stopped").stdout[-3000:]
         time.sleep(0.3)
     docker.call("stop", "--time=300", "stopped")
     said = docker.call("logs", "stopped").stdout
