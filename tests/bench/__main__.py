@@ -69,7 +69,9 @@ def measure(part: str, short: bool, external: list[str], folder: Path) -> dict[s
     if part == "data":
         import data
 
-        return data.measure(2_000 if short else 20_000, 50 if short else 300)
+        found = data.measure(2_000 if short else 20_000, 50 if short else 300)
+        data.print_tables(found)
+        return found
     if part == "memory":
         import memory
 
