@@ -35,6 +35,8 @@ def study(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (OSError(28, "No space left on device"), "disk"),
         (OSError(12, "Cannot allocate memory"), "host"),
         (OSError(2, "No such file or directory"), ""),
+        (RuntimeError("could not create a primitive"), "host"),
+        (RuntimeError("could not create a primitive descriptor iterator"), ""),
         (RuntimeError("shapes cannot be multiplied"), ""),
     ],
 )
@@ -51,7 +53,7 @@ def test_device_memory_is_told_from_the_error(tmp_path: Path) -> None:
 def test_out_of_host_memory_ends_with_settings_that_fit(study: Path, tiny_model: Path) -> None:
     """The address space of the process is limited to what it has after loading and a bit: the first step needs more."""
     limit = 4_000_000_000
-    words = command(study, tiny_model, "full", "starved", "--per_device_train_batch_size", 24)
+    words = command(study, tiny_model, "full", "starved", "--per_device_train_batch_size", 48)
     done = subprocess.run(
         [sys.executable, str(RECIPES / words[0]), *words[1:], "--max_train_rows", "96"],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
@@ -59,8 +61,8 @@ def test_out_of_host_memory_ends_with_settings_that_fit(study: Path, tiny_model:
     )  # fmt: skip
     assert done.returncode == 3, done.stderr[-2000:]
     line = next(line for line in done.stderr.splitlines() if line.startswith("does not fit:"))
-    assert "host memory ran out at 24 rows" in line
-    assert "--per_device_train_batch_size 12 --gradient_accumulation_steps 2" in line
+    assert "host memory ran out at 48 rows" in line
+    assert "--per_device_train_batch_size 24 --gradient_accumulation_steps 2" in line
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which only root may do")

@@ -116,6 +116,9 @@ def ran_out_of(error: BaseException, folder: str) -> str:
         return "disk"
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "Cannot allocate memory" in text:
         return "host"
+    # oneDNN drops its reason. Here it found no room for the code it writes; a shape it cannot do ends in "descriptor".
+    if text.endswith("could not create a primitive"):
+        return "host"
     # torch's writer does not say why it could not write
     written = any(word in text for word in ("PytorchStreamWriter", "inline_container", "iostream error"))
     return "disk" if written and shutil.disk_usage(folder).free < FULL_DISK else ""
