@@ -8,13 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import run_script
-from medsft import beyond, model, operators
+from medsft import beyond, model
 from medsft.cli import DoesNotFit
 from medsft.hardware import described, machine
 from medsft.sizes import sizes_of
-from training_runs import needs_compiler
-
-needs_libaio = pytest.mark.skipif(not operators.has_libaio(), reason="NVMe offload needs libaio.h (libaio-dev)")
+from training_runs import needs_compiler, needs_libaio
 
 
 @pytest.mark.parametrize("target", [10**8, 10**9, 3_150_000_000, 16 * 10**9])

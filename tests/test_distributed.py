@@ -8,13 +8,11 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from medsft import operators
-from training_runs import ACCELERATE, losses, needs_compiler, record, train
+from training_runs import ACCELERATE, losses, needs_compiler, needs_libaio, record, train
 
 pytestmark = pytest.mark.slow
 CONFIGS = ROOT / "accelerate_configs"
 SAME_ROWS = ("--train_sampling_strategy", "random", "--eval_strategy", "no", "--save_strategy", "no")
-needs_libaio = pytest.mark.skipif(not operators.has_libaio(), reason="NVMe offload needs libaio.h (libaio-dev)")
 WAYS = [
     pytest.param("zero2.yaml", 2, id="ZeRO-2", marks=needs_compiler),
     pytest.param("zero2_offload.yaml", 1, id="ZeRO-2 offload", marks=needs_compiler),

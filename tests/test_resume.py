@@ -1,5 +1,6 @@
 """A run that is stopped, killed or damaged continues to the tensors that an undisturbed run ends with."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -9,11 +10,12 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 from conftest import ROOT
 from medsft import checkpoints
-from training_runs import ACCELERATE, ZERO3, command, needs_compiler, record, started, train
+from training_runs import ACCELERATE, ZERO3, command, needs_compiler, needs_libaio, record, started, train
 
 pytestmark = pytest.mark.slow
 TWO = (*ACCELERATE, "--config_file", str(ROOT / "accelerate_configs" / "multi_cpu.yaml"))
@@ -80,6 +82,59 @@ def test_a_killed_run_continues_to_the_same_weights(
     assert one.keys() == two.keys()
     assert all(one[key].equal(two[key]) for key in one)
     assert record(study, killed.name)["tokens_seen"] == record(study, f"{name}_whole")["tokens_seen"]
+
+
+@needs_compiler
+def test_full_precision_weights_come_out_of_a_zero3_checkpoint(study: Path, tiny_model: Path) -> None:
+    """DeepSpeed's own zero_to_fp32, on the checkpoint of the last step: float32 masters of the saved bf16 weights."""
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    flags = ("--save_steps", 2, "--max_steps", 2, "--eval_strategy", "no")
+    done = train(study, tiny_model, "full_offload", "masters", *flags, launcher=ZERO3)
+    assert done.returncode == 0, done.stderr[-3000:]
+    masters = get_fp32_state_dict_from_zero_checkpoint(str(study / "masters" / "checkpoint-2"))
+    saved = weights(study / "masters")
+    assert saved.keys() <= masters.keys()
+    assert all(str(masters[name].dtype) == "torch.float32" for name in saved)
+    assert all(masters[name].to(tensor.dtype).equal(tensor) for name, tensor in saved.items())
+
+
+@needs_compiler
+@needs_libaio
+@pytest.mark.parametrize("sub_group", [10**9, 1_600_000])
+def test_a_run_on_nvme_continues_to_the_same_weights(
+    study: Path, tiny_model: Path, tmp_path: Path, sub_group: int
+) -> None:
+    """With all weights in one swapped sub-group; and in several, of which the last is too small to be swapped."""
+    auto = ("train_micro_batch_size_per_gpu", "train_batch_size", "gradient_accumulation_steps", "gradient_clipping")
+    zero = {
+        "stage": 3,
+        "sub_group_size": sub_group,
+        "offload_optimizer": {"device": "nvme"},
+        "offload_param": {"device": "cpu"},
+        "stage3_gather_16bit_weights_on_model_save": True,
+    }
+    engine = {**dict.fromkeys(auto, "auto"), "bf16": {"enabled": True}, "zero_optimization": zero}
+    (tmp_path / "engine.json").write_text(json.dumps(engine))
+    launch = {"distributed_type": "DEEPSPEED", "num_processes": 1, "num_machines": 1, "use_cpu": True}
+    launch["deepspeed_config"] = {"deepspeed_config_file": str(tmp_path / "engine.json"), "zero3_init_flag": True}
+    (tmp_path / "launch.yaml").write_text(yaml.safe_dump(launch))
+    launcher = (*ACCELERATE, "--config_file", str(tmp_path / "launch.yaml"))
+
+    flags = ("--save_steps", 2, "--max_steps", 4, "--save_total_limit", 3, "--eval_strategy", "no")
+    flags = (*flags, "--nvme_path", tmp_path / "swap")
+    arm = study / f"nvme_{sub_group}"
+    whole = train(study, tiny_model, "full_nvme", arm.name, *flags, launcher=launcher)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    one = weights(arm)
+    shutil.rmtree(arm / "checkpoint-4")
+    shutil.rmtree(arm / "model")
+    (arm / "train.json").unlink()
+    resumed = train(study, tiny_model, "full_nvme", arm.name, *flags, launcher=launcher)
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert "continuing from" in resumed.stdout
+    two = weights(arm)
+    assert all(one[name].equal(two[name]) for name in one)
 
 
 def test_sigterm_writes_a_checkpoint_and_the_next_run_continues(study: Path, tiny_model: Path) -> None:

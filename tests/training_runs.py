@@ -16,6 +16,7 @@ SIX_STEPS = ("--max_steps", 6, "--max_train_rows", 24, "--max_dev_rows", 4, "--e
 SHORT = ("--host_reserve_gb", 0, *SIX_STEPS)  # other tests may hold the memory that a run would want to spare
 ACCELERATE = (str(Path(sys.executable).parent / "accelerate"), "launch")
 ZERO3 = (*ACCELERATE, "--config_file", str(ROOT / "accelerate_configs" / "zero3_offload.yaml"))
+needs_libaio = pytest.mark.skipif(not operators.has_libaio(), reason="NVMe offload needs libaio.h (libaio-dev)")
 needs_compiler = pytest.mark.skipif(bool(operators.missing_tools()), reason=f"missing {operators.missing_tools()}")
 
 

@@ -69,7 +69,7 @@ def fit_to_machine(arm: "Arm", config: Any, architecture: Any, study: "StudyArgu
         zero.setdefault(key, value)
     zero.setdefault("overlap_comm", here.gpus > 0 and not config.use_cpu)  # on processors there is nothing to overlap
     pin(settings, sizes.parameters, here, on_gpu=here.gpus > 0 and not config.use_cpu)
-    if swaps(settings):
+    if states_on(config) == "nvme":
         settings.setdefault("aio", aio_settings(here.cpus, config.world_size))
         place = zero["offload_optimizer"]
         # accelerate's launcher does not pass its nvme_path on; and two runs must not share files
@@ -102,17 +102,16 @@ def pin(settings: dict[str, Any], parameters: int, here: Hardware, on_gpu: bool)
         place.setdefault("pin_memory", native or (on_gpu and 2 * PINNED * parameters < here.host_bytes // 2))
 
 
-def swaps(settings: dict[str, Any]) -> bool:
-    """Whether the optimizer's states are on NVMe."""
+def states_on(config: Any) -> str:
+    """Where DeepSpeed keeps the optimizer's states: 'nvme', 'cpu', or 'none' for with the weights."""
+    settings = config.deepspeed_plugin.deepspeed_config if config.deepspeed_plugin else {}
     place = settings.get("zero_optimization", {}).get("offload_optimizer") or {}
-    return place.get("device") == "nvme"
+    return str(place.get("device", "none"))
 
 
 def host_is_scarce(config: Any) -> bool:
     """Whether states live on the host beside a GPU, or on the disk because the host has no room for them."""
-    settings = config.deepspeed_plugin.deepspeed_config if config.deepspeed_plugin else {}
-    place = settings.get("zero_optimization", {}).get("offload_optimizer") or {}
-    return swaps(settings) or (place.get("device") == "cpu" and config.device.type != "cpu")
+    return states_on(config) == "nvme" or (states_on(config) == "cpu" and config.device.type != "cpu")
 
 
 def bytes_of_a_save(config: Any, base_model: str) -> int:
@@ -168,13 +167,13 @@ def lockable(status: Path = Path("/proc/self/status")) -> int:
 @contextmanager
 def swap_space(config: Any, base_model: str) -> Iterator[None]:
     """Around training: measure the disk that the optimizer's states go to, and leave no file of them behind."""
-    settings = config.deepspeed_plugin.deepspeed_config if config.deepspeed_plugin else {}
-    if not swaps(settings):
+    if states_on(config) != "nvme":
         yield
         return
     from medsft import disk_speed, model
 
     parameters = sizes_of(model.load_config(base_model)).parameters
+    settings = config.deepspeed_plugin.deepspeed_config
     folder = Path(settings["zero_optimization"]["offload_optimizer"]["nvme_path"])
     if config.should_save:
         shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed
