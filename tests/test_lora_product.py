@@ -59,6 +59,33 @@ def test_an_adapter_that_is_off_or_merged_is_pefts_business() -> None:
     assert torch.allclose(network(x), with_adapter, atol=1e-4)
 
 
+def test_on_an_nf4_base_outputs_and_gradients_are_pefts() -> None:
+    """As the recipes hold them: float32 adapters on a 4-bit base that computes in bfloat16."""
+    import bitsandbytes as bnb
+
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"bias": False, "quant_type": "nf4", "compute_dtype": torch.bfloat16}
+    layers = [bnb.nn.Linear4bit(64, 128, **options), torch.nn.SiLU(), bnb.nn.Linear4bit(128, 64, **options)]
+    theirs = torch.nn.Sequential(*layers).bfloat16().to("cpu")
+    theirs.is_loaded_in_4bit = True  # what PEFT asks a model for
+    theirs = get_peft_model(theirs, LoraConfig(r=4, lora_alpha=12, target_modules=["0", "2"]))
+    for name, parameter in theirs.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+            torch.nn.init.normal_(parameter, std=0.1)
+    x = torch.randn(3, 5, 64, dtype=torch.bfloat16)
+    one = gradients(theirs, x)
+    theirs.zero_grad()
+    assert lora_product.fuse(theirs) == 2
+    two = gradients(theirs, x)
+    assert one.keys() == two.keys()
+    assert len(one) == 6
+    for name in one:
+        assert one[name].dtype == two[name].dtype
+        error = (one[name] - two[name]).double().norm() / one[name].double().norm()
+        assert error < 0.03, name
+
+
 @pytest.mark.parametrize("options", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}, {"bias": "all"}])
 def test_what_is_not_plain_lora_is_left_alone(options: dict[str, Any]) -> None:
     network = two_layers(torch.float32, **options)

@@ -69,7 +69,7 @@ class StudyArguments:
         None, "stop after this many evaluations without a lower dev loss (with load_best_model_at_end: true)"
     )
     bnb_4bit_compute_dtype: str | None = option(None, "arithmetic of 4-bit layers; that of dtype if not given")
-    adapter_dtype: str | None = option(None, "precision of the trained adapters; TRL's if not given: bfloat16 on NF4")
+    adapter_dtype: str = option("float32", "precision of the trained adapters, of LoRA and QLoRA alike; or bfloat16")
     end_of_turn_loss: bool = option(True, "learn where a turn ends; false only to reproduce the study's fault")
     truncate_answers: bool = option(False, "let max_length cut answers; true only to reproduce the study's fault")
     double_bos: bool = option(False, "put a second BOS before each row; true only to reproduce the study's fault")

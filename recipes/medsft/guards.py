@@ -74,7 +74,7 @@ def check_lora(study: StudyArguments, config: Any, model_args: Any) -> None:
     check_training(study, config, model_args)
     if not model_args.use_peft:
         raise UserError("sft_lora.py trains adapters; set use_peft: true, or run sft_full.py")
-    if study.adapter_dtype not in (None, "float32", "bfloat16"):
+    if study.adapter_dtype not in ("float32", "bfloat16"):
         raise UserError(f"adapter_dtype '{study.adapter_dtype}': use float32 or bfloat16")
     targets = model_args.lora_target_modules or []
     if "lm_head" in targets:

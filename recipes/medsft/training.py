@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, GenerationConfig, set_seed
 
-from medsft import answer_loss, chat_template, checkpoints, lora_product, model, offload
+from medsft import answer_loss, chat_template, checkpoints, deepspeed_resume, lora_product, model, offload
 from medsft.allocator import keep_freed_memory, return_freed_memory
 from medsft.arguments import StudyArguments
 from medsft.arm import Arm
@@ -32,6 +32,8 @@ def build_trainer(
     floor = int(study.host_floor_gb * 1e9) + offload.bytes_of_a_save(config, base_model)
     watch = Watch(len(data.tokenizer), floor)
     callbacks = [Meter(), watch, History(), checkpoints.SealCheckpoints(keep)]
+    if config.deepspeed_plugin:
+        callbacks.append(deepspeed_resume.CompleteResume())
     if study.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(study.early_stopping_patience))
     set_seed(config.seed)  # before the adapters are drawn; the Trainer's own call comes too late for them
@@ -45,7 +47,7 @@ def build_trainer(
         **adapters,
     )
     model.keep_trainable_layout(trainer.model)
-    if study.adapter_dtype:
+    if adapters:  # TRL holds those on NF4 in bfloat16, which drops small updates, and the others in float32
         model.cast_trained(trainer.model, study.adapter_dtype)
     if config.device.type == "cpu" and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
         lora_product.fuse(trainer.model)
