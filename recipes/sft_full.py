@@ -40,7 +40,7 @@ def main() -> None:
     offload.fit_to_machine(arm, config, model.load_config(base), study)
     data = load_data(study, config.max_length, base, config.chat_template_path)
     strategy = guards.strategy_of(config, model_args.dtype)
-    step = training_step.of_recipe(config, model_args)
+    step = training_step.of_recipe(study, config, model_args)
     this_run = fallbacks.Run(strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
     if study.auto_batch:
         fallbacks.choose_micro_batch(arm, this_run)

@@ -37,7 +37,7 @@ def main() -> None:
     base = model_args.model_name_or_path
     data = load_data(study, config.max_length, base, config.chat_template_path)
     strategy = "qlora" if model_args.load_in_4bit else "lora"
-    step = training_step.of_recipe(config, model_args)
+    step = training_step.of_recipe(study, config, model_args)
     this_run = fallbacks.Run(strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
     if study.auto_batch:
         fallbacks.choose_micro_batch(arm, this_run)

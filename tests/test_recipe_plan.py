@@ -62,10 +62,11 @@ def test_packing_and_flash_attention_decide_the_mask():
     names |= dict.fromkeys(("padding_free", "activation_checkpointing", "gradient_checkpointing"), False)
     names |= dict.fromkeys(("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"))
     names |= {"lora_target_modules": None, "use_bnb_nested_quant": False, "attn_implementation": "sdpa"}
-    packed = of_recipe(SimpleNamespace(**names), SimpleNamespace(**names))
+    names |= {"adapter_dtype": "float32"}
+    packed = of_recipe(*[SimpleNamespace(**names)] * 3)
     assert packed["packing"] and not packed["padded"] and not packed["checkpointing"]
     names["attn_implementation"] = "flash_attention_2"  # no mask at all
-    flash = of_recipe(SimpleNamespace(**names), SimpleNamespace(**names))
+    flash = of_recipe(*[SimpleNamespace(**names)] * 3)
     assert not flash["packing"] and not flash["padded"] and flash["attention"] == "sdpa"
 
 

@@ -43,6 +43,12 @@ class AnswerLoss(torch.autograd.Function):
         return *(None if saved is None else saved * gradients[0] for saved in ctx.saved_tensors), None
 
 
+def answers(hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(b, t, h), (b, t) -> (n, h), (n,): the positions that have a label."""
+    mask = labels != -100
+    return hidden[mask], labels[mask]
+
+
 def sum_over_answers(network: Any) -> bool:
     """Make `network(..., labels=..., fused_lm_head=True)` return this loss, summed; False where its head is not plain.
 
@@ -59,10 +65,10 @@ def sum_over_answers(network: Any) -> bool:
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
         if not fused_lm_head:
             return before(*args, **({} if labels is None else {"labels": labels}), **kwargs)
-        hidden = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
-        mask = labels[:, 1:] != -100
-        loss = AnswerLoss.apply(hidden[mask], self.get_output_embeddings().weight, labels[:, 1:][mask])
-        return FusedCausalLMOutput(loss=loss, label_mask=mask)
+        hidden = self.base_model(*args, **kwargs).last_hidden_state
+        states, targets = answers(hidden[:, :-1], labels[:, 1:])
+        loss = AnswerLoss.apply(states, self.get_output_embeddings().weight, targets)
+        return FusedCausalLMOutput(loss=loss, label_mask=labels[:, 1:] != -100)
 
     forward.__wrapped__ = type(network).forward  # type: ignore[attr-defined]  # generate reads its signature
     network.forward = types.MethodType(forward, network)

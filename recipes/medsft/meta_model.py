@@ -7,6 +7,7 @@ import torch
 
 from medsft import traced_nf4
 from medsft.cli import UserError
+from medsft.model import cast_trained
 from medsft.training_step import Step
 
 
@@ -28,9 +29,7 @@ def build(config: Any, step: Step, layers: int, peft_config: Any = None) -> Any:
             model.enable_input_require_grads()
         with torch.device("meta"):
             model = get_peft_model(model, peft_config or lora_config(step))
-        if step.method == "qlora":  # as SFTTrainer does, to follow the paper
-            for parameter in (p for p in model.parameters() if p.requires_grad):
-                parameter.data = parameter.data.bfloat16()
+        cast_trained(model, step.adapter_dtype)
     return model.train()
 
 

@@ -43,7 +43,7 @@ def read_recipe(argv: list[str]) -> Recipe | None:
     return Recipe(
         path=path,
         strategy=strategy_of_recipe(path.name) or _by_content(chosen),
-        step=of_recipe(chosen, chosen),
+        step=of_recipe(chosen, chosen, chosen),
         options={k: v for k, v in values.items() if k in of_plan},
         on_cpu=bool(chosen.use_cpu),
         names_attention=chosen.attn_implementation is not None,

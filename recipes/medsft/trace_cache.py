@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medsft.training_step import Step
 
 CODE = ("tracing", "meta_model", "traced_step", "traced_nf4", "training_step", "traced_zero", "place_tracker",
-        "fake_accelerator")  # fmt: skip
+        "fake_accelerator", "answer_loss", "lora_product")  # fmt: skip
 # What a launcher tells its children must not reach the dry run, which is a world of its own.
 LAUNCHER = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "WORLD_SIZE", "RANK", "LOCAL_", "MASTER_", "GROUP_")
 

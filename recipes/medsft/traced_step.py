@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from medsft import traced_nf4, tracing
+from medsft import answer_loss, lora_product, traced_nf4, tracing
 from medsft.cli import UserError
 from medsft.meta_model import build
 from medsft.tracing import CUDA_BLOCK, StorageTracker
@@ -73,6 +73,8 @@ def trace_layers(config: Any, step: Step, layers: int, peft_config: Any = None) 
 def run_steps(model: Any, step: Step, tracker: StorageTracker, rounds: int) -> None:
     """Forward, backward, clipping and optimizer step as the Trainer runs them, under the modes in force."""
     trainer: Any = stand_in_trainer(model)
+    if not step.on_gpu:
+        as_on_a_processor(model, step, trainer)
     optimizer = make_optimizer(model, step)
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:
@@ -109,6 +111,8 @@ def _forward(
         if step.own_loss:
             outputs = model(**inputs)
             return outputs.loss, outputs
+        if trainer.answers_only:
+            return model(**inputs, use_cache=False, fused_lm_head=True).loss / count, None
         return SFTTrainer.compute_loss(trainer, model, dict(inputs), num_items_in_batch=count), None
 
 
@@ -131,6 +135,13 @@ def _inputs(step: Step) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "labels": torch.zeros_like(ids), name: second}
 
 
+def as_on_a_processor(model: Any, step: Step, trainer: Any) -> None:
+    """The shorter ways of `training.build_trainer` where there is no GPU."""
+    lora_product.fuse(model)
+    plain = model.get_base_model() if step.method != "full" else model
+    trainer.answers_only = not step.own_loss and answer_loss.sum_over_answers(plain)
+
+
 def stand_in_trainer(model: Any) -> Any:
     """The attributes of SFTTrainer that its compute_loss reads."""
     accelerator = SimpleNamespace(parallelism_config=None, num_processes=1, gather_for_metrics=lambda x: x)
@@ -144,6 +155,7 @@ def stand_in_trainer(model: Any) -> Any:
         label_smoother=None,
         get_tp_size=lambda: 1,
         current_gradient_accumulation_steps=1,
+        answers_only=False,
         _metrics=defaultdict(lambda: defaultdict(list)),
         _total_train_tokens=0,
         _tp_size=1,
@@ -222,6 +234,8 @@ def _attention_masks(step: Step) -> Iterator[None]:
 def _kernels(step: Step) -> Iterator[None]:
     """On CUDA, TRL's Triton kernels fold logits in place; stand-ins take the temporaries of its CPU code away.
 
+    How many positions are answers is no matter of shapes: here all of them are.
+
     Inside a run under ZeRO-3 the loss would gather the output head, which is whole here.
     """
     from transformers.integrations import deepspeed
@@ -229,5 +243,6 @@ def _kernels(step: Step) -> Iterator[None]:
 
     names = ("_forward_tile", "_backward_tile", "_addmm_fp32") if step.on_gpu else ()
     whole = (deepspeed, "is_deepspeed_zero3_enabled", lambda: False)
-    with tracing.replaced(whole, *((chunked_logprob, name, lambda *_args, **_kwargs: None) for name in names)):
+    every = (answer_loss, "answers", lambda hidden, labels: (hidden.flatten(0, 1), labels.flatten()))
+    with tracing.replaced(whole, every, *((chunked_logprob, name, lambda *_args, **_kwargs: None) for name in names)):
         yield

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-SHARED = ("checkpointing", "attention", "packing", "padded", "lora_r", "lora_targets", "lora_dropout", "double_quant")
+SHARED = ("checkpointing", "attention", "packing", "padded", "lora_r", "lora_targets", "lora_dropout", "adapter_dtype",
+          "double_quant")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -11,8 +12,8 @@ class Step:
     """One micro-batch of `batch` rows of `length` tokens.
 
     `padded`: rows of unequal length, so that an attention mask is built. `own_loss`: the model's own loss, over
-    all logits in a plain loop (`outputs = model(...)`), instead of TRL's in tiles. `on_gpu`: as on CUDA (rounded
-    blocks, Triton kernels of the loss, foreach optimizers), else as on a processor.
+    all logits in a plain loop (`outputs = model(...)`), instead of the trainer's. `on_gpu`: as on CUDA (rounded blocks,
+    TRL's Triton kernels of the loss, foreach optimizers), else as on a processor (`answer_loss`, `lora_product`).
     """
 
     method: str = "full"  # full, lora or qlora
@@ -31,11 +32,13 @@ class Step:
     lora_r: int = 16
     lora_targets: tuple[str, ...] = ("all-linear",)
     lora_dropout: float = 0.0
+    adapter_dtype: str = "float32"
     double_quant: bool = True
 
 
-def of_recipe(config: Any, model_args: Any) -> dict[str, Any]:
-    """The fields of `Step` that a recipe (its SFTConfig and ModelConfig) decides, but for batch and length."""
+def of_recipe(study: Any, config: Any, model_args: Any) -> dict[str, Any]:
+    """The fields of `Step` that a recipe (its StudyArguments, SFTConfig and ModelConfig) decides, but for batch and
+    length."""
     flat = bool(config.packing or config.padding_free)
     attention = model_args.attn_implementation or "sdpa"
     flash = attention not in ("sdpa", "eager")
@@ -53,6 +56,7 @@ def of_recipe(config: Any, model_args: Any) -> dict[str, Any]:
         "lora_r": model_args.lora_r,
         "lora_targets": tuple([targets] if isinstance(targets, str) else targets),
         "lora_dropout": model_args.lora_dropout,
+        "adapter_dtype": study.adapter_dtype,
         "double_quant": bool(model_args.use_bnb_nested_quant),
     }
 
