@@ -1,5 +1,6 @@
 """What DeepSpeed's dry run stands in for: the device is 'meta', the host is 'cpu', other ranks and kernels are fake."""
 
+import sys
 from typing import Any
 
 
@@ -12,8 +13,9 @@ def stand_in(ranks: int, on_gpu: bool) -> None:
     if dist.is_initialized():
         return
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
+    import cpuinfo
     import deepspeed
-    import deepspeed.comm.torch
+    import deepspeed.comm.torch  # noqa: F401
     import transformers.modeling_utils
     from deepspeed.accelerator import set_accelerator
     from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
@@ -62,7 +64,9 @@ def stand_in(ranks: int, on_gpu: bool) -> None:
         out = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True, scale=scaling)[0]
         return out.transpose(1, 2).contiguous(), None
 
-    deepspeed.comm.torch.build_shm_op = lambda: None  # it would call a compiler
+    # It would call a compiler. By its full name: in `deepspeed.comm` the name `torch` is torch itself.
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    cpuinfo.get_cpu_info = dict  # more than a second, for the name of the processor
     real = CPU_Accelerator()
     set_accelerator(FakeAccelerator())
     cpu_adam.CPUAdamBuilder = NoKernel

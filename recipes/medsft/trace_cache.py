@@ -1,6 +1,6 @@
 """Traces by what decides them, kept on disk: a plan asked for again, or the guard of a training run, costs nothing.
 
-Steps of one device are traced in this process, DeepSpeed's engine in two others beside it.
+Steps of one device are traced in this process, DeepSpeed's engine in others beside it.
 """
 
 import json
@@ -35,21 +35,18 @@ def traced(
     step_files = [_file("step", values, asdict(step), code) for step in steps]
     engine_files = [_file("zero", values, engine, code) for engine in engines]
     missing = {file: engine for file, engine in zip(engine_files, engines, strict=True) if not file.is_file()}
-    halves = [list(missing.items())[start::2] for start in (0, 1)]
-    beside = [_start([{"config": values, **engine} for _, engine in half]) for half in halves if half]
+    beside = _start([{"config": values, **engine} for engine in missing.values()]) if missing else None
     try:
         for file, step in zip(step_files, steps, strict=True):
             if not file.is_file():
                 from medsft.traced_step import trace
 
                 _keep(file, trace(config, step, uniform))
-        for half, process in zip(halves, beside, strict=False):
-            for (file, _), result in zip(half, _finish(process, config), strict=True):
-                _keep(file, result)
+        for file, result in zip(missing, _finish(beside, config) if beside else [], strict=True):
+            _keep(file, result)
     finally:
-        for process in beside:
-            if process.poll() is None:
-                process.kill()
+        if beside and beside.poll() is None:
+            beside.kill()
     return [read_json(file) for file in step_files], [read_json(file) for file in engine_files]
 
 

@@ -9,6 +9,7 @@ each further one keeps is added by `zero_memory`. Prints a JSON list of {"device
 """
 
 import json
+import multiprocessing
 import os
 import sys
 from typing import Any
@@ -20,7 +21,13 @@ def main() -> None:
     requests = json.loads(sys.argv[1])
     os.environ.update(ENVIRONMENT | {"WORLD_SIZE": str(requests[0]["ranks"]), "MASTER_PORT": "29578"})
     out, sys.stdout = sys.stdout, sys.stderr  # DeepSpeed talks on standard output
-    print(json.dumps([dry_run(request) for request in requests]), file=out)
+    import deepspeed  # noqa: F401 - what takes seven seconds to import is imported once, before the fork
+    import torch._dynamo  # noqa: F401 - imported later, inside zero.Init, it fails with a signature mismatch
+    import transformers  # noqa: F401
+    from trl import SFTTrainer  # noqa: F401
+
+    with multiprocessing.get_context("fork").Pool(min(2, len(requests))) as pool:
+        print(json.dumps(pool.map(dry_run, requests, chunksize=1)), file=out)
 
 
 def dry_run(request: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +37,6 @@ def dry_run(request: dict[str, Any]) -> dict[str, Any]:
     'cpu' or 'none'), `zero` (further settings: sizes of buckets), `bf16_states`, `batch`, `length`, `checkpointing`,
     `on_gpu`, `device`, `layers` that compute.
     """
-    import torch._dynamo  # noqa: F401 - imported later, inside zero.Init, it fails with a signature mismatch
     from transformers import AutoConfig
 
     from medsft import tracing

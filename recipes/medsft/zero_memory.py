@@ -45,9 +45,16 @@ def bytes_of_strategies(
     sharded = {n: m for n, m in methods.items() if m.engine}
     engines = {n: _engine(m, sizes, kept, hardware) for n, m in sharded.items() if m.engine != "fsdp2"}
     wanted = [*steps.values(), *([kept] if sharded else [])]
-    doubled = [replace(step, batch=2 * batch) for step in wanted] if with_growth else []
-    peaks, results = traced(config, sizes.uniform, [*wanted, *doubled], list(engines.values()))
-    growths = [_growth(a, b, batch) for a, b in zip(peaks, peaks[len(wanted) :], strict=False)] or [[]] * len(wanted)
+    # What a row adds is the same under every optimizer: two traces tell it for all steps that differ in nothing else.
+    alike = {replace(step, optimizer=Step.optimizer): None for step in wanted} if with_growth else {}
+    pairs = [replace(step, batch=rows) for step in alike for rows in (batch, 2 * batch)]
+    peaks, results = traced(config, sizes.uniform, [*wanted, *pairs], list(engines.values()))
+    more = peaks[len(wanted) :]
+    added = {step: _per_row(a, b, batch) for step, a, b in zip(alike, more[::2], more[1::2], strict=True)}
+    growths = [
+        _growth(found, added.get(replace(step, optimizer=Step.optimizer)))
+        for step, found in zip(wanted, peaks, strict=False)
+    ]
     found: dict[str, tuple[Bytes, Bytes, Growth]] = {}
     for name, stretches, growth in zip(steps, peaks, growths, strict=False):
         device = highest(stretches)[1]
@@ -115,10 +122,14 @@ def _engine(method: Method, sizes: Sizes, step: "Step", hardware: Hardware) -> d
     }
 
 
-def _growth(once: "Peaks", twice: "Peaks", batch: int) -> Growth:
+def _per_row(once: "Peaks", twice: "Peaks", batch: int) -> Bytes:
     """Memory is a linear function of the rows in each stretch, but for tiles of the loss, which stop growing."""
-    totals = [(sum(once[s].values()), sum(twice[s].values())) for s in once]
-    return [(now, max(0, then - now) // batch) for now, then in totals]
+    return {s: max(0, sum(twice[s].values()) - sum(once[s].values())) // batch for s in once}
+
+
+def _growth(peaks: "Peaks", added: Bytes | None) -> Growth:
+    """(bytes now, bytes a further row adds) for each stretch; nothing where no growth was asked for."""
+    return [(sum(peaks[stretch].values()), more) for stretch, more in added.items()] if added else []
 
 
 def _kept_per_layer(peaks: "Peaks", sizes: Sizes) -> int:

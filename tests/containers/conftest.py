@@ -116,3 +116,12 @@ def small_configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         values = yaml.safe_load(path.read_text()) | less.get(path.stem, {})
         (folder / path.name).write_text(yaml.safe_dump(values))
     return folder
+
+
+@pytest.fixture(scope="session")
+def readable_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model for any uid: safetensors saves weights for their owner alone."""
+    model = shutil.copytree(tiny_model, tmp_path_factory.mktemp("readable") / "model")
+    for file in model.iterdir():
+        file.chmod(0o644)
+    return model

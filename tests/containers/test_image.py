@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -60,14 +59,11 @@ def test_a_study_runs_read_only_and_without_network(
 
 
 def test_stopped_as_another_user_it_leaves_a_checkpoint_and_continues(
-    docker: Docker, image: str, small_configs: Path, tiny_model: Path, tmp_path: Path
+    docker: Docker, image: str, small_configs: Path, readable_model: Path, tmp_path: Path
 ) -> None:
     """`docker stop` while `accelerate launch` trains; the launcher itself dies of the signal at once."""
     runs = workspace(tmp_path / "runs", NOBODY_KNOWS)
-    model = shutil.copytree(tiny_model, tmp_path / "model")
-    for file in model.iterdir():
-        file.chmod(0o644)  # weights are saved for their owner alone
-    inputs = (f"--volume={small_configs}:/opt/medsft/recipes/configs/small:ro", f"--volume={model}:/model:ro")
+    inputs = (f"--volume={small_configs}:/opt/medsft/recipes/configs/small:ro", f"--volume={readable_model}:/model:ro")
     options = (
         *LOCKED_DOWN,
         "--volume=another-cache:/cache",

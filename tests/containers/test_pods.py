@@ -49,7 +49,7 @@ def call(podman: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess
     return subprocess.run(command, env=podman["env"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
 
-def test_the_pod_of_the_job_trains(podman: dict[str, Any], tiny_model: Path, tmp_path: Path) -> None:
+def test_the_pod_of_the_job_trains(podman: dict[str, Any], readable_model: Path, tmp_path: Path) -> None:
     """The template as it is, but for what a laptop lacks: the GPU, the registry, the model and the claimed volumes."""
     job = yaml.safe_load((ROOT / "docker" / "cloud" / "kubernetes" / "job.yaml").read_text())
     template = job["spec"]["template"]
@@ -67,7 +67,7 @@ def test_the_pod_of_the_job_trains(podman: dict[str, Any], tiny_model: Path, tmp
     volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
     volumes["runs"] = {"name": "runs", "hostPath": {"path": str(runs)}}
     volumes["cache"] = {"name": "cache", "emptyDir": {}}
-    volumes["model"] = {"name": "model", "hostPath": {"path": str(tiny_model)}}
+    volumes["model"] = {"name": "model", "hostPath": {"path": str(readable_model)}}
     del volumes["hub-token"]  # optional, and podman would want it
     container["volumeMounts"] = [mount for mount in container["volumeMounts"] if mount["name"] in volumes]
     template["spec"]["volumes"] = list(volumes.values())
