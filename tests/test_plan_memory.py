@@ -68,14 +68,15 @@ def test_the_study_on_its_machine(tmp_path):
 
 
 def test_a_laptop_and_a_second_run(plan, tmp_path):
-    status, first, out, _ = plan("--gpu", "none", "--host", "24GB")
+    laptop = ("--gpu", "none", "--host", "24GB", "--disk", "100GB")
+    status, first, out, _ = plan(*laptop)
     assert status == 0 and first["recommended"] == "full" and first["hardware"]["gpus"] == 0
     assert "cpu.yaml" in out and "already done" not in out
     written = (tmp_path / "plan.json").stat().st_mtime_ns
-    status, second, out, _ = plan("--gpu", "none", "--host", "24GB")
+    status, second, out, _ = plan(*laptop)
     assert status == 0 and "already done" in out and "recommended: full" in out
     assert (tmp_path / "plan.json").stat().st_mtime_ns == written and second == first
-    _, third, _, _ = plan("--gpu", "none", "--host", "24GB", "--max_length", "1024")
+    _, third, _, _ = plan(*laptop, "--max_length", "1024")
     assert third["fingerprint"] != first["fingerprint"]
 
 

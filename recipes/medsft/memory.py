@@ -123,7 +123,8 @@ def _places(name: str, method: Method, device: dict[str, int], host: dict[str, i
     """Bytes by place and category, with what no trace sees: context and slack of the device, the process itself."""
     on_cpu, gpus = hardware.gpus == 0, max(1, hardware.gpus)
     known = calibration.of_machine(hardware)
-    device = device | {"context": known.context_bytes, "other": int(known.slack * sum(device.values()))}
+    slack = calibration.RETURNED if on_cpu and method.optimizer == "nvme" else known.slack
+    device = device | {"context": known.context_bytes, "other": int(slack * sum(device.values()))}
     host = {"process": known.process_bytes * gpus, **host}
     rounding, pinned = (0 if on_cpu else host.pop(k, 0) for k in ("pinned_rounding", "pinned"))
     host = {k: v for k, v in host.items() if k not in ("pinned_rounding", "pinned")}

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,24 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
 
 
 @pytest.fixture(scope="session")
-def base(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
+def download(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Popen[str]"]:
+    """Every package of the cpu image on its way, by the script that users have for it, while the base is made."""
+    folder = tmp_path_factory.mktemp("wheelhouse") / "wheels"
+    env = os.environ | {"PYTHON": sys.executable}
+    command = ["docker/wheelhouse.sh", "cpu", str(folder)]
+    # a session of its own, so that pip ends with the script where a test run is broken off
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def base(docker: Docker, download: "subprocess.Popen[str]", tmp_path_factory: pytest.TempPathFactory) -> str:
     """The Dockerfile's base image; where no registry answers, one that looks like it, from Debian's mirror."""
     if docker.call("pull", "--quiet", BASE, check=False, timeout=60).returncode == 0:
         return BASE
@@ -75,13 +93,12 @@ def base(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def wheelhouse(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Every package of the cpu image as an image, by the script that users have for it."""
-    folder = tmp_path_factory.mktemp("wheelhouse") / "wheels"
-    env = os.environ | {"PYTHON": sys.executable}
-    done = subprocess.run(["docker/wheelhouse.sh", "cpu", folder], cwd=ROOT, env=env, capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"NOT TESTED: the packages cannot be downloaded: {done.stderr.strip()[-300:]}")
+def wheelhouse(docker: Docker, base: str, download: "subprocess.Popen[str]") -> str:
+    """The downloaded packages as an image."""
+    _, said = download.communicate()
+    if download.returncode != 0:
+        pytest.skip(f"NOT TESTED: the packages cannot be downloaded: {said.strip()[-300:]}")
+    folder = Path(download.args[-1])  # type: ignore[index]
     archive = folder.with_suffix(".tar")
     subprocess.run(["tar", "-C", folder, "-cf", archive, "."], check=True)
     docker.call("import", str(archive), "test/wheelhouse")

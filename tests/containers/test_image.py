@@ -97,13 +97,13 @@ def test_stopped_as_another_user_it_leaves_a_checkpoint_and_continues(
 
 def test_doctor_and_plan_see_the_limits_of_the_container(docker: Docker, image: str, tmp_path: Path) -> None:
     runs = workspace(tmp_path / "runs", 10_001)
-    limits = ("--memory=3g", "--cpus=1", "--shm-size=64m", f"--volume={runs}:/workspace", "--tmpfs=/cache:mode=1777")
+    limits = ("--memory=4g", "--cpus=1", "--shm-size=64m", f"--volume={runs}:/workspace", "--tmpfs=/cache:mode=1777")
     both = "make doctor && make plan CONFIG=demo STUDY=demo"
     said = docker.call("run", "--rm", *LOCKED_DOWN, *limits, image, "sh", "-c", both).stdout
-    assert "of 3.2 GB (limit of this container)" in said
+    assert "of 4.3 GB (limit of this container)" in said
     assert "--shm-size" in said
     plan = json.loads((runs / "demo" / "plan.json").read_text())
-    assert plan["hardware"]["host_bytes"] == 3 * 2**30
+    assert plan["hardware"]["host_bytes"] == 4 * 2**30
     assert plan["hardware"]["cpus"] == 1
 
 
