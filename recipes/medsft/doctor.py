@@ -170,9 +170,9 @@ def memory() -> Iterator[Finding]:
     limit, (total, available) = hardware.cgroup_memory()[0], hardware.host_memory()
     whose = "limit of this container" if limit <= total else "of the machine, no limit"
     found = f"{available / GB:.1f} GB free of {total / GB:.1f} GB ({whose}); the plan goes by this"
-    if available < 4 * GB:
+    if available < 7 * GB:
         yield Finding(
-            "look", "host memory", found, "the demo needs 4 GB, its ZeRO-3 arm 10 GB: docker run --memory, or free some"
+            "look", "host memory", found, "the demo needs 7 GB, its ZeRO-3 arm 11 GB: docker run --memory, or free some"
         )
     else:
         yield Finding("ok", "host memory", found)
