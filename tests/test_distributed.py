@@ -76,6 +76,19 @@ def test_full_fine_tuning_learns_the_same_everywhere(
     assert difference.abs().max() < 0.1  # a step moves log-probabilities by about as much
 
 
+@needs_compiler
+def test_masters_and_states_in_bf16_learn_as_torch_does_in_bf16(study: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """`full_offload_bf16` against one process whose AdamW has nothing but bf16 either."""
+    plain = ("--dtype", "bfloat16", "--bf16", "false")
+    assert train(study, tiny_model, "full", "plain_bf16", *LONG, *SAME_ROWS, *plain).returncode == 0
+    launcher = on_processors("zero3_offload.yaml", 1, tmp_path)
+    states = ("--dtype", "bfloat16", "--bf16", "true", "--bf16_states", "true")
+    done = train(study, tiny_model, "full", "offload_bf16", *LONG, *SAME_ROWS, *states, launcher=launcher)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(study, "offload_bf16") == pytest.approx(losses(study, "plain_bf16"), abs=0.02)
+    assert losses(study, "offload_bf16") != losses(study, "full")
+
+
 def test_lora_in_two_processes_learns_the_same(study: Path, tiny_model: Path) -> None:
     from safetensors.torch import load_file
 

@@ -19,7 +19,7 @@ __all__ = ["check_fits", "count_lora", "count_parameters", "known_config", "pred
 
 HOST_RESERVE = 2_000_000_000  # left free for everything else on the machine; training's own default is the same
 LIVE_PARAMETERS = 1_000_000_000  # ZeRO-3 gathers at most so many at one time (stage3_max_live_parameters)
-NVME_BUFFERS = 5  # fp32 copies of the largest sub-group in host memory: four swap buffers and one to initialize from
+NVME_BUFFERS = 4  # fp32 copies of the largest sub-group in host memory that DeepSpeed's swapper keeps
 MOST_ROWS = 1024  # the largest micro-batch that is named
 Row = dict[str, Any]
 

@@ -156,9 +156,10 @@ def _engines_bytes(
         # Tensors are not cut: the embedding may come on top of a sub-group that is almost full.
         group = zero_settings(sizes, hardware.host_bytes, ranks)["sub_group_size"] + sizes.vocabulary * sizes.hidden
         group = min(group, result["largest_group"])
-        host["optimizer"] = NVME_BUFFERS * 4 * group * ranks
         host["temporary"] = min(host["temporary"], 4 * group * ranks)
         host["gradients"] = 2 * sizes.parameters
+        # One more copy is what the states are initialized from, before there are gradients.
+        host["optimizer"] = NVME_BUFFERS * 4 * group * ranks + max(0, 4 * group * ranks - host["gradients"])
     host["save"] = 2 * sizes.parameters
     if method.optimizer == "cpu":
         host["pinned"], host["pinned_rounding"] = result["pinned"] * ranks, result["pinned_rounding"] * ranks
