@@ -56,7 +56,7 @@ def main() -> None:
         if study.keep_model:
             training.save(trainer, arm, data, "model")
         record(trainer, arm, study, data, base, predicted, wall)
-    trainer.end()
+    training.end(trainer)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def main() -> None:
         wall = training.train(trainer)
         training.save(trainer, arm, data, "adapter")
         record(trainer, arm, study, data, base, predicted, wall)
-    trainer.end()
+    training.end(trainer)
 
 
 if __name__ == "__main__":
