@@ -69,7 +69,7 @@ def score_new(
     """
     from medsft import bertscore, scoring
 
-    _, train_answers = floors.read_training_pairs(floors.training_file(study))
+    _, train_answers = floors.read_training_pairs(study)
     systems = scoring.floor_systems(study, test_rows, arguments.seed)
     if not with_floors:
         systems = {scoring.RANDOM_PAIRS: systems[scoring.RANDOM_PAIRS]}

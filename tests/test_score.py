@@ -240,6 +240,13 @@ def damage(file, **changes):
     write_jsonl(file, rows)
 
 
+def tear(path):
+    """Zeros over the first block, as a write leaves them that the machine's end cut short; the footer stays whole."""
+    with path.open("r+b") as handle:
+        handle.seek(4)
+        handle.write(bytes(60))
+
+
 BAD_STUDIES = {
     "a field is missing": (
         lambda study: damage(study / "lora" / "generations.jsonl", prediction=None),
@@ -271,7 +278,11 @@ BAD_STUDIES = {
     ),
     "a training split that is no Parquet": (
         lambda study: (study / "data" / "train.parquet").write_text("id,source"),
-        ["train.parquet", "'messages'", "prepare_data.py"],
+        ["train.parquet", "not a readable Parquet", "prepare_data.py"],
+    ),
+    "a training split with a torn block": (
+        lambda study: tear(study / "data" / "train.parquet"),
+        ["train.parquet", "not a readable Parquet", "prepare_data.py"],
     ),
     "a training split with other columns": (
         lambda study: pyarrow.parquet.write_table(pyarrow.table({"id": ["a"]}), study / "data" / "train.parquet"),

@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import errno
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
@@ -35,7 +35,7 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
     except DoesNotFit as error:
         _say(f"does not fit: {error}")
         sys.exit(3)
-    except OSError as error:
+    except Exception as error:
         _end_for(error)
         raise
     except KeyboardInterrupt:
@@ -43,22 +43,38 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
         sys.exit(130)
 
 
-def _end_for(error: OSError) -> None:
+def _end_for(error: BaseException) -> None:
     """End with one line where the system would not let us write; nothing happens for any other error."""
-    place = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+    if full := next((cause for cause in _chain(error) if _is_full(cause)), None):
+        place = f"{full.filename}: " if getattr(full, "filename", None) else ""
         _say(f"does not fit: {place}no space left on the disk; free some, and the same command goes on")
         sys.exit(3)
-    if place and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-        _say(f"error: {place}{str(error.strerror).lower()}; give a folder that can be written, such as runs/NAME")
+    if not isinstance(error, OSError) or not error.filename:
+        return
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        remedy = "give a folder that can be written, such as runs/NAME"
+        _say(f"error: {error.filename}: {str(error.strerror).lower()}; {remedy}")
         sys.exit(2)
 
 
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised in the handling of: a library's clean-up can hide that the disk is full."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_full(error: BaseException) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left" in str(error)
+
+
 def _say(line: str) -> None:
-    """Print to stderr on a line of its own, also where a progress bar is under way."""
+    """Print to stderr, on the last line, also where a progress bar is under way."""
     bars = sys.modules.get("tqdm")
-    write = bars.tqdm.write if bars else print
-    write(line, file=sys.stderr)
+    for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():
+        bar.close()
+    print(line, file=sys.stderr, flush=True)
 
 
 def help_text(doc: str, arguments: Iterable[type]) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from medsft.cli import UserError
+from medsft.preparation import load_split
 
 REMEDY = "run prepare_data.py with the same study_dir"
 CONSTANT = (
@@ -33,13 +34,13 @@ def training_file(study: Path) -> Path:
 
 
 def floor_predictions(
-    prompts: Sequence[str], references: Sequence[str], train: Path, seed: int
+    prompts: Sequence[str], references: Sequence[str], study: Path, seed: int
 ) -> dict[str, list[str]]:
     """One prediction per test row for each floor: constant, shuffled, echo, nearest.
 
-    `train` is the study's data/train.parquet. Raises UserError when it cannot be read.
+    Raises UserError where the study's training split, which the last answers from, cannot be read.
     """
-    patients, answers = read_training_pairs(train)
+    patients, answers = read_training_pairs(study)
     return {
         "constant": [CONSTANT] * len(prompts),
         "shuffled": [references[other] for other in derangement(len(references), seed)],
@@ -108,15 +109,12 @@ def _tf_idf(text: str, idf: dict[str, float]) -> dict[str, float]:
     return {word: weight / length for word, weight in vector.items()}
 
 
-def read_training_pairs(path: Path) -> tuple[list[str], list[str]]:
+def read_training_pairs(study: Path) -> tuple[list[str], list[str]]:
     """What was said before the doctor's last answer in each training row, and that answer."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        dialogues = pyarrow.parquet.read_table(path, columns=["messages"])["messages"].to_pylist()
-    except (pyarrow.ArrowException, KeyError) as error:
-        raise UserError(f"{path}: not a Parquet file with a column 'messages'; {REMEDY}") from error
+    path, rows = training_file(study), load_split(str(study), "train")
+    if "messages" not in rows.column_names:
+        raise UserError(f"{path}: no column 'messages'; {REMEDY}")
+    dialogues = list(rows["messages"])
     dialogues = [turns for turns in dialogues if len(turns) > 1 and turns[-1]["role"] == "assistant"]
     if not dialogues:
         raise UserError(f"{path}: field 'messages': no row ends with a doctor's answer; {REMEDY}")

@@ -125,7 +125,7 @@ def load_split(study_dir: str, name: str) -> Any:
         raise UserError(f"{path}: damaged since it was written; delete {path.parent} and run prepare_data.py")
     try:
         return Dataset(read_table(path))  # Dataset.from_parquet would leave a copy in a cache that can grow stale
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowException, OSError) as error:  # a corrupt block is an OSError to Arrow
         raise UserError(f"{path}: not a readable Parquet file; delete {path.parent} and run prepare_data.py") from error
 
 

@@ -56,7 +56,7 @@ def floor_systems(study: Path, test_rows: Rows, seed: int) -> dict[str, Rows]:
     rescaled one. Such a text is whole, so it counts as an ended turn.
     """
     prompts, references = [row["prompt"] for row in test_rows], [row["reference"] for row in test_rows]
-    predictions = floors.floor_predictions(prompts, references, floors.training_file(study), seed)
+    predictions = floors.floor_predictions(prompts, references, study, seed)
     others = floors.derangement(len(test_rows), seed)
     predictions[RANDOM_PAIRS] = [references[other] for other in others]
     systems = {

@@ -2,7 +2,7 @@
 
     python tests/bench/training.py --rounds 5 --methods lora qlora full --output runs/bench/training.json
     python tests/bench/training.py --rounds 2 --methods lora --rows 16                  # a short look
-    python tests/bench/training.py --external llamafactory=/opt/lf/bin/python           # another framework
+    python tests/bench/training.py --external llamafactory=/opt/lf/bin/python           # see external.py
 
 Every way trains the embedded model once over the same rows of the embedded sample, in a process of its own: (a) these
 recipes, (b) the source study's notebook (notebook.py), (c) TRL's own script with its defaults. Rates are over all steps
@@ -22,8 +22,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "recipes"))
+sys.path[:0] = [str(HERE), str(ROOT / "recipes")]
 
+import external  # noqa: E402
 from medsft import model  # noqa: E402
 from medsft.files import read_json, write_json  # noqa: E402
 
@@ -47,18 +48,19 @@ def main() -> None:
 
 
 def compare(
-    methods: list[str], ways: list[str], rows: int, rounds: int, external: list[str], folder: Path
+    methods: list[str], ways: list[str], rows: int, rounds: int, others: list[str], folder: Path
 ) -> dict[str, Any]:
     """Medians, lowest and highest of every way and method, and the matrix products' speed at that time."""
+    pythons = dict.fromkeys(ways, sys.executable) | external.parse(others)
     study = prepared(folder / "study", rows)
     runs: dict[str, list[dict[str, float]]] = {}
     peaks: list[dict[str, float]] = []
     for number in range(rounds):
         peaks.append(matrix_speed())
         for method in methods:
-            for way in [*ways, *external]:
-                run = once(way, method, study, rows)
-                runs.setdefault(f"{method} {way.split('=')[0]}", []).append(run)
+            for way, python in pythons.items():
+                run = once(way, python, method, study, rows)
+                runs.setdefault(f"{method} {way}", []).append(run)
                 shown = f"{run['tokens_per_second']:.0f} tokens/s" if run else "not run"
                 print(f"round {number + 1} of {rounds}: {method}, {WAYS.get(way, way)}: {shown}", flush=True)
     peak = statistics.median(max(p.values()) for p in peaks)
@@ -89,38 +91,16 @@ def prepared(study: Path, rows: int) -> Path:
     return study
 
 
-def once(way: str, method: str, study: Path, rows: int) -> dict[str, float]:
-    """One run in a fresh folder; empty where an external framework could not do it."""
-    name = way.split("=")[0]
-    output, result = study / f"{method}_{name}", study / f"{method}_{name}.json"
+def once(way: str, python: str, method: str, study: Path, rows: int) -> dict[str, float]:
+    """One run in a fresh folder; empty where another framework could not do it."""
+    output, result = study / f"{method}_{way}", study / f"{method}_{way}.json"
     shutil.rmtree(output, ignore_errors=True)
-    base, source = model.resolve(model.SMOLLM2), study / "rows" / "train.jsonl"
-    if way == "recipe":
-        script = ROOT / "recipes" / ("sft_full.py" if method == "full" else "sft_lora.py")
-        command = [
-            str(script),
-            "--config",
-            str(DEMO / f"{method}.yaml"),
-            "--study_dir",
-            str(study),
-            "--arm",
-            output.name,
-        ]
-        command += ["--max_train_rows", str(rows), "--eval_strategy", "no", "--save_strategy", "no"]
-    elif way == "notebook":
-        command = [str(HERE / "notebook.py"), str(source), base, method, str(output)]
-    elif way == "trl":
-        from trl.scripts import sft
-
-        command = [str(sft.__file__), "--model_name_or_path", base, "--dataset_name", str(source.parent)]
-        command += ["--output_dir", str(output), "--num_train_epochs", "1", "--use_cpu", "--save_strategy", "no"]
-        command += [] if method == "full" else ["--use_peft"]
-        command += ["--load_in_4bit"] if method == "qlora" else []
-    else:
-        return {}
     started = time.perf_counter()
-    words = [sys.executable, str(HERE / "watched.py"), str(result), *command]
+    words = [python, str(HERE / "watched.py"), str(result), *command(way, method, study, rows, output)]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    if done.returncode and way not in WAYS:
+        print(f"{way} could not do {method}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}", flush=True)
+        return {}
     if done.returncode:
         raise SystemExit(f"{' '.join(words)} failed: {done.stderr[-1500:]}")
     run = rates(read_json(result), study, method) | {"wall_seconds": time.perf_counter() - started}
@@ -128,6 +108,25 @@ def once(way: str, method: str, study: Path, rows: int) -> dict[str, float]:
     run["dev_loss"] = dev_loss(saved, study, method)
     shutil.rmtree(output, ignore_errors=True)
     return run
+
+
+def command(way: str, method: str, study: Path, rows: int, output: Path) -> list[str]:
+    """What watched.py is to run for a way: a script, or a module of another framework, and its words."""
+    base, source = model.resolve(model.SMOLLM2), study / "rows" / "train.jsonl"
+    if way == "recipe":
+        script = ROOT / "recipes" / ("sft_full.py" if method == "full" else "sft_lora.py")
+        at = ["--config", str(DEMO / f"{method}.yaml"), "--study_dir", str(study), "--arm", output.name]
+        return [str(script), *at, "--max_train_rows", str(rows), "--eval_strategy", "no", "--save_strategy", "no"]
+    if way == "notebook":
+        return [str(HERE / "notebook.py"), str(source), base, method, str(output)]
+    if way == "llamafactory":
+        return external.llamafactory(source, base, method, output)
+    from trl.scripts import sft
+
+    words = [str(sft.__file__), "--model_name_or_path", base, "--dataset_name", str(source.parent)]
+    words += ["--output_dir", str(output), "--num_train_epochs", "1", "--use_cpu", "--save_strategy", "no"]
+    words += [] if method == "full" else ["--use_peft"]
+    return words + (["--load_in_4bit"] if method == "qlora" else [])
 
 
 def rates(measured: dict[str, Any], study: Path, method: str) -> dict[str, float]:

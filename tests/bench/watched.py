@@ -1,4 +1,4 @@
-"""Run a training script under a stopwatch: python tests/bench/watched.py RESULT.json SCRIPT.py ARGUMENTS...
+"""Run a training script under a stopwatch: python tests/bench/watched.py RESULT.json SCRIPT.py|MODULE ARGUMENTS...
 
 Whatever trains by transformers' Trainer is timed the same way, from outside: every step from the start of its first
 micro-batch to the end of its optimizer step. RESULT.json: `first_step` (seconds since this process began), `steps`
@@ -22,7 +22,10 @@ def main() -> None:
     sys.path.insert(0, str(Path(script).parent))
     watch(steps := [])
     try:
-        runpy.run_path(script, run_name="__main__")
+        if script.endswith(".py"):
+            runpy.run_path(script, run_name="__main__")
+        else:
+            runpy.run_module(script, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code:
             raise

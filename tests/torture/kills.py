@@ -20,6 +20,7 @@ VOLATILE = {
 }
 VOLATILE |= {"time", "date", "created", "arguments", "settings", "fingerprint", "study", "load_before", "energy"}
 VOLATILE |= {"study_dir", "joules", "memory", "hardware", "machine", "cost", "throughput", "price", "dateCreated"}
+VOLATILE |= {"memory_gap", "disk_traffic"}
 
 
 def kills(study: Path, tiny: Path, rounds: int) -> list[dict[str, Any]]:
