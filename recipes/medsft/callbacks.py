@@ -187,6 +187,12 @@ class WatchedTrainer(SFTTrainer):
         together = self.args.average_tokens_across_devices and num_items_in_batch is not None
         return outputs.loss / max(int(count), 1) * (self.accelerator.num_processes if together else 1)
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate without drawing of training's random numbers: a resumed run, which need not, sees the same rows."""
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            return super().evaluate(*args, **kwargs)
+
     def callback(self, kind: type) -> Any:
         """The callback of this kind; looked up each time, as resuming replaces those that keep a state."""
         return next(c for c in self.callback_handler.callbacks if isinstance(c, kind))

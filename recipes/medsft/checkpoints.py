@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints, sort_checkpoints
 
 from medsft.cli import UserError
-from medsft.files import fsync, sha256_file, write_json
+from medsft.files import fsync, read_json, sha256_file, write_json
 
 MANIFEST = "manifest.json"
 
@@ -106,3 +106,13 @@ def wait_for_all(args: Any) -> None:
         import torch
 
         torch.distributed.barrier()
+
+
+def evaluation_left_out(checkpoint: Path, strategy: str) -> bool:
+    """Whether an evaluation was due at the checkpoint's step that a stop on a signal did not wait for."""
+    state = read_json(checkpoint / "trainer_state.json")
+    step = state["global_step"]
+    if any("eval_loss" in row and row["step"] == step for row in state["log_history"]):
+        return False
+    due = {"steps": step % max(state["eval_steps"] or 1, 1) == 0, "epoch": float(state["epoch"]).is_integer()}
+    return due.get(strategy, False)

@@ -8,17 +8,23 @@ import psutil
 
 from medsft.arguments import StudyArguments
 from medsft.cli import DoesNotFit, UserError, config_path, peek, read_config
-from medsft.hardware import hub_reachable, machine
+from medsft.hardware import host_memory, hub_reachable, machine
 
 if TYPE_CHECKING:
     from medsft.fallbacks import Run
 
 WORKS_HERE = "what works on this machine: make demo"
+TO_PLAN = 1_200_000_000  # bytes: torch, TRL and the first trace of a step, measured in a control group of its own
 OFFLOADABLE = {"adamw_torch", "adamw_torch_fused"}
 
 
 def check_machine(default_config: Path) -> None:
     """Raise UserError or DoesNotFit within seconds where the model, the data or the device cannot be had here."""
+    if (free := host_memory()[1]) < TO_PLAN:  # else the kernel ends it without a word
+        raise DoesNotFit(
+            f"{free / 1e9:.1f} GB of host memory are free, and libraries and plan alone take {TO_PLAN / 1e9} GB; "
+            "end other programs, or raise the container's limit"
+        )
     name = str(peek("model_name_or_path", "", default_config))
     gpus, on_cpu = machine(".").gpus, _on_cpu(default_config)
     if gpus > 1 and not on_cpu and "LOCAL_RANK" not in os.environ:

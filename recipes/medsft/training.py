@@ -74,6 +74,8 @@ def train(trainer: WatchedTrainer) -> float:
     """
     args = trainer.args
     checkpoint = checkpoints.resume_from(args)
+    if checkpoint:  # step 0 is behind a run that goes on
+        args.eval_on_start = checkpoints.evaluation_left_out(Path(checkpoint), args.eval_strategy.value)
     if checkpoint and trainer.is_world_process_zero():
         print(f"continuing from {checkpoint}")
     started = time.monotonic()

@@ -3,9 +3,9 @@
     python -m venv /opt/lf && /opt/lf/bin/pip install llamafactory==0.9.5 psutil
     make bench BENCH=training EXTERNAL=llamafactory=/opt/lf/bin/python
 
-It trains once over the same rows with the values of its own LoRA example (examples/train_lora of 0.9.5): micro-batches of
-1 accumulated to 8, learning rate 1e-4 (1e-5 for all weights), cosine with a tenth of warmup, rank 8 on all projections,
-bf16 by autocast. Not as there: rows of 512 tokens at most, as the notebook has it, so that no way sees more of a row.
+It trains once over the same rows with the values of its own LoRA example (examples/train_lora of 0.9.5): micro-batches
+of 1 accumulated to 8, learning rate 1e-4 (1e-5 for all weights), cosine with a tenth of warmup, rank 8 on all
+projections, bf16 by autocast. Not as there: rows of 512 tokens at most, as the notebook has it.
 """
 
 import json
@@ -28,7 +28,7 @@ def parse(external: list[str]) -> dict[str, str]:
 
 
 def llamafactory(rows: Path, base: str, method: str, output: Path) -> list[str]:
-    """Write its data set's description and its configuration beside `output`; the words after watched.py RESULT.json."""
+    """Write its data set's description and its configuration beside `output`; what watched.py is to run."""
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     described = {"file_name": rows.name, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
     write_json(rows.parent / "dataset_info.json", {"rows": described})

@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(ROOT / "recipes")]
 
 import external  # noqa: E402
+
 from medsft import model  # noqa: E402
 from medsft.files import read_json, write_json  # noqa: E402
 

@@ -88,6 +88,9 @@ def difference(one: Any, two: Any, path: str = "") -> str:
     if isinstance(one, dict) and isinstance(two, dict):
         keys = [key for key in {**one, **two} if one.get(key) != two.get(key)]
         return difference(one.get(keys[0]), two.get(keys[0]), f"{path}/{keys[0]}") if keys else ""
+    if isinstance(one, list) and isinstance(two, list):
+        at = next((at for at, pair in enumerate(zip(one, two, strict=False)) if pair[0] != pair[1]), None)
+        return f"{path}: {len(one)} / {len(two)}" if at is None else difference(one[at], two[at], f"{path}/{at}")
     return f"{path}: {str(one)[:80]} / {str(two)[:80]}"
 
 

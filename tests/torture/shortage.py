@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kills import RESULTS, keep, outcome
+from kills import RESULTS, difference, keep, outcome
 from stage import commands, run
 
 MIB = 2**20
@@ -48,8 +48,8 @@ def full_disk(study: Path, tiny: Path, rounds: int) -> list[dict[str, Any]]:
             again = run(words)
             if again.fault or again.status:
                 faults.append(f"{need * number // rounds} bytes, then free again: {again.fault or again.last}")
-            elif RESULTS[name](disk / "study") != wanted:
-                faults.append(f"{need * number // rounds} bytes, then free again: another result")
+            elif (found := RESULTS[name](disk / "study")) != wanted:
+                faults.append(f"{need * number // rounds} bytes, then free again: {difference(wanted, found)}")
         _unmount(disk)
         rows.append(outcome("full disk", name, rounds, faults))
     return rows
@@ -120,7 +120,8 @@ def _remove(group: Path) -> None:
     """The kernel lets go of a group a moment after the last of its processes."""
     for _ in range(100):
         with contextlib.suppress(OSError):
-            return group.rmdir()
+            group.rmdir()
+            return
         time.sleep(0.1)
 
 
