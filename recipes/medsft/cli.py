@@ -46,7 +46,8 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
 def _end_for(error: BaseException) -> None:
     """End with one line where the system would not let us write; nothing happens for any other error."""
     if full := next((cause for cause in _chain(error) if _is_full(cause)), None):
-        place = f"{full.filename}: " if getattr(full, "filename", None) else ""
+        name = getattr(full, "filename", None)
+        place = f"{name}: " if name else ""
         _say(f"does not fit: {place}no space left on the disk; free some, and the same command goes on")
         sys.exit(3)
     if not isinstance(error, OSError) or not error.filename:

@@ -72,7 +72,7 @@ def train(trainer: WatchedTrainer) -> float:
     Raises KeyboardInterrupt where a signal stopped it, DoesNotFit where host memory ran short, UserError where it
     diverged.
     """
-    args = trainer.args
+    args: Any = trainer.args
     checkpoint = checkpoints.resume_from(args)
     if checkpoint:  # step 0 is behind a run that goes on
         args.eval_on_start = checkpoints.evaluation_left_out(Path(checkpoint), args.eval_strategy.value)
