@@ -69,15 +69,15 @@ def score_new(
     """
     from medsft import bertscore, scoring
 
-    _, train_answers = floors.read_training_pairs(study)
-    systems = scoring.floor_systems(study, test_rows, arguments.seed)
+    pairs = floors.read_training_pairs(study)
+    systems = scoring.floor_systems(pairs, test_rows, arguments.seed)
     if not with_floors:
         systems = {scoring.RANDOM_PAIRS: systems[scoring.RANDOM_PAIRS]}
     systems |= {f"arm {arm}": rows for arm, rows in arms.items()}
     encoder = bertscore.load_encoder(arguments.bert_model, arguments.bert_layer)
     scoring.check_primary(arguments.primary, encoder, test_rows[:1])
     print(f"scoring {sum(map(len, systems.values()))} answers: {', '.join(systems)}")
-    columns = scoring.score_systems(systems, encoder, train_answers, arguments.bert_batch_size)
+    columns = scoring.score_systems(systems, encoder, pairs[1], arguments.bert_batch_size)
     unrelated = columns.pop(scoring.RANDOM_PAIRS)["bertscore_f1"]
     settings = scoring.make_settings(encoder, unrelated, arguments)
     for arm, rows in arms.items():

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def explained(arm: Arm, run: Run, auto_batch: bool) -> Iterator[None]:
                 f"the disk of {arm.folder} is full; what was finished is kept: free some space, or save less often "
                 "(--save_steps), and run the same command"
             ) from error
+        traceback.clear_frames(error.__traceback__)  # they hold the failed step's tensors, and the plan wants room too
         remedy = "; or ".join(cheaper(run)) or "the plan knows nothing cheaper that fits: make plan"
         batch = run.config.per_device_train_batch_size
         if auto_batch and batch > 1:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from medsft.cli import UserError
 from medsft.preparation import load_split
 
+Pairs = tuple[list[str], list[str]]
 REMEDY = "run prepare_data.py with the same study_dir"
 CONSTANT = (
     "Thank you for your question. I understand that this worries you. Please see a doctor who can examine you and"
@@ -34,13 +35,10 @@ def training_file(study: Path) -> Path:
 
 
 def floor_predictions(
-    prompts: Sequence[str], references: Sequence[str], study: Path, seed: int
+    prompts: Sequence[str], references: Sequence[str], pairs: Pairs, seed: int
 ) -> dict[str, list[str]]:
-    """One prediction per test row for each floor: constant, shuffled, echo, nearest.
-
-    Raises UserError where the study's training split, which the last answers from, cannot be read.
-    """
-    patients, answers = read_training_pairs(study)
+    """One prediction per test row for each floor: constant, shuffled, echo, nearest (from the training `pairs`)."""
+    patients, answers = pairs
     return {
         "constant": [CONSTANT] * len(prompts),
         "shuffled": [references[other] for other in derangement(len(references), seed)],
@@ -109,8 +107,11 @@ def _tf_idf(text: str, idf: dict[str, float]) -> dict[str, float]:
     return {word: weight / length for word, weight in vector.items()}
 
 
-def read_training_pairs(study: Path) -> tuple[list[str], list[str]]:
-    """What was said before the doctor's last answer in each training row, and that answer."""
+def read_training_pairs(study: Path) -> Pairs:
+    """What was said before the doctor's last answer in each training row, and that answer.
+
+    Raises UserError where the study's training split is missing, damaged, or without a doctor's answer.
+    """
     path, rows = training_file(study), load_split(str(study), "train")
     if "messages" not in rows.column_names:
         raise UserError(f"{path}: no column 'messages'; {REMEDY}")

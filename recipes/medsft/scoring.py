@@ -51,12 +51,12 @@ def is_scored(folder: Path, arm_print: str) -> bool:
     return scores.is_file() and (folder / PER_EXAMPLE).is_file() and read_json(scores).get("fingerprint") == arm_print
 
 
-def floor_systems(study: Path, test_rows: Rows, seed: int) -> dict[str, Rows]:
+def floor_systems(pairs: floors.Pairs, test_rows: Rows, seed: int) -> dict[str, Rows]:
     """The test rows as each floor answers them, the ceiling, and random pairs, whose BERTScore is the zero of the
     rescaled one. Such a text is whole, so it counts as an ended turn.
     """
     prompts, references = [row["prompt"] for row in test_rows], [row["reference"] for row in test_rows]
-    predictions = floors.floor_predictions(prompts, references, study, seed)
+    predictions = floors.floor_predictions(prompts, references, pairs, seed)
     others = floors.derangement(len(test_rows), seed)
     predictions[RANDOM_PAIRS] = [references[other] for other in others]
     systems = {

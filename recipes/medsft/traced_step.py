@@ -33,7 +33,7 @@ def trace(config: Any, step: Step, uniform: bool, peft_config: Any = None) -> Pe
         if not uniform or depth < 4:
             return trace_layers(config, step, depth, peft_config)
         two, three = (trace_layers(config, step, layers, peft_config) for layers in (2, 3))
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # any library's code runs here; what it cannot do on fake tensors is not ours to list
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -1,7 +1,7 @@
 """Training by these recipes beside other ways of doing the same work, interleaved round by round.
 
     python tests/bench/training.py --rounds 5 --methods lora qlora full --output runs/bench/training.json
-    python tests/bench/training.py --rounds 2 --methods lora --rows 16                  # a short look
+    python tests/bench/training.py --rounds 2 --methods lora --rows 32                  # a short look
     python tests/bench/training.py --external llamafactory=/opt/lf/bin/python           # see external.py
 
 Every way trains the embedded model once over the same rows of the embedded sample, in a process of its own: (a) these
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--methods", nargs="+", default=["lora", "qlora", "full"])
     parser.add_argument("--ways", nargs="+", default=list(WAYS))
-    parser.add_argument("--rows", type=int, default=48, help="training rows, a multiple of 16")
+    parser.add_argument("--rows", type=int, default=48, help="training rows, a multiple of 16 and at least 32")
     parser.add_argument("--external", nargs="*", default=[], metavar="NAME=PYTHON", help="see tests/bench/external.py")
     parser.add_argument("--output", default="runs/bench/training.json")
     args = parser.parse_args()
