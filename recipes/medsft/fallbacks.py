@@ -99,7 +99,10 @@ def explained(arm: Arm, run: Run, auto_batch: bool) -> Iterator[None]:
                 "(--save_steps), and run the same command"
             ) from error
         traceback.clear_frames(error.__traceback__)  # they hold the failed step's tensors, and the plan wants room too
-        remedy = "; or ".join(cheaper(run)) or "the plan knows nothing cheaper that fits: make plan"
+        try:
+            remedy = "; or ".join(cheaper(run)) or "the plan knows nothing cheaper that fits: make plan"
+        except MemoryError:
+            remedy = "make plan shows it; this process has no room left to"
         batch = run.config.per_device_train_batch_size
         if auto_batch and batch > 1:
             path = arm.folder / "auto_batch.json"
