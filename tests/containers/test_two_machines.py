@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,18 +113,21 @@ def test_slurm_queues_the_job_again_and_it_continues(tiny_model: Path, tiny_stud
             done = [path.parent.name.split("-")[1] for path in study.glob("lora/checkpoint-*/manifest.json")]
             return max(map(int, done), default=0)
 
-        def started(times: int) -> bool:
-            slurm.answer(here, "scontrol", "update", f"jobid={job}", "starttime=now")  # a requeued job waits a while
-            return log.read_text().count(f"job {job}, start") == times
+        def start_again(times: int) -> None:
+            """A requeued job waits two minutes; may sooner, but not within a second of its end: slurmd refuses."""
+            wait_until(lambda: slurm.answer(here, "squeue", "-h", "-j", job, "-o", "%T") == "PENDING", "requeued", 300)
+            time.sleep(3)
+            slurm.answer(here, "scontrol", "update", f"jobid={job}", "starttime=now")
+            wait_until(lambda: f"job {job}, start {times}" in log.read_text(), f"start {times}", 300)
 
         try:
             wait_until(lambda: sealed() >= 5, "a checkpoint", 600)
             slurm.answer(here, "scancel", "--batch", "--signal=TERM", job)  # as --signal=B:TERM@600 does
-            wait_until(lambda: started(2), "a second start", 300)
+            start_again(2)
             first = sealed()
             wait_until(lambda: sealed() > first, "another checkpoint", 600)
             slurm.answer(here, "scontrol", "requeue", job)
-            wait_until(lambda: started(3), "a third start", 300)
+            start_again(3)
             second = sealed()
             slurm.wait_for_job(here, job)
         finally:
