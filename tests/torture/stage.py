@@ -11,11 +11,14 @@ import runpy
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "recipes"
@@ -126,6 +129,8 @@ def _be_script(words: list[str], output: int, before: Callable[[], Any] | None) 
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.chdir(ROOT)
+        # the parent's is a semaphore that all its forks share: one killed while it writes a bar would hang the rest
+        tqdm.set_lock(threading.RLock())
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if before is not None:
             before()
