@@ -97,7 +97,8 @@ def table(result: dict[str, Any]) -> str:
     """The training comparison and the growth as Markdown."""
     lines = [f"{result['machine']['processor']}, {result['machine']['cores']} cores", ""]
     if training := result.get("training"):
-        lines += [f"{training['rows']} rows, {training['rounds']} rounds, load {training['load']:.1f}", ""]
+        rows, rounds, precision = training["rows"], training["rounds"], training["precision"]
+        lines += [f"{rows} rows, {rounds} rounds, {precision}, load {training['load']:.1f}", ""]
         lines += [
             "| method | way | real tokens/s [low, high] | times this | memory | dev loss | to first step | of peak |"
         ]
@@ -115,6 +116,9 @@ def table(result: dict[str, Any]) -> str:
                 f"| {found['dev_loss']['median']:.3f} | {found['first_step_seconds']['median']:.0f} s "
                 f"| {found['share_of_peak']:.0%} |"
             )
+        if slow := training["trl_as_it_comes"]:
+            speed = slow["tokens_per_second"]
+            lines += ["", f"TRL's script left at bf16, LoRA, rows of 32 tokens: {speed:.2f} tokens/s"]
         lines.append("")
     if stages := result.get("stages"):
         lines += ["| stage | rows | seconds | peak memory |", "|---|--:|--:|--:|"]

@@ -5,7 +5,7 @@
 
 It trains once over the same rows with the values of its own LoRA example (examples/train_lora of 0.9.5): micro-batches
 of 1 accumulated to 8, learning rate 1e-4 (1e-5 for all weights), cosine with a tenth of warmup, rank 8 on all
-projections, bf16 by autocast. Not as there: rows of 512 tokens at most, as the notebook has it.
+projections, bf16 by autocast where that is faster. Not as there: rows of 512 tokens at most, as the notebook has it.
 """
 
 import json
@@ -27,7 +27,7 @@ def parse(external: list[str]) -> dict[str, str]:
     return named
 
 
-def llamafactory(rows: Path, base: str, method: str, output: Path) -> list[str]:
+def llamafactory(rows: Path, base: str, method: str, output: Path, bf16: bool) -> list[str]:
     """Write its data set's description and its configuration beside `output`; what watched.py is to run."""
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     described = {"file_name": rows.name, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
@@ -36,7 +36,7 @@ def llamafactory(rows: Path, base: str, method: str, output: Path) -> list[str]:
         "model_name_or_path": base, "stage": "sft", "do_train": True, "template": "smollm2", "cutoff_len": 512,
         "dataset": "rows", "dataset_dir": str(rows.parent), "output_dir": str(output), "num_train_epochs": 1,
         "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8, "lr_scheduler_type": "cosine",
-        "warmup_ratio": 0.1, "bf16": True, "use_cpu": True, "save_strategy": "no", "report_to": "none",
+        "warmup_ratio": 0.1, "bf16": bf16, "use_cpu": True, "save_strategy": "no", "report_to": "none",
         "learning_rate": 1e-5 if method == "full" else 1e-4, "overwrite_cache": True,
     }  # fmt: skip
     if method == "full":

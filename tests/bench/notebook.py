@@ -1,10 +1,11 @@
 """The source study's way of training, for comparison: rows padded to 512, loss on every token but padding.
 
-    python tests/bench/notebook.py ROWS.jsonl MODEL lora|qlora|full OUTPUT
+    python tests/bench/notebook.py ROWS.jsonl MODEL lora|qlora|full OUTPUT [False]
 
 As its notebook does: pad = EOS, DataCollatorForLanguageModeling, micro-batches of 4 accumulated to 16, bf16 by autocast
 over weights in the checkpoint loader's float32, AdamW, learning rate 2e-4 with cosine decay, LoRA of rank 16 on the
-seven projections. Not as there: this model's own chat template, so that the loss can be compared.
+seven projections. Not as there: this model's own chat template, so that the loss can be compared; and no autocast where
+the last word is False.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 
 def main() -> None:
     rows, name, method, output = Path(sys.argv[1]), *sys.argv[2:5]
+    autocast = sys.argv[5:] != ["False"]
     import torch
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
@@ -38,7 +40,7 @@ def main() -> None:
         model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=targets, task_type="CAUSAL_LM"))
     arguments = TrainingArguments(
         output_dir=output, per_device_train_batch_size=4, gradient_accumulation_steps=4, num_train_epochs=1,
-        learning_rate=2e-4 if method != "full" else 2e-5, lr_scheduler_type="cosine", weight_decay=0.01, bf16=True,
+        learning_rate=2e-4 if method != "full" else 2e-5, lr_scheduler_type="cosine", weight_decay=0.01, bf16=autocast,
         use_cpu=True, logging_steps=1, save_strategy="no", report_to="none", optim="adamw_torch", seed=42,
     )  # fmt: skip
     collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)

@@ -7,6 +7,10 @@
 Every way trains the embedded model once over the same rows of the embedded sample, in a process of its own: (a) these
 recipes, (b) the source study's notebook (notebook.py), (c) TRL's own script with its defaults. Rates are over all steps
 but the first; dev loss is over the doctors' tokens of the same dev rows afterwards, by one function for all.
+
+The others come with bf16 by autocast. Where the processor multiplies faster in float32 they are told to use that, in
+their favour: without bf16 instructions a step of theirs would take an hour. TRL's script as it comes is then measured
+apart, over three rows of 32 tokens.
 """
 
 import argparse
@@ -25,12 +29,13 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(ROOT / "recipes")]
 
 import external  # noqa: E402
+import ways  # noqa: E402
+from ways import DEMO, WAYS  # noqa: E402
 
 from medsft import model  # noqa: E402
 from medsft.files import read_json, write_json  # noqa: E402
+from medsft.matrix_speed import prefers_bfloat16  # noqa: E402
 
-DEMO = ROOT / "recipes" / "configs" / "demo"
-WAYS = {"recipe": "these recipes", "notebook": "the study's notebook", "trl": "TRL's script, defaults"}
 BODY, HEAD = 106_203_456, 28_311_552  # multiplied weights of the embedded model: its layers, and its head
 
 
@@ -49,10 +54,10 @@ def main() -> None:
 
 
 def compare(
-    methods: list[str], ways: list[str], rows: int, rounds: int, others: list[str], folder: Path
+    methods: list[str], chosen: list[str], rows: int, rounds: int, others: list[str], folder: Path
 ) -> dict[str, Any]:
     """Medians, lowest and highest of every way and method, and the matrix products' speed at that time."""
-    pythons = dict.fromkeys(ways, sys.executable) | external.parse(others)
+    pythons = dict.fromkeys(chosen, sys.executable) | external.parse(others)
     study = prepared(folder / "study", rows)
     runs: dict[str, list[dict[str, float]]] = {}
     peaks: list[dict[str, float]] = []
@@ -68,6 +73,8 @@ def compare(
     summary = {name: summarized([run for run in found if run], peak) for name, found in runs.items()}
     load = os.getloadavg()[0]
     result = {
+        "precision": "bfloat16" if prefers_bfloat16() else "float32",
+        "trl_as_it_comes": trl_as_it_comes(study),
         "rows": rows,
         "rounds": rounds,
         "load_after": load,
@@ -97,37 +104,42 @@ def once(way: str, python: str, method: str, study: Path, rows: int) -> dict[str
     output, result = study / f"{method}_{way}", study / f"{method}_{way}.json"
     shutil.rmtree(output, ignore_errors=True)
     started = time.perf_counter()
-    words = [python, str(HERE / "watched.py"), str(result), *command(way, method, study, rows, output)]
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    if done.returncode and way not in WAYS:
-        print(f"{way} could not do {method}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}", flush=True)
+    try:
+        measured = watch(python, result, ways.command(way, method, study, rows, output))
+    except RuntimeError as error:
+        if way in WAYS:
+            raise
+        print(f"{way} could not do {method}: {error}", flush=True)
         return {}
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)} failed: {done.stderr[-1500:]}")
-    run = rates(read_json(result), study, method) | {"wall_seconds": time.perf_counter() - started}
+    run = rates(measured, study, method) | {"wall_seconds": time.perf_counter() - started}
     saved = output / {"recipe": "model" if method == "full" else "adapter"}.get(way, ".")
     run["dev_loss"] = dev_loss(saved, study, method)
     shutil.rmtree(output, ignore_errors=True)
     return run
 
 
-def command(way: str, method: str, study: Path, rows: int, output: Path) -> list[str]:
-    """What watched.py is to run for a way: a script, or a module of another framework, and its words."""
-    base, source = model.resolve(model.SMOLLM2), study / "rows" / "train.jsonl"
-    if way == "recipe":
-        script = ROOT / "recipes" / ("sft_full.py" if method == "full" else "sft_lora.py")
-        at = ["--config", str(DEMO / f"{method}.yaml"), "--study_dir", str(study), "--arm", output.name]
-        return [str(script), *at, "--max_train_rows", str(rows), "--eval_strategy", "no", "--save_strategy", "no"]
-    if way == "notebook":
-        return [str(HERE / "notebook.py"), str(source), base, method, str(output)]
-    if way == "llamafactory":
-        return external.llamafactory(source, base, method, output)
-    from trl.scripts import sft
+def watch(python: str, result: Path, words: list[str]) -> dict[str, Any]:
+    """What watched.py saw of a training in its own process. Raises RuntimeError with its last words if it failed."""
+    command = [python, str(HERE / "watched.py"), str(result), *words]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words[:3])} failed: {(done.stderr.strip() or 'no word')[-1500:]}")
+    return dict(read_json(result))
 
-    words = [str(sft.__file__), "--model_name_or_path", base, "--dataset_name", str(source.parent)]
-    words += ["--output_dir", str(output), "--num_train_epochs", "1", "--use_cpu", "--save_strategy", "no"]
-    words += [] if method == "full" else ["--use_peft"]
-    return words + (["--load_in_4bit"] if method == "qlora" else [])
+
+def trl_as_it_comes(study: Path) -> dict[str, float]:
+    """Real tokens a second of TRL's script for LoRA in bf16 where float32 is faster; empty where it is not."""
+    if prefers_bfloat16():
+        return {}
+    few, output = study / "few_rows", study / "trl_as_it_comes"
+    few.mkdir(exist_ok=True)
+    lines = (study / "rows" / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (few / "train.jsonl").write_text("".join(lines[:3]), encoding="utf-8")
+    words = [*ways.trl_script(model.resolve(model.SMOLLM2), few, output), "--use_peft"]
+    words += ["--max_length", "32", "--per_device_train_batch_size", "1"]
+    steps = watch(sys.executable, output.with_suffix(".json"), words)["steps"][1:]
+    shutil.rmtree(output, ignore_errors=True)
+    return {"tokens_per_second": sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps)}
 
 
 def rates(measured: dict[str, Any], study: Path, method: str) -> dict[str, float]:
@@ -197,7 +209,10 @@ def print_table(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{result['rows']} rows, {result['rounds']} rounds, load {result['load_after']:.1f} afterwards"
+    title = (
+        f"{result['rows']} rows, {result['rounds']} rounds, {result['precision']}, "
+        f"load {result['load_after']:.1f} afterwards"
+    )
     names = "tokens/s", "a processor second", "GB", "dev loss", "to first step", "of peak"
     table = Table("method", "way", *names, title=title)
     for name, found in result["summary"].items():
