@@ -123,6 +123,8 @@ def moments(rounds: int, seconds: float, seed: int) -> list[float]:
 
 def _be_script(words: list[str], output: int, before: Callable[[], Any] | None) -> None:
     """In the fork: become the script. Never returns."""
+    import torch
+
     status = 1
     try:
         os.setpgid(0, 0)
@@ -131,6 +133,8 @@ def _be_script(words: list[str], output: int, before: Callable[[], Any] | None) 
         os.chdir(ROOT)
         # the parent's is a semaphore that all its forks share: one killed while it writes a bar would hang the rest
         tqdm.set_lock(threading.RLock())
+        # torch makes its pool anew in a fork, at first use: two threads that do so at once find none
+        torch.set_num_threads(1)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if before is not None:
             before()
