@@ -24,11 +24,15 @@ def choose(default_config: Path) -> None:
     """Append this machine's choices to the command line, so that they are parsed and recorded like a user's.
 
     An option named in the YAML or on the command line is left as it is, except bf16 on a processor where it is slower
-    than float32: it may be tens of times.
+    than float32: it may be a hundred times. States in bf16 (bf16_states) are asked for to save memory, and stay.
     """
     on_cpu = str(peek("use_cpu", False, default_config)).lower() in ("true", "1") or not _compute_capability()
     choices = _for_processor(matrix_speed.measured()) if on_cpu else _for_gpu(_compute_capability())
+    if str(peek("bf16_states", False, default_config)).lower() in ("true", "1"):
+        choices = [choice for choice in choices if choice.option not in ("bf16", "dtype")]
     forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype")}
+    if "bf16" in forced and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what the launcher says DeepSpeed and FSDP would go by
     for option, value, reason in choices:
         if option not in forced and peek(option, None, default_config) is not None:
             continue
