@@ -52,8 +52,8 @@ def training_template(tokenizer: Any, path: str | None = None) -> str:
 
 def render(tokenizer: Any, messages: list[dict[str, str]], template: str) -> Rendered:
     """Tokenize a dialogue with a training template."""
-    encoded = tokenizer.apply_chat_template(
-        messages, chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    encoded = _applied(
+        tokenizer, messages, chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     return Rendered(list(encoded["input_ids"]), list(encoded["assistant_masks"]))
 
@@ -64,8 +64,18 @@ def prompt_ids(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
     A model that can think aloud is asked to answer at once, as the arms are trained to.
     """
     asked = as_text(tokenizer, messages)
-    encoded = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True, **AT_ONCE)
+    encoded = _applied(tokenizer, asked, add_generation_prompt=True, return_dict=True, **AT_ONCE)
     return [*encoded["input_ids"]]
+
+
+def _applied(tokenizer: Any, messages: Any, **options: Any) -> Any:
+    """`apply_chat_template`; raises UserError where the template itself gives up, or reaches for Python's insides."""
+    from jinja2.exceptions import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(messages, **options)
+    except TemplateError as error:
+        raise UserError(f"the chat template fails: {error}; give another with --chat_template_path") from error
 
 
 def inference_template(template: str) -> str:

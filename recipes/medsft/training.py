@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import pickle
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ from medsft.allocator import keep_freed_memory, return_freed_memory
 from medsft.arguments import StudyArguments
 from medsft.arm import Arm
 from medsft.callbacks import History, Meter, Watch, WatchedTrainer
+from medsft.cli import UserError
 from medsft.training_data import Data, EndOfTurnUnsupervised
 
 
@@ -41,7 +43,7 @@ def build_trainer(
         callbacks.append(EarlyStoppingCallback(study.early_stopping_patience))
     set_seed(config.seed)  # before the adapters are drawn; the Trainer's own call comes too late for them
     trainer = WatchedTrainer(
-        model=model.resolve(base_model),
+        model=model.with_weights(base_model),
         args=config,
         train_dataset=data.train,
         eval_dataset=data.dev if config.eval_strategy != "no" else None,
@@ -79,7 +81,10 @@ def train(trainer: WatchedTrainer) -> float:
     if checkpoint and trainer.is_world_process_zero():
         print(f"continuing from {checkpoint}")
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except pickle.UnpicklingError as error:  # sealed, and yet not plain data: it is not loaded
+        raise UserError(f"{checkpoint} holds more than data; delete it, and the same command goes on") from error
     state = trainer.state
     last = checkpoints.newest(Path(str(args.output_dir))) if trainer.is_world_process_zero() else None
     rate = next((row["learning_rate"] for row in reversed(state.log_history) if "learning_rate" in row), 0.0)
