@@ -38,7 +38,7 @@ def test_the_notebooks_way_is_timed_from_outside(tiny_model: Path, tmp_path: Pat
     (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 32)
     bench = ROOT / "tests" / "bench"
     words = [bench / "watched.py", tmp_path / "result.json", bench / "notebook.py"]
-    words += [tmp_path / "rows.jsonl", tiny_model, "lora", tmp_path / "out"]
+    words += [tmp_path / "rows.jsonl", tiny_model, "lora", tmp_path / "out", False]
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     measured = json.loads((tmp_path / "result.json").read_text())

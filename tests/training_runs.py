@@ -12,8 +12,9 @@ from conftest import RECIPES, ROOT, run_here, run_script
 from medsft import operators
 
 DEMO = RECIPES / "configs" / "demo"
+ONE_PASS = ("--per_device_train_batch_size", 4, "--gradient_accumulation_steps", 1)  # soonest, with a tiny model
 SIX_STEPS = ("--max_steps", 6, "--max_train_rows", 24, "--max_dev_rows", 4, "--eval_steps", 3, "--save_steps", 2)
-SHORT = ("--host_reserve_gb", 0, *SIX_STEPS)  # other tests may hold the memory that a run would want to spare
+SHORT = ("--host_reserve_gb", 0, *SIX_STEPS, *ONE_PASS)  # other tests may hold the memory to spare
 ACCELERATE = (str(Path(sys.executable).parent / "accelerate"), "launch")
 ZERO3 = (*ACCELERATE, "--config_file", str(ROOT / "accelerate_configs" / "zero3_offload.yaml"))
 needs_libaio = pytest.mark.skipif(not operators.has_libaio(), reason="NVMe offload needs libaio.h (libaio-dev)")

@@ -100,15 +100,17 @@ def check_memory(run: "Run", saves: bool = True) -> dict[str, int]:
     """Predicted peak bytes of this run, and those of the process before it. Raises DoesNotFit, naming what would fit,
     where they exceed what is free now.
     """
-    from medsft import memory, model
+    from medsft import calibration, memory, model
 
     batch = run.config.per_device_train_batch_size
     predicted = run.predicted(batch, run.checkpointing)
     if not saves and _zero_stage(run.config) == 3:  # a save gathers all weights in 16 bits on the host
         predicted["host_bytes"] -= 2 * memory.count_parameters(model.load_config(run.base_model))
-    here = machine(run.config.output_dir or ".")
+    here, process = machine(run.config.output_dir or "."), psutil.Process().memory_info().rss
+    if not here.gpus and run.config.world_size == 1 and not _deepspeed(run.config):  # all is imported: the plan guesses
+        predicted["host_bytes"] += process - calibration.of_machine(here, batch).process_bytes
     memory.check_fits(predicted, here, run.reserve_bytes, lambda: run.others(batch))
-    return predicted | {"process_bytes": psutil.Process().memory_info().rss}
+    return predicted | {"process_bytes": process}
 
 
 def strategy_of(config: Any, dtype: str) -> str:

@@ -109,7 +109,8 @@ def _rows(
     for name, method in methods.items():
         trained = sizes.parameters if method.trains_all else lora_parameters(sizes, settings["lora_r"])
         device, host, growth = found[name]
-        row = _places(name, method, device, host, hardware) | {"disk_bytes": _disk(method, sizes.parameters, trained)}
+        row = _places(name, method, device, host, hardware, batch)
+        row["disk_bytes"] = _disk(method, sizes.parameters, trained)
         row |= _verdict(row, hardware) | {"largest_micro_batch": _largest(growth, batch, row, hardware)}
         weights, tokens = row["device_bytes"]["weights"], batch * length
         row["seconds_per_step"] = seconds_per_step(
@@ -119,10 +120,12 @@ def _rows(
     return rows
 
 
-def _places(name: str, method: Method, device: dict[str, int], host: dict[str, int], hardware: Hardware) -> Row:
+def _places(
+    name: str, method: Method, device: dict[str, int], host: dict[str, int], hardware: Hardware, batch: int
+) -> Row:
     """Bytes by place and category, with what no trace sees: context and slack of the device, the process itself."""
     on_cpu, gpus = hardware.gpus == 0, max(1, hardware.gpus)
-    known = calibration.of_machine(hardware)
+    known = calibration.of_machine(hardware, batch)
     slack = calibration.RETURNED if on_cpu and method.optimizer == "nvme" else known.slack
     device = device | {"context": known.context_bytes, "other": int(slack * sum(device.values()))}
     host = {"process": known.process_bytes * gpus, **host}

@@ -24,7 +24,8 @@ TWO_PROCESSES = ("--config_file", str(ROOT / "accelerate_configs" / "multi_cpu.y
 def recipe(study: Path, model: Path, *more: object) -> list[str]:
     """The demo's LoRA on a tiny model; `accelerate_configs/multi_cpu.yaml` in place of a GPU's."""
     words = (*TWO_PROCESSES, "recipes/sft_lora.py", "--config", DEMO / "lora.yaml", "--study_dir", study)
-    few = ("--max_train_rows", 40, "--per_device_train_batch_size", 2, "--eval_strategy", "no")
+    micro = ("--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 1)
+    few = ("--max_train_rows", 40, *micro, "--eval_strategy", "no")
     return [str(word) for word in (*words, "--model_name_or_path", model, *few, *more)]
 
 
