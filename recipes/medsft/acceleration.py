@@ -26,9 +26,9 @@ def choose(default_config: Path) -> None:
     An option named in the YAML or on the command line is left as it is, except bf16 on a processor where it is slower
     than float32: it may be a hundred times. States in bf16 (bf16_states) are asked for to save memory, and stay.
     """
-    on_cpu = str(peek("use_cpu", False, default_config)).lower() in ("true", "1") or not _compute_capability()
+    on_cpu = _is_on("use_cpu", default_config) or not _compute_capability()
     choices = _for_processor(matrix_speed.measured()) if on_cpu else _for_gpu(_compute_capability())
-    if str(peek("bf16_states", False, default_config)).lower() in ("true", "1"):
+    if _is_on("bf16_states", default_config):
         choices = [choice for choice in choices if choice.option not in ("bf16", "dtype")]
     forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype")}
     if "bf16" in forced and "ACCELERATE_MIXED_PRECISION" in os.environ:
@@ -39,6 +39,10 @@ def choose(default_config: Path) -> None:
         sys.argv += [f"--{option}", value]
         if int(os.environ.get("RANK", "0")) == 0:
             print(f"chosen for this machine: {option} {value} ({reason})")
+
+
+def _is_on(option: str, default_config: Path) -> bool:
+    return str(peek(option, False, default_config)).lower() in ("true", "1")
 
 
 def _for_processor(speed: dict[str, float]) -> list[Choice]:

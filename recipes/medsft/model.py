@@ -41,17 +41,16 @@ def resolve(name: str) -> str:
     return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
 
 
-def with_weights(name: str) -> str:
-    """As `resolve`. Raises UserError for a local folder whose weights are no safetensors, or lie outside of it."""
-    folder = Path(resolve(name))
+def check_weights(place: str) -> None:
+    """Raise UserError where `place`, as `resolve` gives it, is a folder whose weights are no safetensors in itself."""
+    folder = Path(place)
     if not folder.is_dir() or (folder / "adapter_config.json").is_file():
-        return resolve(name)
+        return
     index = folder / "model.safetensors.index.json"
     named = set(read_json(index)["weight_map"].values()) if index.is_file() else {"model.safetensors"}
     for file in sorted(named):
         if Path(file).name != file or not (folder / file).is_file():
             raise UserError(f"{folder}: {file} is not in this folder; weights are read from safetensors in it, only")
-    return str(folder)
 
 
 def load_config(name: str) -> Any:
@@ -85,7 +84,6 @@ def load_model(name: str, dtype: str, quantization: Any = None) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with_weights(name)
     # Fused attention of single bf16 queries is slow on processors: 48 answers took 54 s with sdpa, 41 s with eager.
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     # A quantized model is placed where it will stay; everything else is moved by its user.
@@ -129,8 +127,11 @@ def cast_trained(network: Any, dtype: str) -> None:
 
 
 def _from_pretrained(auto_class: Any, name: str, **kwargs: Any) -> Any:
+    place = resolve(name)
+    if "use_safetensors" in kwargs:
+        check_weights(place)
     try:
-        return auto_class.from_pretrained(resolve(name), trust_remote_code=False, **kwargs)
+        return auto_class.from_pretrained(place, trust_remote_code=False, **kwargs)
     except (OSError, ValueError) as error:
         if name.startswith("embedded/"):
             raise

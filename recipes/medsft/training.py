@@ -42,8 +42,10 @@ def build_trainer(
     if study.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(study.early_stopping_patience))
     set_seed(config.seed)  # before the adapters are drawn; the Trainer's own call comes too late for them
+    place = model.resolve(base_model)
+    model.check_weights(place)
     trainer = WatchedTrainer(
-        model=model.with_weights(base_model),
+        model=place,
         args=config,
         train_dataset=data.train,
         eval_dataset=data.dev if config.eval_strategy != "no" else None,

@@ -59,6 +59,7 @@ def compare(
     """Medians, lowest and highest of every way and method, and the matrix products' speed at that time."""
     pythons = dict.fromkeys(chosen, sys.executable) | external.parse(others)
     study = prepared(folder / "study", rows)
+    as_it_comes = trl_as_it_comes(study)  # minutes, before the hours that a failure would lose
     runs: dict[str, list[dict[str, float]]] = {}
     peaks: list[dict[str, float]] = []
     for number in range(rounds):
@@ -74,7 +75,7 @@ def compare(
     load = os.getloadavg()[0]
     result = {
         "precision": "bfloat16" if prefers_bfloat16() else "float32",
-        "trl_as_it_comes": trl_as_it_comes(study),
+        "trl_as_it_comes": as_it_comes,
         "rows": rows,
         "rounds": rounds,
         "load_after": load,
@@ -137,9 +138,9 @@ def trl_as_it_comes(study: Path) -> dict[str, float]:
     (few / "train.jsonl").write_text("".join(lines[:3]), encoding="utf-8")
     words = [*ways.trl_script(model.resolve(model.SMOLLM2), few, output), "--use_peft"]
     words += ["--max_length", "32", "--per_device_train_batch_size", "1"]
-    steps = watch(sys.executable, output.with_suffix(".json"), words)["steps"][1:]
+    measured = watch(sys.executable, output.with_suffix(".json"), words)
     shutil.rmtree(output, ignore_errors=True)
-    return {"tokens_per_second": sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps)}
+    return {"tokens_per_second": rates(measured, study, "lora")["tokens_per_second"]}
 
 
 def rates(measured: dict[str, Any], study: Path, method: str) -> dict[str, float]:
