@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig
 
 from conftest import RECIPES, ROOT
-from medsft import disk_speed, offload, rung
+from medsft import disk_speed, offload, operators, rung
 from medsft.arguments import StudyArguments
 from medsft.arm import Arm
 from medsft.cli import DoesNotFit, UserError
@@ -173,3 +175,22 @@ def test_no_recipe_names_an_optimizer_that_offload_replaces() -> None:
     for path in [*FOLDER.glob("full_*offload*.yaml"), FOLDER / "full_nvme.yaml"]:
         assert yaml.safe_load(path.read_text())["optim"].startswith("adamw_torch"), path.name
     assert (ROOT / "accelerate_configs" / "zero2_offload.yaml").is_file()
+
+
+def test_a_lock_that_a_killed_compiler_left_is_removed_and_one_in_use_is_kept(tmp_path: Path) -> None:
+    locks = [tmp_path / name / "lock" for name in ("cpu_adam", "async_io")]
+    for lock in locks:
+        lock.parent.mkdir()
+    compiler = subprocess.Popen(
+        [sys.executable, "-c", f"f = open({str(locks[0])!r}, 'w'); print('open', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert compiler.stdout is not None
+    compiler.stdout.readline()
+    locks[1].touch()
+    assert operators.remove_stale_locks(tmp_path) == [locks[1]]
+    compiler.kill()
+    compiler.communicate(timeout=60)
+    assert operators.remove_stale_locks(tmp_path) == [locks[0]]
+    assert operators.remove_stale_locks(tmp_path) == []

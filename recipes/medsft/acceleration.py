@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from medsft import matrix_speed
 from medsft.cli import peek
+from medsft.files import read_json
 
 
 class Choice(NamedTuple):
@@ -24,11 +25,12 @@ def choose(default_config: Path) -> None:
     """Append this machine's choices to the command line, so that they are parsed and recorded like a user's.
 
     An option named in the YAML or on the command line is left as it is, except bf16 on a processor where it is slower
-    than float32: it may be a hundred times. States in bf16 (bf16_states) are asked for to save memory, and stay.
+    than float32: it may be a hundred times. bf16 stays where states in it (bf16_states) are asked for, to save memory,
+    and where the user's own DeepSpeed file says it.
     """
     on_cpu = _is_on("use_cpu", default_config) or not _compute_capability()
     choices = _for_processor(matrix_speed.measured()) if on_cpu else _for_gpu(_compute_capability())
-    if _is_on("bf16_states", default_config):
+    if _is_on("bf16_states", default_config) or _deepspeed_file_says_bf16():
         choices = [choice for choice in choices if choice.option not in ("bf16", "dtype")]
     forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype")}
     if "bf16" in forced and "ACCELERATE_MIXED_PRECISION" in os.environ:
@@ -43,6 +45,13 @@ def choose(default_config: Path) -> None:
 
 def _is_on(option: str, default_config: Path) -> bool:
     return str(peek(option, False, default_config)).lower() in ("true", "1")
+
+
+def _deepspeed_file_says_bf16() -> bool:
+    """Whether bf16 is more than "auto" in the file that accelerate's YAML names as deepspeed_config_file."""
+    path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "")
+    settings = read_json(Path(path)) if path.endswith(".json") else {}  # it may be the settings themselves, in base64
+    return settings.get("bf16", {}).get("enabled") is True
 
 
 def _for_processor(speed: dict[str, float]) -> list[Choice]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medsft import operators
 from medsft.cli import DoesNotFit, UserError
 from medsft.files import read_json, write_json
 from medsft.hardware import Hardware, machine
@@ -61,6 +62,8 @@ def fit_to_machine(arm: "Arm", config: Any, architecture: Any, study: "StudyArgu
     check_shared_memory(config.world_size)
     path = arm.folder / "engine.json"
     with config.main_process_first(desc="choosing DeepSpeed's settings"):
+        if config.should_save:
+            operators.remove_stale_locks(Path(os.environ["TORCH_EXTENSIONS_DIR"]))
         if config.should_save and not path.exists():
             write_json(path, {"zero": zero_settings(sizes, here.host_bytes, config.world_size)})
     settings = plugin.deepspeed_config

@@ -11,6 +11,7 @@ import shutil
 import sys
 import sysconfig
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from medsft.cli import UserError, run
@@ -40,6 +41,24 @@ def has_libaio() -> bool:
     return any((Path(folder) / "libaio.h").exists() for folder in ("/usr/include", "/usr/local/include"))
 
 
+def remove_stale_locks(cache: Path) -> list[Path]:
+    """Delete the locks of compilers that were killed, and return them: torch would wait for their owner forever.
+
+    An owner keeps its lock open (torch.utils.file_baton), so one that no process of this machine has open is stale.
+    """
+    locks = set(cache.resolve().glob("*/lock"))
+    if not locks:
+        return []
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            locks -= {Path(file.path) for file in process.open_files()}
+    for lock in locks:
+        lock.unlink(missing_ok=True)
+    return sorted(locks)
+
+
 def main() -> None:
     missing = missing_tools()
     if missing:
@@ -48,6 +67,7 @@ def main() -> None:
     if "--nvme" in sys.argv and not has_libaio():
         raise UserError("NVMe offload needs libaio.h (apt-get install libaio-dev)")
     os.environ.setdefault("MAX_JOBS", str(min(4, os.cpu_count() or 1)))  # a compile takes 1.5 GB of memory
+    remove_stale_locks(Path(os.environ["TORCH_EXTENSIONS_DIR"]))
     from deepspeed.accelerator import get_accelerator
     from rich.console import Console
 
