@@ -1,5 +1,6 @@
 """The embedded models: real, whole, checked; and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,25 @@ def test_padding_never_ends_a_turn() -> None:
 def test_unknown_models_are_refused_with_a_remedy(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         model.load_tokenizer(name)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (None, "model.safetensors is not in this folder"),
+        ({"weight_map": {"a": "../other/model.safetensors"}}, "other/model.safetensors is not in this folder"),
+        ({"weight_map": {"a": "model-00001-of-00002.safetensors"}}, "model-00001-of-00002.safetensors is not"),
+        ({"metadata": {}}, "weight_map names no files"),
+        (["a"], "weight_map names no files"),
+        ({"weight_map": {"a": 1}}, "weight_map names no files"),
+    ],
+)
+def test_a_folder_without_its_own_safetensors_is_refused(tmp_path: Path, index: object, message: str) -> None:
+    (tmp_path / "pytorch_model.bin").touch()
+    if index is not None:
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=message):
+        model.check_weights(str(tmp_path))
 
 
 def test_bertscore_encoder_is_the_embedded_minilm() -> None:

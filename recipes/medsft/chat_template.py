@@ -38,7 +38,11 @@ def training_template(tokenizer: Any, path: str | None = None) -> str:
     try:
         rendered = render(tokenizer, PROBE, template)
     except Exception as error:  # jinja raises many kinds; all of them mean that the template is unusable here
-        raise UserError(f"{path or 'chat template'}: cannot be rendered: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UserError(
+            f"{path or 'chat template'}: cannot be rendered: {reason}; give a fixed one with --chat_template_path "
+            "FILE.jinja"
+        ) from error
     if not any(rendered.loss_mask):
         raise UserError(f"{path or 'chat template'}: marks nothing; put {{% generation %}} around the doctor's turn")
     last = rendered.input_ids[max(i for i, kept in enumerate(rendered.loss_mask) if kept)]
@@ -75,7 +79,7 @@ def _applied(tokenizer: Any, messages: Any, **options: Any) -> Any:
     try:
         return tokenizer.apply_chat_template(messages, **options)
     except TemplateError as error:
-        raise UserError(f"the chat template fails: {error}; give another with --chat_template_path") from error
+        raise UserError(f"the model's chat template fails: {error}; mend it in the model's folder") from error
 
 
 def inference_template(template: str) -> str:

@@ -47,10 +47,19 @@ def check_weights(place: str) -> None:
     if not folder.is_dir() or (folder / "adapter_config.json").is_file():
         return
     index = folder / "model.safetensors.index.json"
-    named = set(read_json(index)["weight_map"].values()) if index.is_file() else {"model.safetensors"}
-    for file in sorted(named):
+    parts = _weight_map(index) if index.is_file() else {"": "model.safetensors"}
+    for file in sorted(set(parts.values())):
         if Path(file).name != file or not (folder / file).is_file():
             raise UserError(f"{folder}: {file} is not in this folder; weights are read from safetensors in it, only")
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Which file holds which weight, as the index of a model in several files says."""
+    read = read_json(index)
+    parts = read.get("weight_map") if isinstance(read, dict) else None
+    if not (isinstance(parts, dict) and parts and all(isinstance(file, str) for file in parts.values())):
+        raise UserError(f"{index}: weight_map names no files; copy the model again")
+    return parts
 
 
 def load_config(name: str) -> Any:
