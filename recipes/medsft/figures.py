@@ -94,7 +94,7 @@ def lengths(data: dict[str, Any]) -> Figure:
         axes.axvline(budget, color=COLOURS[4], linestyle="--", label=f"budget: {budget} tokens")
     axes.set_xlabel("tokens of the whole dialogue")
     axes.set_ylabel("rows")
-    _legend_or_note(axes, "no lengths were recorded")
+    _legend_or_note(axes, "no lengths were recorded", loc="lower left", bbox_to_anchor=(0, 1), ncols=4)  # above it
     return figure
 
 
@@ -111,9 +111,9 @@ def arm_looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {name: {"color": colour, "marker": marker, "linestyle": style} for name, colour, marker, style in looks}
 
 
-def _legend_or_note(axes: Axes, note: str) -> None:
+def _legend_or_note(axes: Axes, note: str, **place: Any) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, **place)
     else:
         axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=FLOOR_COLOUR)
 

@@ -3,6 +3,7 @@
     python tests/bench                                   # all, five rounds
     python tests/bench --only training stages            # make bench BENCH="training stages"
     python tests/bench --short                           # two rounds, LoRA, small sizes (make bench SHORT=1)
+    python tests/bench --only training --methods lora --rows 32    # part of the longest one
     python tests/bench --external NAME=PYTHON            # another framework in an environment of its own
 
 Writes bench.json, bench.md and bench.png into the output folder. Wall times are worth as much as the machine is quiet:
@@ -30,6 +31,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=PARTS, default=None)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--external", nargs="*", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--methods", nargs="+", default=None, help="of the training part: lora, qlora, full")
+    parser.add_argument("--rows", type=int, default=None, help="of the training part: a multiple of 16, at least 32")
     parser.add_argument("--output_dir", default="runs/bench")
     args = parser.parse_args()
     folder = Path(args.output_dir)
@@ -44,7 +47,7 @@ def main() -> None:
     for part in args.only or PARTS[: -1 if args.short else None]:
         started = time.monotonic()
         print(f"--- {part}", flush=True)
-        result[part] = measure(part, args.short, args.external, folder)
+        result[part] = measure(part, args, folder)
         result[part] |= {"seconds": round(time.monotonic() - started), "short": args.short, "load": os.getloadavg()[0]}
         write_json(known, result)  # what is known so far stays, whatever happens to the next part
     write_text(folder / "bench.md", table(result))
@@ -52,14 +55,15 @@ def main() -> None:
     print(f"{known}, bench.md, bench.png")
 
 
-def measure(part: str, short: bool, external: list[str], folder: Path) -> dict[str, Any]:
+def measure(part: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The numbers of one part."""
-    rounds = 2 if short else 5
+    short, rounds = args.short, 2 if args.short else 5
     if part == "training":
         import training
 
-        methods = ["lora"] if short else ["lora", "qlora", "full"]
-        return training.compare(methods, list(training.WAYS), 32 if short else 48, rounds, external, folder)
+        methods = args.methods or (["lora"] if short else ["lora", "qlora", "full"])
+        rows = args.rows or (32 if short else 48)
+        return training.compare(methods, list(training.WAYS), rows, rounds, args.external, folder)
     if part == "stages":
         import stages
 

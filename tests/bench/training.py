@@ -70,19 +70,18 @@ def compare(
                 runs.setdefault(f"{method} {way}", []).append(run)
                 shown = f"{run['tokens_per_second']:.0f} tokens/s" if run else "not run"
                 print(f"round {number + 1} of {rounds}: {method}, {WAYS.get(way, way)}: {shown}", flush=True)
-    peak = statistics.median(max(p.values()) for p in peaks)
-    summary = {name: summarized([run for run in found if run], peak) for name, found in runs.items()}
-    load = os.getloadavg()[0]
-    result = {
-        "precision": "bfloat16" if prefers_bfloat16() else "float32",
-        "trl_as_it_comes": as_it_comes,
-        "rows": rows,
-        "rounds": rounds,
-        "load_after": load,
-        "peak_gflops": peaks,
-        "runs": runs,
-        "summary": summary,
-    }
+        peak = statistics.median(max(p.values()) for p in peaks)
+        result = {
+            "precision": "bfloat16" if prefers_bfloat16() else "float32",
+            "trl_as_it_comes": as_it_comes,
+            "rows": rows,
+            "rounds": number + 1,
+            "load_after": os.getloadavg()[0],
+            "peak_gflops": peaks,
+            "runs": runs,
+            "summary": {name: summarized([run for run in found if run], peak) for name, found in runs.items()},
+        }
+        write_json(folder / "training_rounds.json", result)  # a round may take half an hour
     print_table(result)
     return result
 
