@@ -116,7 +116,7 @@ def test_a_run_on_nvme_continues_to_the_same_weights(
         "offload_param": {"device": "cpu"},
         "stage3_gather_16bit_weights_on_model_save": True,
     }
-    engine = {**dict.fromkeys(auto, "auto"), "bf16": {"enabled": True}, "zero_optimization": zero}
+    engine = {**dict.fromkeys(auto, "auto"), "bf16": {"enabled": "auto"}, "zero_optimization": zero}
     (tmp_path / "engine.json").write_text(json.dumps(engine))
     launch = {"distributed_type": "DEEPSPEED", "num_processes": 1, "num_machines": 1, "use_cpu": True}
     launch["deepspeed_config"] = {"deepspeed_config_file": str(tmp_path / "engine.json"), "zero3_init_flag": True}

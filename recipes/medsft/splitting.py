@@ -146,6 +146,8 @@ def draw(members: dict[str, list[Row]], dev: float, test: float, seed: int) -> d
         cuts = [round(share * len(names)) for share in (test, dev)]
         if not sides["train"]:  # the largest source makes sure that no side stays empty
             cuts = [max(cut, 1) if share > 0 else 0 for cut, share in zip(cuts, (test, dev), strict=True)]
+            while sum(cuts) >= len(names) and max(cuts) > 1:  # 4 groups at 0.375 each would be 2 and 2
+                cuts[cuts.index(max(cuts))] -= 1
         sides["test"] += names[: cuts[0]]
         sides["dev"] += names[cuts[0] : sum(cuts)]
         sides["train"] += names[sum(cuts) :]
