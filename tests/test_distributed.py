@@ -35,7 +35,7 @@ def study(tiny_study: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathF
     return folder
 
 
-LONG = ("--max_steps", 20, "--learning_rate", 3e-4, "--max_train_rows", 80)
+LONG = ("--max_steps", 20, "--learning_rate", 3e-4, "--max_train_rows", 80, "--per_device_train_batch_size", 2)
 # a processor without bf16 instructions takes 2 s a row of the tiny model
 IN_BF16 = ("--max_steps", 8, "--learning_rate", 3e-4, "--per_device_train_batch_size", 1)
 
@@ -57,7 +57,7 @@ def test_full_fine_tuning_learns_the_same_everywhere(
     from transformers import AutoModelForCausalLM
 
     arm = f"{config.removesuffix('.yaml')}_{processes}"
-    batch = ("--per_device_train_batch_size", 4 // processes)
+    batch = ("--per_device_train_batch_size", 2 // processes)
     launcher = on_processors(config, processes, tmp_path)
     swap = ("--nvme_path", tmp_path / "swap")
     done = train(study, tiny_model, "full", arm, *LONG, *SAME_ROWS, *batch, *swap, launcher=launcher)
@@ -96,7 +96,7 @@ def test_lora_in_two_processes_learns_the_same(study: Path, tiny_model: Path) ->
     from safetensors.torch import load_file
 
     launcher = (*ACCELERATE, "--config_file", str(CONFIGS / "multi_cpu.yaml"))
-    batch = ("--per_device_train_batch_size", 2)
+    batch = ("--per_device_train_batch_size", 1)
     done = train(study, tiny_model, "lora", "lora_two", *LONG, *SAME_ROWS, *batch, launcher=launcher)
     assert done.returncode == 0, done.stderr[-3000:]
     assert record(study, "lora_two")["processes"] == 2

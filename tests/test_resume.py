@@ -124,7 +124,7 @@ def test_a_run_on_nvme_continues_to_the_same_weights(
     launcher = (*ACCELERATE, "--config_file", str(tmp_path / "launch.yaml"))
 
     flags = ("--save_steps", 2, "--max_steps", 4, "--save_total_limit", 3, "--eval_strategy", "no")
-    flags = (*flags, "--nvme_path", tmp_path / "swap")
+    flags = (*flags, "--nvme_path", tmp_path / "swap", "--per_device_train_batch_size", 1)
     arm = study / f"nvme_{sub_group}"
     whole = train(study, tiny_model, "full_nvme", arm.name, *flags, launcher=launcher)
     assert whole.returncode == 0, whole.stderr[-3000:]

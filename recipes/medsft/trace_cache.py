@@ -30,7 +30,7 @@ def traced(
     config: Any, uniform: bool, steps: "list[Step]", engines: list[dict[str, Any]]
 ) -> "tuple[list[Peaks], list]":
     """(peaks of each step, results of each of DeepSpeed's engines), from the cache where they are there."""
-    values = config.to_dict()
+    values = {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}  # the same anywhere
     code = _code()
     step_files = [_file("step", values, asdict(step), code) for step in steps]
     engine_files = [_file("zero", values, engine, code) for engine in engines]
