@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--external", nargs="*", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--methods", nargs="+", default=None, help="of the training part: lora, qlora, full")
+    parser.add_argument("--ways", nargs="+", default=None, help="of the training part: recipe, notebook, trl")
     parser.add_argument("--rows", type=int, default=None, help="of the training part: a multiple of 16, at least 32")
     parser.add_argument("--output_dir", default="runs/bench")
     args = parser.parse_args()
@@ -47,8 +48,9 @@ def main() -> None:
     for part in args.only or PARTS[: -1 if args.short else None]:
         started = time.monotonic()
         print(f"--- {part}", flush=True)
-        result[part] = measure(part, args, folder)
-        result[part] |= {"seconds": round(time.monotonic() - started), "short": args.short, "load": os.getloadavg()[0]}
+        name = " ".join([part, *(args.methods or [])]) if part == "training" else part
+        result[name] = measure(part, args, folder)
+        result[name] |= {"seconds": round(time.monotonic() - started), "short": args.short, "load": os.getloadavg()[0]}
         write_json(known, result)  # what is known so far stays, whatever happens to the next part
     write_text(folder / "bench.md", table(result))
     draw(result, folder / "bench.png")
@@ -63,7 +65,7 @@ def measure(part: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]
 
         methods = args.methods or (["lora"] if short else ["lora", "qlora", "full"])
         rows = args.rows or (32 if short else 48)
-        return training.compare(methods, list(training.WAYS), rows, rounds, args.external, folder)
+        return training.compare(methods, args.ways or list(training.WAYS), rows, rounds, args.external, folder)
     if part == "stages":
         import stages
 
@@ -100,30 +102,9 @@ def processor() -> str:
 def table(result: dict[str, Any]) -> str:
     """The training comparison and the growth as Markdown."""
     lines = [f"{result['machine']['processor']}, {result['machine']['cores']} cores", ""]
-    if training := result.get("training"):
-        rows, rounds, precision = training["rows"], training["rounds"], training["precision"]
-        lines += [f"{rows} rows, {rounds} rounds, {precision}, load {training['load']:.1f}", ""]
-        lines += [
-            "| method | way | real tokens/s [low, high] | times this | memory | dev loss | to first step | of peak |"
-        ]
-        lines += ["|---|---|--:|--:|--:|--:|--:|--:|"]
-        for name, found in training["summary"].items():
-            method, way = name.split(" ", 1)
-            if not found:
-                lines.append(f"| {method} | {way} | not run | | | | | |")
-                continue
-            speed, ours = found["tokens_per_second"], training["summary"].get(f"{method} recipe", found)
-            lines.append(
-                f"| {method} | {way} | {speed['median']:.0f} [{speed['low']:.0f}, {speed['high']:.0f}] "
-                f"| {ours['tokens_per_second']['median'] / speed['median']:.1f} "
-                f"| {found['resident']['median'] / 1e9:.1f} GB "
-                f"| {found['dev_loss']['median']:.3f} | {found['first_step_seconds']['median']:.0f} s "
-                f"| {found['share_of_peak']:.0%} |"
-            )
-        if slow := training["trl_as_it_comes"]:
-            speed = slow["tokens_per_second"]
-            lines += ["", f"TRL's script left at bf16, LoRA, rows of 32 tokens: {speed:.2f} tokens/s"]
-        lines.append("")
+    for name, training in result.items():
+        if name.startswith("training"):
+            lines += training_table(training)
     if stages := result.get("stages"):
         lines += ["| stage | rows | seconds | peak memory |", "|---|--:|--:|--:|"]
         lines += [
@@ -135,6 +116,31 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def training_table(training: dict[str, Any]) -> list[str]:
+    """Every way's speed, memory and dev loss, as lines of Markdown."""
+    rows, rounds, precision = training["rows"], training["rounds"], training["precision"]
+    lines = [f"{rows} rows, {rounds} rounds, {precision}, load {training['load']:.1f}", ""]
+    lines += ["| method | way | real tokens/s [low, high] | times this | memory | dev loss | to first step | of peak |"]
+    lines += ["|---|---|--:|--:|--:|--:|--:|--:|"]
+    for name, found in training["summary"].items():
+        method, way = name.split(" ", 1)
+        if not found:
+            lines.append(f"| {method} | {way} | not run | | | | | |")
+            continue
+        speed, ours = found["tokens_per_second"], training["summary"].get(f"{method} recipe", found)
+        lines.append(
+            f"| {method} | {way} | {speed['median']:.0f} [{speed['low']:.0f}, {speed['high']:.0f}] "
+            f"| {ours['tokens_per_second']['median'] / speed['median']:.1f} "
+            f"| {found['resident']['median'] / 1e9:.1f} GB "
+            f"| {found['dev_loss']['median']:.3f} | {found['first_step_seconds']['median']:.0f} s "
+            f"| {found['share_of_peak']:.0%} |"
+        )
+    if slow := training["trl_as_it_comes"]:
+        speed = slow["tokens_per_second"]
+        lines += ["", f"TRL's script left at bf16, LoRA, rows of 32 tokens: {speed:.2f} tokens/s"]
+    return [*lines, ""]
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
     """Tokens a second by way, and seconds by rows on logarithmic axes."""
     import matplotlib
@@ -143,7 +149,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    summary = {name: found for name, found in result.get("training", {}).get("summary", {}).items() if found}
+    parts = [part["summary"] for name, part in result.items() if name.startswith("training")]
+    summary = {name: found for part in parts for name, found in part.items() if found}
     speeds = [found["tokens_per_second"] for found in summary.values()]
     middle = [speed["median"] for speed in speeds]
     errors = [[s["median"] - s["low"] for s in speeds], [s["high"] - s["median"] for s in speeds]]
