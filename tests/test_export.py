@@ -59,6 +59,7 @@ def test_the_merged_model_answers_as_base_and_adapter_do(
     assert answer == adapted != untrained
 
 
+@pytest.mark.slow
 def test_every_export_stops_and_carries_template_tokenizer_and_card(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,7 @@ def test_without_a_gpu_the_host_holds_everything():
     assert not row["fits"] and "disk" in row["reason"]
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(
     st.sampled_from(["lora", "qlora", "full", "full_8bit"]), st.integers(1, 4), st.sampled_from([16, 48, 100]),

@@ -127,6 +127,7 @@ def test_no_near_duplicate_is_missed_by_brute_force() -> None:
     assert found.count() == truth.count()
 
 
+@pytest.mark.slow
 def test_a_bucket_of_thousands_of_copies_is_no_matter_of_minutes() -> None:
     copies = [f"{LONG} number {number}" for number in range(2000)]
     assert near_duplicates(copies, 0.7).count() == 1

@@ -52,6 +52,7 @@ def test_a_change_redoes_only_what_depends_on_it(tmp_path: Path) -> None:
     assert {key for key in first if again[key] != first[key]} <= {"seconds"}
 
 
+@pytest.mark.slow
 def test_more_processes_give_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
     one = prepare(DataArguments(study_dir=str(tmp_path / "one"), data=[str(source)], workers=1))
     monkeypatch.setattr("medsft.steps.SMALL", 200)
