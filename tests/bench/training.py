@@ -59,7 +59,7 @@ def compare(
     """Medians, lowest and highest of every way and method, and the matrix products' speed at that time."""
     pythons = dict.fromkeys(chosen, sys.executable) | external.parse(others)
     study = prepared(folder / "study", rows)
-    as_it_comes = trl_as_it_comes(study)  # minutes, before the hours that a failure would lose
+    as_it_comes = trl_as_it_comes(study) if "trl" in chosen else {}  # before the hours that a failure would lose
     runs: dict[str, list[dict[str, float]]] = {}
     peaks: list[dict[str, float]] = []
     for number in range(rounds):
