@@ -6,10 +6,14 @@ Exit status: 0 done; 2 the user's input or configuration is wrong; 3 it does not
 import dataclasses
 import difflib
 import errno
+import gc
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+from medsft import startup
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -28,6 +32,7 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
         print(help_text(doc or "", arguments))
         return
     try:
+        startup.import_quickly(_compiles())
         main()
     except UserError as error:
         _say(f"error: {error}")
@@ -41,6 +46,15 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
     except KeyboardInterrupt:
         _say("interrupted: what is finished is kept, the same command continues from there")
         sys.exit(130)
+    finally:
+        gc.enable()
+
+
+def _compiles() -> bool:
+    """Whether the user asks for torch's compiler: by an option, by accelerate's YAML, or for flexible attention."""
+    asked = str(peek("torch_compile", False)).lower() in ("true", "1")
+    launcher = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO"
+    return asked or launcher or peek("attn_implementation", None) == "flex_attention"
 
 
 def _end_for(error: BaseException) -> None:
@@ -117,6 +131,7 @@ def parse(arguments: list[type], default_config: Path | None = None, argv: list[
         raise UserError(" ".join(str(error).split())) from error
     for part in parsed:
         _check_types(part)
+    startup.imported()
     return parsed
 
 

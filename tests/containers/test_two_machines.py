@@ -110,7 +110,7 @@ def test_slurm_queues_the_job_again_and_it_continues(tiny_model: Path, tiny_stud
         job = slurm.submit(here, *small, script, *recipe(study, tiny_model, *steps), cwd=ROOT)
         log = tmp_path / f"medsft-{job}.log"
 
-        def said() -> str:  # two machines write into one log: a character of one's progress bar may be cut by the other's
+        def said() -> str:  # two machines write into one log, where a character may be cut
             return log.read_text(errors="replace")
 
         def sealed() -> int:
