@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TORCHDYNAMO_DISABLE"] = "1"  # two seconds less of importing, as the scripts have it without a GPU
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ROOT / "recipes"
 

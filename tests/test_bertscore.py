@@ -129,6 +129,7 @@ def test_rescaling_sends_the_baseline_to_zero_and_keeps_one(values, rescaled):
     assert metrics.rescale(values, 0.3) == pytest.approx(rescaled)
 
 
+@pytest.mark.slow
 def test_odd_texts_score_finite_numbers_and_empty_ones_zero(encoder):
     references = ["I have had a fever for three days."] * len(ODD_TEXTS)
     for predictions, others in ((ODD_TEXTS, references), (references, ODD_TEXTS)):

@@ -146,6 +146,7 @@ def parrots(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {name: speakers.Speaker(network, tokenizer, nullcontext) for name in ("lora", "wide")}
 
 
+@pytest.mark.slow
 def test_an_answer_that_was_broken_off_leaves_no_turn_behind(parrots: dict[str, Any], tmp_path: Path) -> None:
     from medsft import chat_page
 
@@ -174,6 +175,7 @@ def test_what_cannot_be_answered_is_said_and_changes_nothing(parrots: dict[str, 
     assert all(turns == [] for turns in now["turns"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

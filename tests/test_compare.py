@@ -28,6 +28,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return folders
 
 
+@pytest.mark.slow
 def test_points_stand_at_the_rows_an_arm_was_trained_on(studies: list[Path]) -> None:
     found = comparison.gather(studies[:2])
     places = {(point["study"], point["arm"]): point["train_rows"] for point in found["points"]}
@@ -38,6 +39,7 @@ def test_points_stand_at_the_rows_an_arm_was_trained_on(studies: list[Path]) -> 
     assert [axes.get_title(loc="left") for axes in panels] == ["ROUGE-1", "ROUGE-2", "ROUGE-L", "BERTScore F1"]
 
 
+@pytest.mark.slow
 def test_script_writes_one_offline_page(studies: list[Path], tmp_path: Path) -> None:
     output = tmp_path / "compare"
     done = run_script(

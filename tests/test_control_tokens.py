@@ -72,6 +72,7 @@ def test_ordinary_text_is_left_alone(tokenizer: Any) -> None:
     assert as_text(tokenizer, asked(text)) == asked(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skip", [[], ["all"]])
 def test_typed_control_tokens_reach_no_training_row(tmp_path: Path, skip: list[str]) -> None:
     from trl import SFTConfig, SFTTrainer

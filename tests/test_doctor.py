@@ -67,6 +67,7 @@ def test_more_threads_than_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.remedy == f"export OMP_NUM_THREADS={hardware.machine('.').cpus}"
 
 
+@pytest.mark.slow
 def test_each_finding_that_is_not_ok_comes_with_a_remedy(tmp_path: Path) -> None:
     """As a command, with a cache where even root may not write."""
     env = os.environ | {"MEDSFT_CACHE": "/proc/medsft", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "recipes")}

@@ -38,6 +38,7 @@ def greedy(network: Any, tokenizer: Any, **limits: Any) -> list[int]:
     return network.generate(**inputs, **limits)[0].tolist()
 
 
+@pytest.mark.slow
 def test_the_merged_model_answers_as_base_and_adapter_do(
     study: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +76,7 @@ def test_every_export_stops_and_carries_template_tokenizer_and_card(
     assert {p.name for p in tmp_path.iterdir()} == set(export.FORMATS)  # no temporary folder stays
 
 
+@pytest.mark.slow
 def test_serving_commands_name_the_folder_the_stop_and_loopback(
     study: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

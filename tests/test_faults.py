@@ -71,6 +71,7 @@ def test_single_cases_say_how_far_one_dialogue_can_mislead(study: Path) -> None:
     assert faults.single_cases({"baseline": baseline, "lora": sound}, ["rouge1"], RESAMPLING) == []
 
 
+@pytest.mark.slow
 def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) -> None:
     folder = make_study(tmp_path, ("baseline",))
     arms = ["baseline", "sound", *faults.FAULTS]

@@ -147,6 +147,7 @@ pathlib.Path("checkpoint").touch()
 """
 
 
+@pytest.mark.slow
 def test_the_entrypoint_waits_for_a_training_whose_launcher_is_gone(tmp_path: Path) -> None:
     command = [ROOT / "docker" / "entrypoint", sys.executable, "-c", LAUNCHER, TRAINING]
     process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL)

@@ -64,6 +64,7 @@ def test_the_files_and_the_report_agree(tmp_path: Path) -> None:
     assert sum(report["lengths"]) == report["tokens"]["train"]["total"]
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_and_any_change_does_it_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +198,7 @@ def test_an_unreachable_hub_is_told_at_once_with_the_remedy(tmp_path: Path, monk
         prepare(DataArguments(study_dir=str(tmp_path), data=["nobody/nothing"]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real corpora are not beside this checkout")
 def test_real_consultations_make_a_test_split_that_can_be_compared(tmp_path: Path) -> None:
     report = prepare(DataArguments(study_dir=str(tmp_path), data=[str(SHARED / "covid_dialogue_en.jsonl")]))
@@ -206,6 +208,7 @@ def test_real_consultations_make_a_test_split_that_can_be_compared(tmp_path: Pat
     assert report["duplicates"]["near"] >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real corpora are not beside this checkout")
 def test_no_conversation_is_on_two_sides(tmp_path: Path) -> None:
     lines = (SHARED / "mts_dialog_turns.jsonl").read_text(encoding="utf-8").splitlines()[:400]

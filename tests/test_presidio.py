@@ -50,6 +50,7 @@ def test_a_long_text_is_read_in_pieces_and_put_together_again(model: str) -> Non
     assert two == ("[PERSON]", {"PERSON": 1})
 
 
+@pytest.mark.slow
 def test_the_stage_runs_it_after_the_rules_and_counts_it(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

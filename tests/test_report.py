@@ -125,6 +125,7 @@ def test_markdown_escape_leaves_no_markup_and_no_new_line(text: str) -> None:
         assert plain.count(mark) == plain.count("\\" + mark)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arms", [("baseline",), ("baseline", "full")])
 def test_smaller_studies_without_a_plan(tmp_path: Path, arms: tuple[str, ...]) -> None:
     study = make_study(tmp_path, arms)
@@ -163,6 +164,7 @@ def test_arm_names_cannot_break_the_figures(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_script_prints_the_verdict_and_the_paths(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora"))
     done = run_script("report.py", "--study_dir", study, "--examples", "2", "--title", "A & B <b>")
@@ -177,6 +179,7 @@ def test_words_that_the_baseline_does_not_say_are_marked(full_report: Path) -> N
     assert "<ins>lora</ins>" in text and "<ins>baseline</ins>" not in text
 
 
+@pytest.mark.slow
 def test_price_is_the_wall_time_at_the_rate_given(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora"))
     folder, results, _ = write_report(arguments(study, hourly_rate=2.5))
@@ -189,6 +192,7 @@ def test_price_is_the_wall_time_at_the_rate_given(tmp_path: Path) -> None:
         write_report(arguments(study, hourly_rate=-1.0))
 
 
+@pytest.mark.slow
 def test_energy_is_shown_where_a_device_reported_it(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora", "full"))
     folder, _, _ = write_report(arguments(study))

@@ -24,6 +24,7 @@ def full_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_second_run_does_nothing_and_a_lost_file_comes_back(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora"))
     folder, first, done = write_report(arguments(study))

@@ -72,6 +72,7 @@ def test_a_clinician_rates_every_pair_in_a_browser(page: tuple[Any, list[str], s
     assert found["unsafe"]["difference"] == -1
 
 
+@pytest.mark.slow
 def test_a_rater_goes_on_where_the_last_sitting_ended(study: Path) -> None:
     from medsft import review_page
 

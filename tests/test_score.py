@@ -32,6 +32,7 @@ def study(tmp_path):
     return make(tmp_path)
 
 
+@pytest.mark.slow
 def test_scores_floors_and_comparisons_and_nothing_is_done_twice(study):
     first = score(study, run=run_script)
     assert first.returncode == 0, first.stderr
@@ -97,6 +98,7 @@ def known_answer(number):
     return row
 
 
+@pytest.mark.slow
 def test_arms_made_by_degrading_another_are_found_with_direction_and_size(study):
     """The baseline gives the doctor's words; what is taken away or added to make each arm is known exactly."""
     shorter = {"half": lambda row, n: " ".join(row["reference"].split()[:6]) if n // 2 % 2 else row["reference"]}

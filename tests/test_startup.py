@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 SCRIPT = """
 import gc, sys

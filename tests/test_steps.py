@@ -20,6 +20,8 @@ from medsft.loss_preview import print_preview
 from medsft.near_duplicates import jaccard, opening, shingles
 from medsft.preparation import load_split, prepare
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -55,6 +55,7 @@ def test_nf4_storage_of_the_study_model(mistral):
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 41_943_040
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"method": "lora", "checkpointing": False}, {"optimizer": "adamw_torch"}])
 def test_extended_depth_is_exact(settings):
     config = LlamaConfig(**{k: v for k, v in LLAMA.items() if k != "model_type"} | {"num_hidden_layers": 7})
@@ -71,12 +72,10 @@ def test_extended_depth_is_exact(settings):
 WIDE = {**LLAMA, "vocab_size": 2000, "hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"checkpointing": False, "optimizer": "adamw_torch"},
-        pytest.param({"method": "lora", "dtype": "float32"}, marks=pytest.mark.slow),
-    ],
+    [{"checkpointing": False, "optimizer": "adamw_torch"}, {"method": "lora", "dtype": "float32"}],
 )
 def test_equals_the_allocator(settings):
     step = {"batch": 4, "length": 128, "on_gpu": False, **settings}
@@ -87,6 +86,7 @@ def test_equals_the_allocator(settings):
     assert total(config, Step(**step)) == pytest.approx(measured, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

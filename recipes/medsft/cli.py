@@ -131,7 +131,7 @@ def parse(arguments: list[type], default_config: Path | None = None, argv: list[
         raise UserError(" ".join(str(error).split())) from error
     for part in parsed:
         _check_types(part)
-    startup.imported()
+    gc.enable()
     return parsed
 
 

@@ -9,7 +9,7 @@ import shutil
 
 
 def import_quickly(compiles: bool) -> None:
-    """Keep torch's compiler out of the process, and the garbage collector still until `imported`.
+    """Keep torch's compiler out of the process, and the garbage collector still until options are parsed.
 
     bitsandbytes wraps plain operators in torch.compile as it is imported, and that imports 500 modules of the compiler.
     Without a GPU nothing here uses them, unless the user `compiles`.
@@ -19,9 +19,3 @@ def import_quickly(compiles: bool) -> None:
         os.environ["TORCHDYNAMO_DISABLE"] = "0"  # a script that started this one may have left it out
     elif shutil.which("nvidia-smi") is None:
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
-
-
-def imported() -> None:
-    """Collect garbage from now on, but not among what the libraries made."""
-    gc.freeze()
-    gc.enable()

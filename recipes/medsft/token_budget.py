@@ -51,10 +51,11 @@ def _shortened(tokenizer: Any, template: str, messages: list[Message], max_lengt
     if fitted is not None:
         return fitted
     question, answer = messages[-2:]
-    words = [match.start() for match in re.finditer(r"\S+", question["content"])]
+    asked = question["content"].rstrip()  # blank lines at its end would take the place of its words
+    words = [match.start() for match in re.finditer(r"\S+", asked)]
 
     def from_word(start: int) -> Fitted:
-        shorter = {**question, "content": question["content"][words[start] :]}
+        shorter = {**question, "content": asked[words[start] :]}
         return _measure(tokenizer, template, [shorter, answer], shortened=True)
 
     return _first_that_fits(from_word, len(words), max_length)
