@@ -34,18 +34,18 @@ WITH_GPU = Corrections(1_000_000_000, 0.03, 5_000_000_000)
 # pieces, the more so the more the rows differ in length: the same LoRA run took 3.13 GB instead of 3.84 GB where it was
 # returned, which is the trace to 1 %. One number cannot hold for all of them: `calibrate` by a run of the same data.
 ON_CPU = Corrections(0, 0.50, 1_000_000_000)
-ALONE = 0.40  # slack of rows one at a time, which leave less to fall to pieces: 15 to 60 % in five runs in float32
+FEW = 0.40  # slack of one or two rows at a time, which leave less to fall to pieces: 15 to 60 % in 8 float32 runs
 RETURNED = 0.10  # slack where freed memory goes back, as with states on NVMe: 5 to 15 %
 
 
-def of_machine(hardware: Hardware, micro_batch: int = 2) -> Corrections:
+def of_machine(hardware: Hardware, micro_batch: int = 4) -> Corrections:
     """The corrections measured on machines with this GPU (or with none); the defaults where nothing was."""
     file = _file(hardware)
     if file.is_file():
         return Corrections(**read_json(file))
     if hardware.gpus:
         return WITH_GPU
-    return ON_CPU if micro_batch > 1 else replace(ON_CPU, slack=ALONE)
+    return ON_CPU if micro_batch > 2 else replace(ON_CPU, slack=FEW)
 
 
 def calibrate(hardware: Hardware, traced: int, device: dict[str, int], host: dict[str, int]) -> Corrections:

@@ -120,7 +120,7 @@ def training_table(training: dict[str, Any]) -> list[str]:
     """Every way's speed, memory and dev loss, as lines of Markdown."""
     rows, rounds, precision = training["rows"], training["rounds"], training["precision"]
     lines = [f"{rows} rows, {rounds} rounds, {precision}, load {training['load']:.1f}", ""]
-    lines += ["| method | way | real tokens/s [low, high] | times this | memory | dev loss | to first step | of peak |"]
+    lines += ["| method | way | real tokens/s [low, high] | times this | memory | dev loss | first step | of peak |"]
     lines += ["|---|---|--:|--:|--:|--:|--:|--:|"]
     for name, found in training["summary"].items():
         method, way = name.split(" ", 1)
@@ -132,7 +132,8 @@ def training_table(training: dict[str, Any]) -> list[str]:
             f"| {method} | {way} | {speed['median']:.0f} [{speed['low']:.0f}, {speed['high']:.0f}] "
             f"| {ours['tokens_per_second']['median'] / speed['median']:.1f} "
             f"| {found['resident']['median'] / 1e9:.1f} GB "
-            f"| {found['dev_loss']['median']:.3f} | {found['first_step_seconds']['median']:.0f} s "
+            f"| {found['dev_loss']['median']:.3f} | {found['start_seconds']['median']:.0f} to "
+            f"{found['first_step_seconds']['median']:.0f} s "
             f"| {found['share_of_peak']:.0%} |"
         )
     if slow := training["trl_as_it_comes"]:

@@ -162,7 +162,8 @@ def rates(measured: dict[str, Any], study: Path, method: str) -> dict[str, float
         "gflops": passes * real * (BODY + answers * HEAD) / seconds / 1e9,
         "tokens": float(sum(step["tokens"] for step in measured["steps"])),
         "resident": float(measured["resident"]),
-        "first_step_seconds": measured["first_step"],
+        "start_seconds": measured["first_step"][0],
+        "first_step_seconds": measured["first_step"][1],
     }
 
 
@@ -213,7 +214,7 @@ def print_table(result: dict[str, Any]) -> None:
         f"{result['rows']} rows, {result['rounds']} rounds, {result['precision']}, "
         f"load {result['load_after']:.1f} afterwards"
     )
-    names = "tokens/s", "a processor second", "GB", "dev loss", "to first step", "of peak"
+    names = "tokens/s", "a processor second", "GB", "dev loss", "first step", "of peak"
     table = Table("method", "way", *names, title=title)
     for name, found in result["summary"].items():
         method, way = name.split(" ", 1)
@@ -228,7 +229,7 @@ def print_table(result: dict[str, Any]) -> None:
             f"{found['tokens_per_processor_second']['median']:.0f}",
             f"{found['resident']['median'] / 1e9:.1f}",
             f"{found['dev_loss']['median']:.3f}",
-            f"{found['first_step_seconds']['median']:.0f} s",
+            f"{found['start_seconds']['median']:.0f} to {found['first_step_seconds']['median']:.0f} s",
             f"{found['share_of_peak']:.0%}",
         )
     Console(width=120).print(table)
