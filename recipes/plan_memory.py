@@ -80,7 +80,7 @@ def read() -> tuple[PlanArguments, Recipe | None]:
 
 def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = None) -> dict[str, Any]:
     """The content of plan.json; `recommended` is None where nothing fits."""
-    from medsft import calibration, memory
+    from medsft import calibration, matrix_speed, memory, training_step
     from medsft.model import load_config
 
     name, batch, length = args.model_name_or_path, args.per_device_train_batch_size, args.max_length
@@ -89,6 +89,8 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
     step.setdefault("checkpointing", True)
     if not hardware.gpus and (not recipe or not recipe.names_attention):
         step["attention"] = "eager"  # what `acceleration` chooses on a processor
+    if not (hardware.gpus or args.host) and not matrix_speed.prefers_bfloat16():  # it chooses this too
+        step |= training_step.IN_FLOAT32
     own = recipe.strategy if recipe else None
     if recipe and not applies(recipe.strategy, hardware.gpus):
         what = "several GPUs" if hardware.gpus else "an NVIDIA GPU"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import plan_memory
+from medsft import matrix_speed
 from medsft.cli import run
 from medsft.hardware import machine
 from medsft.published_memory import STUDY_MODEL, TOTALS, claims
@@ -78,6 +79,20 @@ def test_a_laptop_and_a_second_run(plan, tmp_path):
     assert (tmp_path / "plan.json").stat().st_mtime_ns == written and second == first
     _, third, _, _ = plan(*laptop, "--max_length", "1024")
     assert third["fingerprint"] != first["fingerprint"]
+
+
+def test_a_processor_slow_in_bfloat16_is_planned_in_float32(plan, monkeypatch):
+    """What `acceleration` chooses is planned, but not for a machine in words, of which nothing is known."""
+    needs = {}
+    for bf16 in (True, False):
+        monkeypatch.setattr(matrix_speed, "prefers_bfloat16", lambda fast=bf16: fast)
+        _, here, _, _ = plan("--gpu", "none", "--per_device_train_batch_size", "2")
+        needs[bf16] = {row["name"]: sum(row["device_bytes"].values()) for row in here["strategies"]}
+        assert here["inputs"].get("dtype") == (None if bf16 else "float32")
+    weights_of_lora = 4 * here["model"]["parameters"]
+    assert needs[False]["lora"] - needs[True]["lora"] > 0.9 * weights_of_lora / 2
+    assert needs[False]["full_zero3_offload"] == needs[True]["full_zero3_offload"]
+    assert plan("--gpu", "none", "--host", "64GB")[1]["inputs"].get("dtype") is None
 
 
 def test_nothing_fits(plan):

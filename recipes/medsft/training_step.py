@@ -5,6 +5,7 @@ from typing import Any
 
 SHARED = ("checkpointing", "attention", "packing", "padded", "lora_r", "lora_targets", "lora_dropout", "adapter_dtype",
           "double_quant")  # fmt: skip
+IN_FLOAT32 = {"dtype": "float32", "autocast": False}
 
 
 @dataclass(frozen=True)
@@ -63,4 +64,5 @@ def of_recipe(study: Any, config: Any, model_args: Any) -> dict[str, Any]:
 
 def shared(settings: dict[str, Any]) -> dict[str, Any]:
     """Those of a recipe's settings that hold for every other way of training too."""
-    return {name: value for name, value in settings.items() if name in SHARED}
+    alike = (*SHARED, *IN_FLOAT32) if settings.items() >= IN_FLOAT32.items() else SHARED  # nothing is in bfloat16 then
+    return {name: value for name, value in settings.items() if name in alike}
