@@ -204,10 +204,10 @@ demo-stages: $(VENV)/.operators data plan lora qlora
 # two files at a time on one thread each: most of a test's time is one thread's, importing
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
-test: setup-dev  ## every test (under twenty minutes on two cores)
+test: setup-dev  ## every test (about twenty minutes on two cores)
 	$(PYTEST) -m "not containers"
 
-test-fast: setup-dev  ## the tests that do not train (under two minutes)
+test-fast: setup-dev  ## the tests that take seconds (two to three minutes on two cores)
 	$(PYTEST) -m "not slow and not containers"
 
 lint: setup-dev  ## ruff and mypy
