@@ -101,7 +101,7 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
     inputs = {"batch": batch, "length": length, **step}
     # Memory in use and free bytes of the disk change by the minute; the plan changes with whole gigabytes of disk.
     steady = {k: v for k, v in asdict(hardware).items() if "available" not in k and k != "disk_bytes"}
-    added = asdict(calibration.of_machine(hardware))
+    added = asdict(calibration.of_machine(hardware, batch))
     mark = fingerprint(__version__, config.to_dict(), inputs, own, added, steady, hardware.disk_bytes // 10**9)
     return {
         "model": {

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from conftest import RECIPES
+
 pytestmark = pytest.mark.slow
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 SCRIPT = """
 import gc, sys
 from medsft.arguments import DataArguments

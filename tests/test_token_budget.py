@@ -78,8 +78,8 @@ def test_within_the_budget_with_every_answer_whole(
     assert sum(rendered.loss_mask) == fitted.answer_tokens
     kept = fitted.messages[1::2]
     assert kept == dialogue[1::2][-len(kept) :]
-    asked = dialogue[-len(fitted.messages)]["content"]
-    assert asked.rstrip().endswith(fitted.messages[0]["content"].rstrip())
+    asked, first = dialogue[-len(fitted.messages)]["content"], fitted.messages[0]["content"]
+    assert first == asked or asked.rstrip().endswith(first)
     learned = [token for token, mask in zip(rendered.input_ids, rendered.loss_mask, strict=True) if mask]
     stops = stop_ids(tokenizer)
     assert sum(token in stops for token in learned) == len(kept)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medsft import matrix_speed
-from medsft.cli import peek
+from medsft.cli import is_on, peek
 from medsft.files import read_json
 
 
@@ -28,9 +28,9 @@ def choose(default_config: Path) -> None:
     than float32: it may be a hundred times. bf16 stays where states in it (bf16_states) are asked for, to save memory,
     and where the user's own DeepSpeed file says it.
     """
-    on_cpu = _is_on("use_cpu", default_config) or not _compute_capability()
+    on_cpu = is_on("use_cpu", default_config) or not _compute_capability()
     choices = _for_processor(matrix_speed.measured()) if on_cpu else _for_gpu(_compute_capability())
-    if _is_on("bf16_states", default_config) or _deepspeed_file_says_bf16():
+    if is_on("bf16_states", default_config) or _deepspeed_file_says_bf16():
         choices = [choice for choice in choices if choice.option not in ("bf16", "dtype")]
     forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype")}
     if "bf16" in forced and "ACCELERATE_MIXED_PRECISION" in os.environ:
@@ -41,10 +41,6 @@ def choose(default_config: Path) -> None:
         sys.argv += [f"--{option}", value]
         if int(os.environ.get("RANK", "0")) == 0:
             print(f"chosen for this machine: {option} {value} ({reason})")
-
-
-def _is_on(option: str, default_config: Path) -> bool:
-    return str(peek(option, False, default_config)).lower() in ("true", "1")
 
 
 def _deepspeed_file_says_bf16() -> bool:

@@ -52,9 +52,8 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
 
 def _compiles() -> bool:
     """Whether the user asks for torch's compiler: by an option, by accelerate's YAML, or for flexible attention."""
-    asked = str(peek("torch_compile", False)).lower() in ("true", "1")
     launcher = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO"
-    return asked or launcher or peek("attn_implementation", None) == "flex_attention"
+    return launcher or is_on("torch_compile") or peek("attn_implementation", None) == "flex_attention"
 
 
 def _end_for(error: BaseException) -> None:
@@ -180,6 +179,11 @@ def peek(name: str, default: Any, default_config: Path | None = None) -> Any:
         if arg.startswith(f"--{name}="):
             return arg.split("=", 1)[1]
     return read_config(argv).get(name, default)
+
+
+def is_on(option: str, default_config: Path | None = None) -> bool:
+    """Whether an option that is true or false is true, by `peek`, in any word that the parser takes for true."""
+    return str(peek(option, False, default_config)).lower() in ("yes", "true", "t", "y", "1")
 
 
 def config_path(default_config: Path) -> Path:

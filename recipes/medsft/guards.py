@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from medsft.arguments import StudyArguments
-from medsft.cli import DoesNotFit, UserError, config_path, peek, read_config
+from medsft.cli import DoesNotFit, UserError, config_path, is_on, peek, read_config
 from medsft.hardware import host_memory, hub_reachable, machine
 
 if TYPE_CHECKING:
@@ -147,8 +147,7 @@ def _unprepared_data(default_config: Path) -> str:
 
 
 def _on_cpu(default_config: Path) -> bool:
-    asked = str(peek("use_cpu", False, default_config)).lower() in ("true", "1", "yes")
-    return asked or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    return is_on("use_cpu", default_config) or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
 
 
 def _is_local(name: str) -> bool:
