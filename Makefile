@@ -251,7 +251,7 @@ image:  ## the container image: make image TARGET=cpu|gpu|gpu-cloud
 	DOCKER_BUILDKIT=1 $(ENGINE) build --file docker/Dockerfile --target $(TARGET) --tag $(IMAGE):$(TARGET) \
 	  --label org.opencontainers.image.revision=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) .
 
-test-containers: setup-dev $(VENV)/.checks  ## build the image and run it, two nodes, Slurm and a pod (root; eight minutes)
+test-containers: setup-dev $(VENV)/.checks  ## build the image and run it, two nodes, Slurm and a pod (root; eight to sixteen minutes)
 	$(PY) -m pytest -m containers -rs --durations=10
 
 clean:  ## remove caches of tools; studies under runs/ stay

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import ROOT
 
 sys.path[:0] = [str(ROOT / "tests" / "bench"), str(ROOT / "tests" / "torture")]
 
 import damage  # noqa: E402
+import external  # noqa: E402
 import kills  # noqa: E402
 import stage  # noqa: E402
 import training  # noqa: E402
@@ -30,6 +32,18 @@ def test_rates_leave_out_the_first_step_and_padding(tmp_path: Path) -> None:
     assert rates["tokens"] == 300
     assert rates["gflops"] == pytest.approx(4 * 50 * (training.BODY + 0.6 * training.HEAD) / 1e9)
     assert training.rates(measured, tmp_path, "full")["gflops"] == pytest.approx(1.5 * rates["gflops"])
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_another_framework_loads_weights_in_the_faster_type(
+    bf16: bool, expected: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    (tmp_path / "rows").mkdir()
+    *_, config = external.llamafactory(tmp_path / "rows" / "train.jsonl", str(tiny_model), "lora", tmp_path / "o", bf16)
+    loaded = AutoModelForCausalLM.from_pretrained(json.loads(Path(config).read_text())["model_name_or_path"])
+    assert loaded.dtype == getattr(torch, expected)
 
 
 @pytest.mark.slow

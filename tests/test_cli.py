@@ -2,12 +2,14 @@
 
 import errno
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from conftest import RECIPES, run_script
+from medsft import cli
 from medsft.arguments import DataArguments
 from medsft.cli import UserError, parse, read_config, run
 
@@ -30,6 +32,38 @@ def test_flags_override_the_yaml(tmp_path: Path) -> None:
     config.write_text("seed: 7\nmax_length: 128\n")
     (args,) = parse([DataArguments], argv=["--config", str(config), "--max_length", "64"])
     assert (args.seed, args.max_length, args.dev_fraction) == (7, 64, 0.1)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--ignore_data_skip"],
+        ["--ignore_data_skip", "--seed", "3"],
+        ["--seed", "3", "--ignore-data-skip"],
+        ["--ignore_data_skip=Yes"],
+        ["--ignore_data_skip", "1"],
+        ["--ignore_data_skip", "false"],
+        ["--ignore_data_skip", "true", "--ignore_data_skip", "no"],
+        ["--no_remove_unused_columns"],
+        ["--remove-unused-columns", "f"],
+    ],
+    ids=" ".join,
+)
+def test_guards_before_torch_read_options_as_the_parser_does(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import SFTConfig
+
+    config = tmp_path / "train.yaml"
+    config.write_text("use_cpu: true\nbf16: false\nremove_unused_columns: true\n")
+    monkeypatch.setattr(sys, "argv", ["sft_lora.py", "--output_dir", str(tmp_path), *flags])
+    parsed = parse([SFTConfig], config)
+    assert cli.is_on("ignore_data_skip", config) == parsed[0].ignore_data_skip
+    assert cli.is_on("remove_unused_columns", config) == parsed[0].remove_unused_columns
+    chosen = {"ignore_data_skip": False, **cli.settings(parsed, config)}
+    assert chosen["ignore_data_skip"] == parsed[0].ignore_data_skip
+    assert chosen["remove_unused_columns"] == parsed[0].remove_unused_columns
 
 
 def test_config_may_be_given_with_an_equals_sign(tmp_path: Path) -> None:

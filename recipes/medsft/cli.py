@@ -171,13 +171,20 @@ def read_config(argv: list[str]) -> dict[str, Any]:
 
 
 def peek(name: str, default: Any, default_config: Path | None = None) -> Any:
-    """One option's value from the command line or the YAML, read without torch, for guards that must be fast."""
+    """One option's value from the command line or the YAML, read without torch, for guards that must be fast.
+
+    As the parser has it, the last word of several counts, an option with no value after it is true, and --no_x is
+    --x false.
+    """
     argv = _argv(default_config)
-    for position, arg in enumerate(argv):
-        if arg == f"--{name}" and position + 1 < len(argv):
-            return argv[position + 1]
+    for position, arg in reversed([*enumerate(argv)]):
+        if arg == f"--{name}":
+            after = argv[position + 1 : position + 2]
+            return after[0] if after and not after[0].startswith("--") else True
         if arg.startswith(f"--{name}="):
             return arg.split("=", 1)[1]
+        if arg == f"--no_{name}":
+            return False
     return read_config(argv).get(name, default)
 
 
@@ -196,17 +203,23 @@ def settings(parsed: tuple[Any, ...], default_config: Path | None = None) -> dic
     """What the user decided, by YAML or flag, as it was parsed: enough to run the same again with `--config`."""
     argv = _argv(default_config)
     chosen = read_config(argv)
+    fields = {name: value for part in parsed for name, value in vars(part).items()}
     for flag in [a.split("=")[0].removeprefix("--") for a in argv if a.startswith("--") and a != "--config"]:
-        value = next(getattr(part, flag) for part in parsed if hasattr(part, flag))
-        chosen[flag] = getattr(value, "value", value)  # enumerations by their name
+        name = flag if flag in fields else flag.removeprefix("no_")  # --no_x is the parser's word for --x false
+        chosen[name] = getattr(fields[name], "value", fields[name])  # enumerations by their name
     return chosen
 
 
 def _argv(default_config: Path | None = None, given: list[str] | None = None) -> list[str]:
-    """The arguments with `--config=X` as two words, and the default configuration where none is named."""
+    """The arguments with `--config=X` as two words, options in underscores (the parser takes dashes too), and the
+    default configuration where none is named.
+    """
     argv = []
     for arg in sys.argv[1:] if given is None else given:
-        argv += ["--config", arg.split("=", 1)[1]] if arg.startswith("--config=") else [arg]
+        name, equals, value = arg.partition("=")
+        if name.startswith("--"):
+            name = "--" + name[2:].replace("-", "_")
+        argv += ["--config", value] if name + equals == "--config=" else [name + equals + value]
     if "--config" not in argv and default_config is not None:
         argv = ["--config", str(default_config), *argv]
     return argv

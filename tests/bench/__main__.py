@@ -4,6 +4,7 @@
     python tests/bench --only training stages            # make bench BENCH="training stages"
     python tests/bench --short                           # two rounds, LoRA, small sizes (make bench SHORT=1)
     python tests/bench --only training --methods lora --rows 32    # part of the longest one
+    python tests/bench --only stages --sizes 1 10 30     # growth to 30 times the sample (100: an hour of scoring)
     python tests/bench --external NAME=PYTHON            # another framework in an environment of its own
 
 Writes bench.json, bench.md and bench.png into the output folder. Wall times are worth as much as the machine is quiet:
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=None, help="of the training part: lora, qlora, full")
     parser.add_argument("--ways", nargs="+", default=None, help="of the training part: recipe, notebook, trl")
     parser.add_argument("--rows", type=int, default=None, help="of the training part: a multiple of 16, at least 32")
+    parser.add_argument("--sizes", type=int, nargs="+", default=None, help="of the stages part: times the sample")
     parser.add_argument("--output_dir", default="runs/bench")
     args = parser.parse_args()
     folder = Path(args.output_dir)
@@ -69,7 +71,7 @@ def measure(part: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]
     if part == "stages":
         import stages
 
-        sizes = [1, 5] if short else [1, 10, 100]
+        sizes = args.sizes or ([1, 5] if short else [1, 10, 100])
         growth = stages.growth(folder / "growth", sizes, 1)
         return {"start": stages.start(rounds), "answers": stages.answers(folder / "study", rounds), "growth": growth}
     if part == "data":

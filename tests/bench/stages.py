@@ -87,6 +87,7 @@ def growth(folder: Path, sizes: list[int], rounds: int) -> list[dict[str, Any]]:
             for stage, measured in cost.items():
                 rows.append({"stage": stage, "rows": SAMPLE * size, "round": number, **measured})
                 print(f"{stage} at {SAMPLE * size:,} rows: {measured['seconds']:.1f} s", flush=True)
+        write_json(folder.with_name("growth_so_far.json"), rows)  # the next size takes ten times as long
     shutil.rmtree(folder, ignore_errors=True)
     return rows
 
