@@ -16,6 +16,7 @@ import damage  # noqa: E402
 import external  # noqa: E402
 import kills  # noqa: E402
 import stage  # noqa: E402
+import stages  # noqa: E402
 import training  # noqa: E402
 
 
@@ -32,6 +33,14 @@ def test_rates_leave_out_the_first_step_and_padding(tmp_path: Path) -> None:
     assert rates["tokens"] == 300
     assert rates["gflops"] == pytest.approx(4 * 50 * (training.BODY + 0.6 * training.HEAD) / 1e9)
     assert training.rates(measured, tmp_path, "full")["gflops"] == pytest.approx(1.5 * rates["gflops"])
+
+
+def test_a_stage_that_says_much_is_timed_to_its_end() -> None:
+    measured = stages.timed(["-c", "import sys; print('.' * 1_000_000, file=sys.stderr)"])
+    assert measured["seconds"] > 0
+    assert measured["bytes"] > 0
+    with pytest.raises(SystemExit, match="failed: no such row"):
+        stages.timed(["-c", "raise SystemExit('no such row')"])
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "bfloat16"), (False, "float32")])

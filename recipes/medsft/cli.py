@@ -203,10 +203,11 @@ def settings(parsed: tuple[Any, ...], default_config: Path | None = None) -> dic
     """What the user decided, by YAML or flag, as it was parsed: enough to run the same again with `--config`."""
     argv = _argv(default_config)
     chosen = read_config(argv)
-    fields = {name: value for part in parsed for name, value in vars(part).items()}
     for flag in [a.split("=")[0].removeprefix("--") for a in argv if a.startswith("--") and a != "--config"]:
-        name = flag if flag in fields else flag.removeprefix("no_")  # --no_x is the parser's word for --x false
-        chosen[name] = getattr(fields[name], "value", fields[name])  # enumerations by their name
+        # --no_x is the parser's word for --x false
+        name = flag if any(hasattr(part, flag) for part in parsed) else flag.removeprefix("no_")
+        value = next(getattr(part, name) for part in parsed if hasattr(part, name))
+        chosen[name] = getattr(value, "value", value)  # enumerations by their name
     return chosen
 
 

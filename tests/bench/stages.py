@@ -5,11 +5,11 @@ python tests/bench/stages.py --rounds 5 --output runs/bench/stages.json
 
 import argparse
 import json
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -110,22 +110,23 @@ def write_arms(study: Path) -> None:
 
 def timed(words: list[str]) -> dict[str, float]:
     """Wall seconds and peak resident bytes of a Python process."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, time.perf_counter()
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    peak = 0
     import psutil
 
-    watched = psutil.Process(process.pid)
-    while process.poll() is None:
-        try:
-            family = [watched, *watched.children(recursive=True)]
-            peak = max(peak, sum(member.memory_info().rss for member in family))
-        except psutil.Error:  # it ended while it was looked at
-            pass
-        time.sleep(0.02)
-    seconds = time.perf_counter() - started
-    if process.returncode:
-        raise SystemExit(f"{' '.join(words)} failed: {process.stderr.read()[-1500:] if process.stderr else before}")
+    started, peak = time.perf_counter(), 0
+    with tempfile.TemporaryFile("w+", errors="replace") as said:  # a pipe that nobody reads stops its writer
+        process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=said)
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            try:
+                family = [watched, *watched.children(recursive=True)]
+                peak = max(peak, sum(member.memory_info().rss for member in family))
+            except psutil.Error:  # it ended while it was looked at
+                pass
+            time.sleep(0.02)
+        seconds = time.perf_counter() - started
+        said.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(words)} failed: {said.read()[-1500:]}")
     return {"seconds": seconds, "bytes": float(peak)}
 
 
