@@ -14,14 +14,13 @@ Exit status 3 where nothing fits, or the recipe does not, with what would.
 """
 
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from medsft import __version__
 from medsft.arguments import PlanArguments
-from medsft.cli import DoesNotFit, UserError, parse, run
+from medsft.cli import DoesNotFit, UserError, command_line, parse, run
 from medsft.files import fingerprint, read_json, write_json
 from medsft.hardware import Hardware, described, machine
 from medsft.ladder import applies
@@ -63,7 +62,7 @@ def main() -> None:
 
 def read() -> tuple[PlanArguments, Recipe | None]:
     """The options, from flags, a plan.yaml or a training recipe. Raises UserError for numbers that no run can have."""
-    argv = [part for arg in sys.argv[1:] for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+    argv = command_line()
     recipe = read_recipe(argv)
     if recipe:  # flags win over what the recipe says
         place = argv.index("--config")

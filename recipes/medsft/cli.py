@@ -107,7 +107,7 @@ def parse(arguments: list[type], default_config: Path | None = None, argv: list[
     Raises UserError for a missing or malformed YAML, an unknown key (the nearest known one is named), or a value of
     the wrong type.
     """
-    argv = _argv(default_config, argv)
+    argv = command_line(default_config, argv)
     config = read_config(argv)
 
     from trl import TrlParser
@@ -121,9 +121,9 @@ def parse(arguments: list[type], default_config: Path | None = None, argv: list[
     known = {action.dest for action in parser._actions} | {"env"}
     for key in config:
         _check_known(key, known, f"in {argv[argv.index('--config') + 1]}")
-    for flag in [a.split("=")[0] for a in argv if a.startswith("--") and a.split("=")[0] != "--config"]:
+    for flag in [a.split("=")[0] for a in argv if a.startswith("--") and a != "--config"]:
         if flag not in parser._option_string_actions:
-            _check_known(flag.removeprefix("--").replace("-", "_"), known, "on the command line")
+            _check_known(flag.removeprefix("--"), known, "on the command line")
     try:
         parsed = parser.parse_args_and_config(argv)
     except (TypeError, ValueError) as error:
@@ -176,7 +176,7 @@ def peek(name: str, default: Any, default_config: Path | None = None) -> Any:
     As the parser has it, the last word of several counts, an option with no value after it is true, and --no_x is
     --x false.
     """
-    argv = _argv(default_config)
+    argv = command_line(default_config)
     for position, arg in reversed([*enumerate(argv)]):
         if arg == f"--{name}":
             after = argv[position + 1 : position + 2]
@@ -195,13 +195,13 @@ def is_on(option: str, default_config: Path | None = None) -> bool:
 
 def config_path(default_config: Path) -> Path:
     """The YAML in force: the one given with `--config`, or the script's default."""
-    argv = _argv(default_config)
+    argv = command_line(default_config)
     return Path(argv[argv.index("--config") + 1])
 
 
 def settings(parsed: tuple[Any, ...], default_config: Path | None = None) -> dict[str, Any]:
     """What the user decided, by YAML or flag, as it was parsed: enough to run the same again with `--config`."""
-    argv = _argv(default_config)
+    argv = command_line(default_config)
     chosen = read_config(argv)
     for flag in [a.split("=")[0].removeprefix("--") for a in argv if a.startswith("--") and a != "--config"]:
         # --no_x is the parser's word for --x false
@@ -211,7 +211,7 @@ def settings(parsed: tuple[Any, ...], default_config: Path | None = None) -> dic
     return chosen
 
 
-def _argv(default_config: Path | None = None, given: list[str] | None = None) -> list[str]:
+def command_line(default_config: Path | None = None, given: list[str] | None = None) -> list[str]:
     """The arguments with `--config=X` as two words, options in underscores (the parser takes dashes too), and the
     default configuration where none is named.
     """

@@ -61,5 +61,6 @@ def in_float32(base: Path, folder: Path) -> str:
         if path.name != "config.json":
             (folder / path.name).symlink_to(path)
     config = {name: value for name, value in read_json(base / "config.json").items() if name != "dtype"}
+    # the older of the two names: the framework brings a transformers of its own
     write_json(folder / "config.json", config | {"torch_dtype": "float32"})
     return str(folder)
