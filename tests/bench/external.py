@@ -1,13 +1,20 @@
-"""Other frameworks, installed by the user in an environment of their own and named NAME=PYTHON; so far LLaMA-Factory.
+"""Other frameworks, installed by the user in environments of their own and named NAME=PYTHON: LLaMA-Factory, axolotl.
 
     python -m venv /opt/lf && /opt/lf/bin/pip install llamafactory==0.9.5 psutil
-    make bench BENCH=training EXTERNAL=llamafactory=/opt/lf/bin/python
+    python -m venv /opt/ax && /opt/ax/bin/pip install axolotl==0.19.0 psutil
+    make bench BENCH=training EXTERNAL="llamafactory=/opt/lf/bin/python axolotl=/opt/ax/bin/python"
 
-It trains once over the same rows with the values of its own LoRA example (examples/train_lora of 0.9.5): micro-batches
-of 1 accumulated to 8, learning rate 1e-4 (1e-5 for all weights), cosine with a tenth of warmup, rank 8 on all
-projections, bf16 by autocast where that is faster. Not as there: rows of 512 tokens at most, as the notebook has it,
-and a model whose configuration says float32 where that is faster: it loads weights in the type that stands there, and
-this model's bf16 takes ten times as long on a processor without bf16 instructions.
+Each trains once over the same rows with the values of its own example. LLaMA-Factory (examples/train_lora of 0.9.5):
+micro-batches of 1 accumulated to 8, learning rate 1e-4 (1e-5 for all weights), cosine with a tenth of warmup, rank 8 on
+all projections. Axolotl (examples/llama-3/lora-1b.yml of 0.19.0): micro-batches of 2 accumulated to 4, learning rate
+2e-4 (2e-5 for all weights), cosine, rank 16 on all projections, activations computed again.
+
+Not as there: bf16 by autocast only where that is faster; rows of 512 tokens at most, as the notebook has it; a model
+whose configuration says float32 where that is faster, for both load weights in the type that stands there, and this
+model's bf16 takes ten times as long on a processor without bf16 instructions. Of axolotl also what needs a GPU: 8-bit
+AdamW, FlashAttention, packing, its Triton kernels; and its 10 steps of warmup, which 32 rows never end, are a tenth.
+
+torchtune and litgpt do not train by transformers' Trainer, by which watched.py measures.
 """
 
 import json
@@ -15,7 +22,7 @@ from pathlib import Path
 
 from medsft.files import read_json, write_json, write_text
 
-KNOWN = ("llamafactory",)
+KNOWN = ("llamafactory", "axolotl")
 
 
 def parse(external: list[str]) -> dict[str, str]:
@@ -51,6 +58,26 @@ def llamafactory(rows: Path, base: str, method: str, output: Path, bf16: bool) -
     path = output.with_name(output.name + ".yaml")
     write_text(path, json.dumps(config, indent=2))  # JSON is YAML
     return ["llamafactory.cli", "train", str(path)]
+
+
+def axolotl(rows: Path, base: str, method: str, output: Path, bf16: bool) -> list[str]:
+    """Write its configuration beside `output`; what watched.py is to run."""
+    data = {"path": str(rows), "ds_type": "json", "type": "chat_template", "field_messages": "messages"}
+    config = {
+        "base_model": base if bf16 else in_float32(Path(base), rows.parent.with_name("float32")),
+        "datasets": [data], "dataset_prepared_path": str(output / "prepared"), "val_set_size": 0,
+        "output_dir": str(output), "sequence_len": 512, "num_epochs": 1, "micro_batch_size": 2,
+        "gradient_accumulation_steps": 2, "optimizer": "adamw_torch", "lr_scheduler": "cosine", "warmup_ratio": 0.1,
+        "learning_rate": 2e-5 if method == "full" else 2e-4, "bf16": bf16, "fp16": False, "tf32": False,
+        "gradient_checkpointing": True, "sdp_attention": True, "sample_packing": False, "save_strategy": "no",
+    }  # fmt: skip
+    if method != "full":
+        config |= {"adapter": method, "load_in_4bit": method == "qlora", "lora_target_linear": True, "lora_r": 16}
+        config |= {"lora_alpha": 32, "lora_dropout": 0.05}
+        config |= dict.fromkeys(("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_embedding_kernel"), False)
+    path = output.with_name(output.name + ".yaml")
+    write_text(path, json.dumps(config, indent=2))
+    return ["axolotl.cli.train", str(path)]
 
 
 def in_float32(base: Path, folder: Path) -> str:

@@ -121,7 +121,8 @@ def once(way: str, python: str, method: str, study: Path, rows: int) -> dict[str
 def watch(python: str, result: Path, words: list[str]) -> dict[str, Any]:
     """What watched.py saw of a training in its own process. Raises RuntimeError with its last words if it failed."""
     command = [python, str(HERE / "watched.py"), str(result), *words]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    quiet = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "AXOLOTL_DO_NOT_TRACK": "1"}  # axolotl calls home otherwise
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **quiet})
     if done.returncode:
         raise RuntimeError(f"{' '.join(words[:3])} failed: {(done.stderr.strip() or 'no word')[-1500:]}")
     return dict(read_json(result))
