@@ -5,7 +5,7 @@
     python tests/bench --short                           # two rounds, LoRA, small sizes (make bench SHORT=1)
     python tests/bench --only training --methods lora --rows 32    # part of the longest one
     python tests/bench --only stages --sizes 1 10 30     # growth to 30 times the sample (100: an hour of scoring)
-    python tests/bench --external NAME=PYTHON            # another framework in an environment of its own
+    python tests/bench --external NAME=PYTHON            # LLaMA-Factory or axolotl: external.py
 
 Writes bench.json, bench.md and bench.png into the output folder. Wall times are worth as much as the machine is quiet:
 every part notes the load. Ratios between things that were run side by side, round by round, are worth more.
@@ -145,31 +145,39 @@ def training_table(training: dict[str, Any]) -> list[str]:
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Tokens a second by way, and seconds by rows on logarithmic axes."""
+    """Tokens a second by way; seconds and peak memory by rows, on logarithmic axes."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (speed, seconds, memory) = pyplot.subplots(1, 3, figsize=(16, 4), layout="constrained")
     parts = [part["summary"] for name, part in result.items() if name.startswith("training")]
-    summary = {name: found for part in parts for name, found in part.items() if found}
+    draw_speeds(speed, {name: found for part in parts for name, found in part.items() if found})
+    growth = result.get("stages", {}).get("growth", [])
+    for stage in dict.fromkeys(row["stage"] for row in growth):
+        measured = [row for row in growth if row["stage"] == stage]
+        rows = [row["rows"] for row in measured]
+        seconds.loglog(rows, [max(row["seconds"], 0.01) for row in measured], marker="o", label=stage)
+        if any(row["bytes"] for row in measured):  # a part of a stage has no process of its own
+            memory.loglog(rows, [row["bytes"] / 1e9 for row in measured], marker="o", label=stage)
+    for axes, label in ((seconds, "seconds"), (memory, "peak memory of all processes, GB")):
+        axes.set_xlabel("rows")
+        axes.set_ylabel(label)
+        if growth:
+            axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def draw_speeds(axes: Any, summary: dict[str, Any]) -> None:
     speeds = [found["tokens_per_second"] for found in summary.values()]
     middle = [speed["median"] for speed in speeds]
     errors = [[s["median"] - s["low"] for s in speeds], [s["high"] - s["median"] for s in speeds]]
     if summary:
-        left.barh(list(summary), middle, xerr=errors)
-        left.invert_yaxis()
-    left.set_xlabel("real tokens a second, median and extremes")
-    growth = result.get("stages", {}).get("growth", [])
-    for stage in dict.fromkeys(row["stage"] for row in growth):
-        points = [(row["rows"], max(row["seconds"], 0.01)) for row in growth if row["stage"] == stage]
-        right.loglog(*zip(*points, strict=True), marker="o", label=stage)
-    right.set_xlabel("rows")
-    right.set_ylabel("seconds")
-    if growth:
-        right.legend()
-    figure.savefig(path, dpi=120)
+        axes.barh(list(summary), middle, xerr=errors)
+        axes.invert_yaxis()
+    axes.set_xlabel("real tokens a second, median and extremes")
 
 
 if __name__ == "__main__":
