@@ -109,10 +109,9 @@ def table(result: dict[str, Any]) -> str:
             lines += training_table(training)
     if stages := result.get("stages"):
         lines += ["| stage | rows | seconds | peak memory |", "|---|--:|--:|--:|"]
-        lines += [
-            f"| {r['stage']} | {r['rows']:,} | {r['seconds']:.1f} | {r['bytes'] / 1e9:.2f} GB |"
-            for r in stages["growth"]
-        ]
+        for row in stages["growth"]:
+            memory = f"{row['bytes'] / 1e9:.2f} GB" if row["bytes"] else ""  # a part of a stage has no process of its own
+            lines.append(f"| {row['stage']} | {row['rows']:,} | {row['seconds']:.1f} | {memory} |")
         lines += ["", "| start | seconds, median [low, high] |", "|---|--:|"]
         lines += [f"| {n} | {s['median']:.2f} [{s['low']:.2f}, {s['high']:.2f}] |" for n, s in stages["start"].items()]
     return "\n".join(lines) + "\n"
@@ -159,7 +158,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         measured = [row for row in growth if row["stage"] == stage]
         rows = [row["rows"] for row in measured]
         seconds.loglog(rows, [max(row["seconds"], 0.01) for row in measured], marker="o", label=stage)
-        if any(row["bytes"] for row in measured):  # a part of a stage has no process of its own
+        if any(row["bytes"] for row in measured):
             memory.loglog(rows, [row["bytes"] / 1e9 for row in measured], marker="o", label=stage)
     for axes, label in ((seconds, "seconds"), (memory, "peak memory of all processes, GB")):
         axes.set_xlabel("rows")
