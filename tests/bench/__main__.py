@@ -110,7 +110,7 @@ def table(result: dict[str, Any]) -> str:
     if stages := result.get("stages"):
         lines += ["| stage | rows | seconds | peak memory |", "|---|--:|--:|--:|"]
         for row in stages["growth"]:
-            memory = f"{row['bytes'] / 1e9:.2f} GB" if row["bytes"] else ""  # a part of a stage has no process of its own
+            memory = f"{row['bytes'] / 1e9:.2f} GB" if row["bytes"] else ""  # of a part none
             lines.append(f"| {row['stage']} | {row['rows']:,} | {row['seconds']:.1f} | {memory} |")
         lines += ["", "| start | seconds, median [low, high] |", "|---|--:|"]
         lines += [f"| {n} | {s['median']:.2f} [{s['low']:.2f}, {s['high']:.2f}] |" for n, s in stages["start"].items()]
