@@ -6,7 +6,7 @@
 
 Each trains once over the same rows with the values of its own example. LLaMA-Factory (examples/train_lora of 0.9.5):
 micro-batches of 1 accumulated to 8, learning rate 1e-4 (1e-5 for all weights), cosine with a tenth of warmup, rank 8 on
-all projections. Axolotl (examples/llama-3/lora-1b.yml of 0.19.0): micro-batches of 2 accumulated to 4, learning rate
+all projections. Axolotl (examples/llama-3/lora-1b.yml): micro-batches of 2 accumulated to 4, learning rate
 2e-4 (2e-5 for all weights), cosine, rank 16 on all projections, activations computed again.
 
 Not as there: bf16 by autocast only where that is faster; rows of 512 tokens at most, as the notebook has it; a model
