@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -44,17 +43,15 @@ def test_a_stage_that_says_much_is_timed_to_its_end() -> None:
         stages.timed(["-c", "raise SystemExit('no such row')"])
 
 
-@pytest.mark.parametrize(
-    ("configure", "name"), [(external.llamafactory, "model_name_or_path"), (external.axolotl, "base_model")]
-)
+@pytest.mark.parametrize(("way", "name"), [("llamafactory", "model_name_or_path"), ("axolotl", "base_model")])
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_another_framework_loads_weights_in_the_faster_type(
-    configure: Any, name: str, bf16: bool, expected: str, tiny_model: Path, tmp_path: Path
+    way: str, name: str, bf16: bool, expected: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
     (tmp_path / "rows").mkdir()
-    *_, config = configure(tmp_path / "rows" / "train.jsonl", str(tiny_model), "lora", tmp_path / "o", bf16)
+    *_, config = external.command(way, tmp_path / "rows" / "train.jsonl", str(tiny_model), "lora", tmp_path / "o", bf16)
     loaded = AutoModelForCausalLM.from_pretrained(json.loads(Path(config).read_text())[name])
     assert loaded.dtype == getattr(torch, expected)
 

@@ -19,29 +19,38 @@ torchtune and litgpt do not train by transformers' Trainer, by which watched.py 
 
 import json
 from pathlib import Path
+from typing import Any
 
 from medsft.files import read_json, write_json, write_text
 
-KNOWN = ("llamafactory", "axolotl")
+TRAIN = {"llamafactory": ["llamafactory.cli", "train"], "axolotl": ["axolotl.cli.train"]}  # before the configuration
 
 
 def parse(external: list[str]) -> dict[str, str]:
     """{name: python} of NAME=PYTHON words; ends the bench with one line where a name is not known."""
     named = dict(word.split("=", 1) for word in external if "=" in word)
-    if len(named) != len(external) or set(named) - set(KNOWN):
-        raise SystemExit(f"--external: expected NAME=PYTHON with NAME one of {', '.join(KNOWN)}, found {external}")
+    if len(named) != len(external) or set(named) - set(TRAIN):
+        raise SystemExit(f"--external: expected NAME=PYTHON with NAME one of {', '.join(TRAIN)}, found {external}")
     for python in named.values():
         if not Path(python).is_file():
             raise SystemExit(f"--external: {python} is not a file; name the python of the framework's environment")
     return named
 
 
-def llamafactory(rows: Path, base: str, method: str, output: Path, bf16: bool) -> list[str]:
-    """Write its data set's description and its configuration beside `output`; what watched.py is to run."""
+def command(way: str, rows: Path, base: str, method: str, output: Path, bf16: bool) -> list[str]:
+    """Write the framework's configuration beside `output`; what watched.py is to run."""
+    model = base if bf16 else in_float32(Path(base), rows.parent.with_name("float32"))
+    configure = llamafactory if way == "llamafactory" else axolotl
+    path = output.with_name(output.name + ".yaml")
+    write_text(path, json.dumps(configure(rows, model, method, output, bf16), indent=2))  # JSON is YAML
+    return [*TRAIN[way], str(path)]
+
+
+def llamafactory(rows: Path, model: str, method: str, output: Path, bf16: bool) -> dict[str, Any]:
+    """Its configuration; the description of its data set is written beside the rows."""
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     described = {"file_name": rows.name, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
     write_json(rows.parent / "dataset_info.json", {"rows": described})
-    model = base if bf16 else in_float32(Path(base), rows.parent.with_name("float32"))
     config = {
         "model_name_or_path": model, "stage": "sft", "do_train": True, "template": "smollm2", "cutoff_len": 512,
         "dataset": "rows", "dataset_dir": str(rows.parent), "output_dir": str(output), "num_train_epochs": 1,
@@ -55,17 +64,14 @@ def llamafactory(rows: Path, base: str, method: str, output: Path, bf16: bool) -
         config |= {"finetuning_type": "lora", "lora_rank": 8, "lora_target": "all"}
     if method == "qlora":
         config |= {"quantization_bit": 4, "quantization_method": "bnb"}
-    path = output.with_name(output.name + ".yaml")
-    write_text(path, json.dumps(config, indent=2))  # JSON is YAML
-    return ["llamafactory.cli", "train", str(path)]
+    return config
 
 
-def axolotl(rows: Path, base: str, method: str, output: Path, bf16: bool) -> list[str]:
-    """Write its configuration beside `output`; what watched.py is to run."""
+def axolotl(rows: Path, model: str, method: str, output: Path, bf16: bool) -> dict[str, Any]:
+    """Its configuration."""
     data = {"path": str(rows), "ds_type": "json", "type": "chat_template", "field_messages": "messages"}
     config = {
-        "base_model": base if bf16 else in_float32(Path(base), rows.parent.with_name("float32")),
-        "datasets": [data], "dataset_prepared_path": str(output / "prepared"), "val_set_size": 0,
+        "base_model": model, "datasets": [data], "dataset_prepared_path": str(output / "prepared"), "val_set_size": 0,
         "output_dir": str(output), "sequence_len": 512, "num_epochs": 1, "micro_batch_size": 2,
         "gradient_accumulation_steps": 2, "optimizer": "adamw_torch", "lr_scheduler": "cosine", "warmup_ratio": 0.1,
         "learning_rate": 2e-5 if method == "full" else 2e-4, "bf16": bf16, "fp16": False, "tf32": False,
@@ -75,9 +81,7 @@ def axolotl(rows: Path, base: str, method: str, output: Path, bf16: bool) -> lis
         config |= {"adapter": method, "load_in_4bit": method == "qlora", "lora_target_linear": True, "lora_r": 16}
         config |= {"lora_alpha": 32, "lora_dropout": 0.05}
         config |= dict.fromkeys(("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_embedding_kernel"), False)
-    path = output.with_name(output.name + ".yaml")
-    write_text(path, json.dumps(config, indent=2))
-    return ["axolotl.cli.train", str(path)]
+    return config
 
 
 def in_float32(base: Path, folder: Path) -> str:

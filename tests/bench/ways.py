@@ -22,10 +22,8 @@ def command(way: str, method: str, study: Path, rows: int, output: Path) -> list
         return [str(script), *at, "--max_train_rows", str(rows), "--eval_strategy", "no", "--save_strategy", "no"]
     if way == "notebook":
         return [str(HERE / "notebook.py"), str(source), base, method, str(output), str(prefers_bfloat16())]
-    if way == "llamafactory":
-        return external.llamafactory(source, base, method, output, prefers_bfloat16())
-    if way == "axolotl":
-        return external.axolotl(source, base, method, output, prefers_bfloat16())
+    if way in external.TRAIN:
+        return external.command(way, source, base, method, output, prefers_bfloat16())
     words = [*trl_script(base, source.parent, output), *([] if prefers_bfloat16() else ["--bf16", "False"])]
     words += [] if method == "full" else ["--use_peft"]
     return words + (["--load_in_4bit"] if method == "qlora" else [])
