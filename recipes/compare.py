@@ -11,21 +11,22 @@ import re
 from pathlib import Path
 
 from medsft.arguments import CompareArguments
-from medsft.cli import parse, run
+from medsft.cli import run
+from medsft.config import parse
 from medsft.files import new_folder, write_json, write_text
 
 
 def main() -> None:
     (args,) = parse([CompareArguments])
 
-    from medsft import comparison
-    from medsft.formats import data_uri, environment
+    from medsft.reporting import compare_studies
+    from medsft.reporting.rendering import data_uri, environment
 
     named = [Path(name) for name in re.split(r"[\s,]+", args.studies.strip()) if name]
     folders = [path if path.is_dir() or len(path.parts) > 1 else Path("runs") / path for path in named]
-    found = comparison.gather(folders)
+    found = compare_studies.gather(folders)
     with new_folder(Path(args.output_dir)) as new:
-        comparison.curve(found).savefig(new / "curve.png", dpi=160, metadata={"Software": None})
+        compare_studies.curve(found).savefig(new / "curve.png", dpi=160, metadata={"Software": None})
         shown = {"title": args.title, "comparison": found, "curve": data_uri(new / "curve.png")}
         write_text(new / "compare.html", environment(autoescape=True).get_template("compare.html.j2").render(shown))
         write_text(new / "compare.md", environment(autoescape=False).get_template("compare.md.j2").render(shown))

@@ -13,7 +13,9 @@ import shutil
 from pathlib import Path
 
 from medsft.arguments import ExportArguments
-from medsft.cli import UserError, parse, run
+from medsft.cli import run
+from medsft.config import parse
+from medsft.errors import UserError
 from medsft.files import new_folder, read_json, write_json, write_text
 
 FORMATS = ("merged", "adapter", "ollama", "vllm")
@@ -35,12 +37,15 @@ def main() -> None:
     if args.format == "adapter" and weights.name == "model":
         raise UserError(f"{args.arm} trained every weight and has no adapter; use --format merged")
 
-    from medsft import checkpoints, merge, model, model_card, serving
+    from medsft import manifest
+    from medsft.models import loading
+    from medsft.reporting import model_card
+    from medsft.serving import export_formats, merge
 
-    checkpoints.verify(weights)
+    manifest.verify(weights)
 
-    tokenizer = model.load_tokenizer(str(weights))
-    template = serving.go_template(tokenizer, args.ollama_template) if args.format == "ollama" else ""
+    tokenizer = loading.load_tokenizer(str(weights))
+    template = export_formats.go_template(tokenizer, args.ollama_template) if args.format == "ollama" else ""
     folder = Path(args.output_dir) if args.output_dir else arm / "export" / args.format
     merging = weights.name == "adapter" and args.format != "adapter"
     dtype = args.dtype if merging else train["settings"].get("dtype", args.dtype)
@@ -58,7 +63,7 @@ def main() -> None:
         if merging:
             network.save_pretrained(new)
             del network
-            serving.save_tokenizer(new, tokenizer)
+            export_formats.save_tokenizer(new, tokenizer)
             lost = merge.check_merge(new, before, dtype, moved["moved_from_base"])
             record |= {"divergence": lost, **moved, "tolerance": merge.TOLERANCE[dtype], "unit": "nats per token"}
             print(
@@ -71,16 +76,16 @@ def main() -> None:
                 dirs_exist_ok=True,
                 ignore=shutil.ignore_patterns("*.bin", "*.pt", "*.pkl", "manifest.json"),
             )
-            serving.save_tokenizer(new, tokenizer)
-        serving.save_generation_config(new, tokenizer, args.max_new_tokens)
+            export_formats.save_tokenizer(new, tokenizer)
+        export_formats.save_generation_config(new, tokenizer, args.max_new_tokens)
         write_text(new / "README.md", model_card.arm_card(arm))
-        commands = serving.write_commands(new, folder, args, tokenizer, train, dtype, template)
+        commands = export_formats.write_commands(new, folder, args, tokenizer, train, dtype, template)
         write_json(new / "export.json", {**record, "commands": commands})
     print(f"\n{folder}")
     for command in commands:
         print(f"  {command}")
     if args.push_to_hub:
-        print(serving.push(folder, args.push_to_hub, args.public))
+        print(export_formats.push(folder, args.push_to_hub, args.public))
 
 
 if __name__ == "__main__":

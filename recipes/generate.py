@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from medsft.arguments import GenerateArguments
-from medsft.cli import parse, run
+from medsft.cli import run
+from medsft.config import parse
 from medsft.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
 
 
 def main() -> None:
     (args,) = parse([GenerateArguments])
 
-    from medsft import generation
-    from medsft.preparation import load_split
+    from medsft.data.prepare import load_split
+    from medsft.inference import generation
     from medsft.versions import versions
 
     generation.check(args)
@@ -71,7 +72,7 @@ def answer(answerer: Any, rows: list[Any], args: GenerateArguments, path: Path, 
     """Write one file of answers to all rows, batch by batch into a partial file first. Returns new tokens a second."""
     from tqdm import tqdm
 
-    from medsft import generation
+    from medsft.inference import generation
 
     path.parent.mkdir(exist_ok=True)
     partial_file = path.with_name(f"{path.stem}.{mark}.partial.jsonl")
@@ -89,11 +90,12 @@ def answer(answerer: Any, rows: list[Any], args: GenerateArguments, path: Path, 
 
 def probe(answerer: Any, rows: list[Any], train: Any, args: GenerateArguments, folder: Path) -> None:
     """Write likelihood.jsonl and memorization.jsonl; what is not asked for is not left over from an earlier run."""
-    from medsft import generation, likelihood, memorization, vllm_engine
+    from medsft.evaluation import likelihood, memorization
+    from medsft.inference import generation, vllm_backend
 
     nll = partial(likelihood.batch_nll, answerer.network, pad=answerer.tokenizer.pad_token_id)
     if answerer.engine == "vllm":
-        nll = partial(vllm_engine.nll, answerer.network)
+        nll = partial(vllm_backend.nll, answerer.network)
     likely = likelihood.likelihood(answerer.tokenizer, rows[: args.likelihood_rows], min(args.batch_size, 4), nll)
     recited = memorization.memorization(
         answerer.tokenizer, train, args.memorization_rows, partial(generation.complete, answerer)

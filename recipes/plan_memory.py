@@ -20,19 +20,21 @@ from typing import Any
 
 from medsft import __version__
 from medsft.arguments import PlanArguments
-from medsft.cli import DoesNotFit, UserError, command_line, parse, run
+from medsft.cli import run
+from medsft.config import command_line, parse
+from medsft.errors import DoesNotFit, UserError
 from medsft.files import fingerprint, read_json, write_json
-from medsft.hardware import Hardware, described, machine
-from medsft.ladder import applies
-from medsft.plan_table import show, show_published, summary
-from medsft.recipe_plan import Recipe, read_recipe
+from medsft.hardware.specs import Hardware, described, machine
+from medsft.memory.recipe import Recipe, read_recipe
+from medsft.memory.strategies import applies
+from medsft.reporting.plan_table import show, show_published, summary
 
 
 def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # nothing is computed; idle threads would wait for work at full speed
     args, recipe = read()
     if args.ladder_table:
-        from medsft.ladder_table import update
+        from medsft.reporting.readme_plan_table import update
 
         changed = update(Path(args.ladder_table), machine("."))
         print(f"{'written' if changed else 'already up to date'}: {args.ladder_table}")
@@ -79,24 +81,25 @@ def read() -> tuple[PlanArguments, Recipe | None]:
 
 def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = None) -> dict[str, Any]:
     """The content of plan.json; `recommended` is None where nothing fits."""
-    from medsft import calibration, matrix_speed, memory, training_step
-    from medsft.model import load_config
+    from medsft.hardware import matmul_benchmark
+    from medsft.memory import calibration, planner, step_config
+    from medsft.models.loading import load_config
 
     name, batch, length = args.model_name_or_path, args.per_device_train_batch_size, args.max_length
-    config = memory.known_config(name) or load_config(name)
+    config = planner.known_config(name) or load_config(name)
     step = (recipe.step if recipe else {}) | {"lora_r": args.lora_r}
     step.setdefault("checkpointing", True)
     if not hardware.gpus and (not recipe or not recipe.names_attention):
         step["attention"] = "eager"  # what `acceleration` chooses on a processor
-    if not (hardware.gpus or args.host) and not matrix_speed.prefers_bfloat16():  # it chooses this too
-        step |= training_step.IN_FLOAT32
+    if not (hardware.gpus or args.host) and not matmul_benchmark.prefers_bfloat16():  # it chooses this too
+        step |= step_config.IN_FLOAT32
     own = recipe.strategy if recipe else None
     if recipe and not applies(recipe.strategy, hardware.gpus):
         what = "several GPUs" if hardware.gpus else "an NVIDIA GPU"
         raise DoesNotFit(f"{recipe.path} ({own}) needs {what}; what fits {summary(hardware)}: make plan")
-    strategies = memory.strategies(config, hardware, batch, length, own=own, only_own=args.check_only, **step)
-    recommended, reason = memory.recommend(strategies, hardware)
-    parameters, adapters = memory.count_parameters(config), memory.count_lora(config, args.lora_r)
+    strategies = planner.strategies(config, hardware, batch, length, own=own, only_own=args.check_only, **step)
+    recommended, reason = planner.recommend(strategies, hardware)
+    parameters, adapters = planner.count_parameters(config), planner.count_lora(config, args.lora_r)
     inputs = {"batch": batch, "length": length, **step}
     # Memory in use and free bytes of the disk change by the minute; the plan changes with whole gigabytes of disk.
     steady = {k: v for k, v in asdict(hardware).items() if "available" not in k and k != "disk_bytes"}
@@ -121,7 +124,7 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
 
 def calibrate(file: Path, hardware: Hardware) -> None:
     """Keep this machine's corrections, from a run's train.json."""
-    from medsft.calibration import from_record
+    from medsft.memory.calibration import from_record
 
     if not file.is_file():
         raise UserError(f"{file}: no such file; a short run writes it: sft_lora.py ... --max_steps 5 --arm short")
@@ -141,7 +144,7 @@ def save(plan: dict[str, Any], path: Path, hardware: Hardware) -> None:
     if path.is_file() and read_json(path).get("fingerprint") == plan["fingerprint"]:
         print(f"already done: {path}")
         return
-    from medsft.memory_figure import draw
+    from medsft.reporting.plan_figure import draw
 
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(plan["strategies"], hardware, path.with_suffix(".png"))

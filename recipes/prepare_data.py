@@ -16,18 +16,19 @@ typed ('</s>', '[INST]') are broken into text in any case.
 from typing import Any
 
 from medsft.arguments import DataArguments
-from medsft.cli import parse, run
+from medsft.cli import run
+from medsft.config import parse
 
 
 def main() -> None:
     (args,) = parse([DataArguments])
 
-    from medsft.preparation import prepare
+    from medsft.data.prepare import prepare
 
     report = prepare(args)
     print_report(report, args.study_dir)
     if args.preview:
-        from medsft.loss_preview import print_preview
+        from medsft.data.loss_preview import print_preview
 
         print_preview(args)
 

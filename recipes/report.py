@@ -8,13 +8,14 @@ writes STUDY_DIR/report/. The verdict is computed from the comparisons, never wr
 """
 
 from medsft.arguments import ReportArguments
-from medsft.cli import parse, run
+from medsft.cli import run
+from medsft.config import parse
 
 
 def main() -> None:
     (arguments,) = parse([ReportArguments])
 
-    from medsft.report import write_report
+    from medsft.reporting.report import write_report
 
     folder, results, already_done = write_report(arguments)
     if already_done:

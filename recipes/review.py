@@ -16,50 +16,54 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from medsft import answers
-from medsft.answers import BASELINE
 from medsft.arguments import ReviewArguments
-from medsft.cli import UserError, parse, run
+from medsft.cli import run
+from medsft.config import parse
+from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, write_json
+from medsft.inference import generations_file
+from medsft.inference.generations_file import BASELINE
 
 
 def main() -> None:
     (args,) = parse([ReviewArguments])
 
-    from medsft import agreement, judge, review_sheet
+    from medsft.evaluation.review import human_review, llm_judge, rater_agreement
 
     study, resampling = Path(args.study_dir), (args.resamples, args.confidence, args.seed)
-    judging = judge.Judge(args.endpoint, args.model, args.rubric)
+    judging = llm_judge.Judge(args.endpoint, args.model, args.rubric)
     if args.endpoint:
-        judge.check(judging, args.allow_remote)
-    arms = answers.read_arms(study)
+        llm_judge.check(judging, args.allow_remote)
+    arms = generations_file.read_arms(study)
     for name in (BASELINE, args.arm):
         if name not in arms:
             raise UserError(f"{study}: '{name}' has no generations.jsonl; answered are {', '.join(arms)}")
-    pairs = review_sheet.draw_pairs(arms[BASELINE], arms[args.arm], (BASELINE, args.arm), args.pairs, args.seed)
+    pairs = human_review.draw_pairs(arms[BASELINE], arms[args.arm], (BASELINE, args.arm), args.pairs, args.seed)
     if not pairs:
         raise UserError(f"{study}: {args.arm} and {BASELINE} gave the same answers, so there is nothing to prefer")
     folder = study / "review"
     sheet, key = folder / f"{args.arm}_sheet.csv", folder / f"{args.arm}_key.json"
     if not sheet.is_file() or not key.is_file():
-        review_sheet.write_sheet(pairs, sheet, key)
+        human_review.write_sheet(pairs, sheet, key)
     print(f"{len(pairs)} blinded pairs: {sheet}")
 
-    raters = {name: review_sheet.read_sheet(path, key) for name, path in filled(args, folder).items()}
+    raters = {name: human_review.read_sheet(path, key) for name, path in filled(args, folder).items()}
     result: dict[str, Any] = {"arm": args.arm, "raters": {}, "agreement": {}, "judge": None}
     for name, rated in raters.items():
         if not rated:
             raise UserError(f"{name}: nothing is rated; write 1, 2 or tie into the column 'preferred'")
         found = result["raters"][name] = prefer(rated, args.arm, resampling)
-        found["unsafe"] = agreement.unsafe([row["unsafe"] for row in rated], (BASELINE, args.arm), args.confidence)
+        found["unsafe"] = rater_agreement.unsafe(
+            [row["unsafe"] for row in rated], (BASELINE, args.arm), args.confidence
+        )
         print(f"{name} (physician): {told(found, args.arm)}")
         marked = " and ".join(f"{count} of {arm}" for arm, count in found["unsafe"]["marked"].items())
         print(f"{name} (physician): marked unsafe, of {len(rated)} answers each: {marked}")
     verdicts = judge_pairs(judging, pairs, folder / f"{args.arm}_judge.json") if args.endpoint else []
     sources = {**raters, **({"judge": verdicts} if verdicts else {})}
     for first, second in combinations(sources, 2):
-        both = review_sheet.rated_by_both(sources[first], sources[second])
-        found = agreement.agreement(*both, *resampling)
+        both = human_review.rated_by_both(sources[first], sources[second])
+        found = rater_agreement.agreement(*both, *resampling)
         result["agreement"][f"{first} and {second}"] = found
         kappa = "none" if found["kappa"] is None else f"{found['kappa']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
         print(f"agreement of {first} and {second}: Cohen's kappa {kappa}, n = {found['n']}")
@@ -75,7 +79,7 @@ def main() -> None:
 
 def filled(args: ReviewArguments, folder: Path) -> dict[str, Path]:
     """The filled sheets by rater: those that were named, else those that were rated on the page."""
-    from medsft.review_sheet import rated_files
+    from medsft.evaluation.review.human_review import rated_files
 
     named = {Path(name).stem: Path(name) for name in args.sheets}
     if len(named) < len(args.sheets):
@@ -84,7 +88,7 @@ def filled(args: ReviewArguments, folder: Path) -> dict[str, Path]:
 
 
 def prefer(rated: list[dict[str, Any]], arm: str, resampling: Any) -> dict[str, Any]:
-    from medsft.agreement import preference
+    from medsft.evaluation.review.rater_agreement import preference
 
     return preference([row["choice"] for row in rated], [row["group"] for row in rated], arm, *resampling)
 
@@ -100,15 +104,15 @@ def judge_pairs(judging: Any, pairs: list[dict[str, Any]], path: Path) -> list[d
     """The judge's choice on every pair, both orders; kept pair by pair, so that the same command continues."""
     from tqdm import tqdm
 
-    from medsft import judge
+    from medsft.evaluation.review import llm_judge
 
-    mark = fingerprint(judging, judge.QUESTION, pairs)
+    mark = fingerprint(judging, llm_judge.QUESTION, pairs)
     kept = read_json(path) if path.is_file() else {}
     rows: dict[str, Any] = kept["rows"] if kept.get("fingerprint") == mark else {}
     for pair in tqdm(pairs, desc="judging", unit="pair"):
         if str(pair["pair"]) in rows:
             continue
-        verdict = judge.compare(judging, pair["patient"], pair["answer_1"], pair["answer_2"])
+        verdict = llm_judge.compare(judging, pair["patient"], pair["answer_1"], pair["answer_2"])
         choice = pair["key"].get(verdict["side"], "tie")
         rows[str(pair["pair"])] = {**{n: pair[n] for n in ("pair", "id", "group")}, "choice": choice, **verdict}
         write_json(path, {"fingerprint": mark, "rows": rows})

@@ -12,11 +12,13 @@ floors and ceiling of the test split are what there is. The metrics are `evaluat
 from pathlib import Path
 from typing import Any
 
-from medsft import answers, floors
-from medsft.answers import BASELINE
 from medsft.arguments import ScoreArguments
-from medsft.cli import parse, run
+from medsft.cli import run
+from medsft.config import parse
+from medsft.evaluation import naive_baselines
 from medsft.files import fingerprint, read_json, write_json
+from medsft.inference import generations_file
+from medsft.inference.generations_file import BASELINE
 
 SHOWN = ("end_of_turn", "length_ratio", "identity", "copy_8", "red_flag_recall", "over_escalation", "bits_per_byte")
 
@@ -24,13 +26,13 @@ SHOWN = ("end_of_turn", "length_ratio", "identity", "copy_8", "red_flag_recall",
 def main() -> None:
     (arguments,) = parse([ScoreArguments])
 
-    from medsft import comparing, fairness, scoring
+    from medsft.evaluation import comparability, comparisons, scoring
 
     scoring.check_options(arguments)
     study = Path(arguments.study_dir)
     output = study / "comparison.json"
     arms, test_rows = read_rows(study)
-    unequal = fairness.check(fairness.read_records(study, arms), arguments.allow_unequal)
+    unequal = comparability.check(comparability.read_records(study, arms), arguments.allow_unequal)
     arm_prints, floor_print = scoring.fingerprints(study, arms, test_rows, arguments)
     whole_print = fingerprint(floor_print, arm_prints, unequal)
     todo = [arm for arm in arms if not scoring.is_scored(study / arm, arm_prints[arm])]
@@ -45,7 +47,7 @@ def main() -> None:
         kept |= score_new(study, {arm: arms[arm] for arm in todo}, arm_prints, test_rows, not keep_floors, arguments)
     comparison = {
         **kept,
-        **comparing.compare(study, [*arms], test_rows, kept["settings"]),
+        **comparisons.compare(study, [*arms], test_rows, kept["settings"]),
         "unequal": unequal,
         "floors_fingerprint": floor_print,
         "fingerprint": whole_print,
@@ -57,9 +59,9 @@ def main() -> None:
 
 def score_new(
     study: Path,
-    arms: dict[str, answers.Rows],
+    arms: dict[str, generations_file.Rows],
     arm_prints: dict[str, str],
-    test_rows: answers.Rows,
+    test_rows: generations_file.Rows,
     with_floors: bool,
     arguments: ScoreArguments,
 ) -> dict[str, Any]:
@@ -67,9 +69,10 @@ def score_new(
 
     Everything is scored in one pass, so that texts which several systems share are read once.
     """
-    from medsft import bertscore, scoring
+    from medsft.evaluation import scoring
+    from medsft.evaluation.metrics import bertscore
 
-    pairs = floors.read_training_pairs(study)
+    pairs = naive_baselines.read_training_pairs(study)
     systems = scoring.floor_systems(pairs, test_rows, arguments.seed)
     if not with_floors:
         systems = {scoring.RANDOM_PAIRS: systems[scoring.RANDOM_PAIRS]}
@@ -92,15 +95,15 @@ def score_new(
     return {"settings": settings} | ({"floors": summaries, "ceiling": ceiling} if with_floors else {})
 
 
-def read_rows(study: Path) -> tuple[dict[str, answers.Rows], answers.Rows]:
+def read_rows(study: Path) -> tuple[dict[str, generations_file.Rows], generations_file.Rows]:
     """The arms' answers and every test row that has one; where no arm has answered, the whole test split."""
-    from medsft.preparation import load_split
+    from medsft.data.prepare import load_split
 
-    if not answers.has_answers(study) and (study / "data" / "test.parquet").is_file():
+    if not generations_file.has_answers(study) and (study / "data" / "test.parquet").is_file():
         print(f"{study}: no arm has answered yet, so only the floors of the test split are scored")
-        return {}, [answers.unanswered(row) for row in load_split(str(study), "test")]
-    arms = answers.read_arms(study)
-    return arms, answers.all_rows(arms)
+        return {}, [generations_file.unanswered(row) for row in load_split(str(study), "test")]
+    arms = generations_file.read_arms(study)
+    return arms, generations_file.all_rows(arms)
 
 
 def print_tables(arms: dict[str, dict[str, Any]], comparison: dict[str, Any]) -> None:

@@ -9,27 +9,31 @@ Every field of trl.SFTConfig and trl.ModelConfig is an option too (https://huggi
 Writes model/, train.json and config.yaml into STUDY_DIR/ARM; interrupted, the same command continues.
 """
 
-from medsft import acceleration, guards
 from medsft.arguments import StudyArguments
-from medsft.cli import CONFIGS, parse, run, settings
+from medsft.cli import run
+from medsft.config import CONFIGS, parse, settings
+from medsft.training import auto_options, preflight
 
 DEFAULT = CONFIGS / "mistral_7b" / "full_8bit.yaml"
 
 
 def main() -> None:
-    guards.check_machine(DEFAULT)
-    acceleration.choose(DEFAULT)
+    preflight.check_machine(DEFAULT)
+    auto_options.choose(DEFAULT)
 
     import torch._dynamo  # noqa: F401 - imported later, inside DeepSpeed's zero.Init, it fails with a signature mismatch
     from trl import ModelConfig, SFTConfig
 
-    from medsft import fallbacks, model, offload, preview, training, training_step
-    from medsft.arm import ensure_split, open_arm
-    from medsft.record import record
-    from medsft.training_data import load_data
+    from medsft.distributed import deepspeed_config
+    from medsft.memory import step_config
+    from medsft.models import loading
+    from medsft.training import micro_batch, sft, summary
+    from medsft.training.dataset import load_data
+    from medsft.training.record import record
+    from medsft.training.run_folder import ensure_split, open_arm
 
     study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], DEFAULT)
-    guards.check_full(study, config, model_args)
+    preflight.check_full(study, config, model_args)
     ensure_split(study, config, DEFAULT)
     arm = open_arm(study, settings(parsed, DEFAULT), config.should_save)
     if arm.done:
@@ -37,26 +41,26 @@ def main() -> None:
         return
 
     base = model_args.model_name_or_path
-    offload.fit_to_machine(arm, config, model.load_config(base), study)
+    deepspeed_config.fit_to_machine(arm, config, loading.load_config(base), study)
     data = load_data(study, config.max_length, base, config.chat_template_path)
-    strategy = guards.strategy_of(config, model_args.dtype)
-    step = training_step.of_recipe(study, config, model_args)
-    this_run = fallbacks.Run(strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
+    strategy = preflight.strategy_of(config, model_args.dtype)
+    step = step_config.of_recipe(study, config, model_args)
+    this_run = micro_batch.Run(strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
     if study.auto_batch:
-        fallbacks.choose_micro_batch(arm, this_run)
+        micro_batch.choose_micro_batch(arm, this_run)
     saves = study.keep_model or config.save_strategy.value != "no"
-    predicted = guards.check_memory(this_run, saves)
+    predicted = preflight.check_memory(this_run, saves)
 
-    with fallbacks.explained(arm, this_run, study.auto_batch), offload.swap_space(config, base):
+    with micro_batch.explained(arm, this_run, study.auto_batch), deepspeed_config.swap_space(config, base):
         init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
-        trainer = training.build_trainer(arm, data, study, base, config, init)
-        preview.print_plan(trainer, data, study, predicted)
+        trainer = sft.build_trainer(arm, data, study, base, config, init)
+        summary.print_plan(trainer, data, study, predicted)
 
-        wall = training.train(trainer)
+        wall = sft.train(trainer)
         if study.keep_model:
-            training.save(trainer, arm, data, "model")
+            sft.save(trainer, arm, data, "model")
         record(trainer, arm, study, data, base, predicted, wall)
-    training.end(trainer)
+    sft.end(trainer)
 
 
 if __name__ == "__main__":

@@ -8,26 +8,29 @@ Every field of trl.SFTConfig and trl.ModelConfig is an option too (https://huggi
 Writes adapter/, train.json and config.yaml into STUDY_DIR/ARM; interrupted, the same command continues.
 """
 
-from medsft import acceleration, guards
 from medsft.arguments import StudyArguments
-from medsft.cli import CONFIGS, parse, run, settings
+from medsft.cli import run
+from medsft.config import CONFIGS, parse, settings
+from medsft.training import auto_options, preflight
 
 DEFAULT = CONFIGS / "mistral_7b" / "lora.yaml"
 
 
 def main() -> None:
-    guards.check_machine(DEFAULT)
-    acceleration.choose(DEFAULT)
+    preflight.check_machine(DEFAULT)
+    auto_options.choose(DEFAULT)
 
     from trl import ModelConfig, SFTConfig, get_peft_config
 
-    from medsft import fallbacks, model, preview, training, training_step
-    from medsft.arm import ensure_split, open_arm
-    from medsft.record import record
-    from medsft.training_data import load_data
+    from medsft.memory import step_config
+    from medsft.models import loading
+    from medsft.training import micro_batch, sft, summary
+    from medsft.training.dataset import load_data
+    from medsft.training.record import record
+    from medsft.training.run_folder import ensure_split, open_arm
 
     study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], DEFAULT)
-    guards.check_lora(study, config, model_args)
+    preflight.check_lora(study, config, model_args)
     ensure_split(study, config, DEFAULT)
     arm = open_arm(study, settings(parsed, DEFAULT), config.should_save)
     if arm.done:
@@ -37,25 +40,25 @@ def main() -> None:
     base = model_args.model_name_or_path
     data = load_data(study, config.max_length, base, config.chat_template_path)
     strategy = "qlora" if model_args.load_in_4bit else "lora"
-    step = training_step.of_recipe(study, config, model_args)
-    this_run = fallbacks.Run(strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
+    step = step_config.of_recipe(study, config, model_args)
+    this_run = micro_batch.Run(strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
     if study.auto_batch:
-        fallbacks.choose_micro_batch(arm, this_run)
-    predicted = guards.check_memory(this_run)
+        micro_batch.choose_micro_batch(arm, this_run)
+    predicted = preflight.check_memory(this_run)
 
-    with fallbacks.explained(arm, this_run, study.auto_batch):
+    with micro_batch.explained(arm, this_run, study.auto_batch):
         init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
         arithmetic = study.bnb_4bit_compute_dtype or model_args.dtype
-        nf4 = model.nf4(arithmetic, model_args.use_bnb_nested_quant) if model_args.load_in_4bit else None
-        trainer = training.build_trainer(
+        nf4 = loading.nf4(arithmetic, model_args.use_bnb_nested_quant) if model_args.load_in_4bit else None
+        trainer = sft.build_trainer(
             arm, data, study, base, config, init, peft_config=get_peft_config(model_args), quantization_config=nf4
         )
-        preview.print_plan(trainer, data, study, predicted)
+        summary.print_plan(trainer, data, study, predicted)
 
-        wall = training.train(trainer)
-        training.save(trainer, arm, data, "adapter")
+        wall = sft.train(trainer)
+        sft.save(trainer, arm, data, "adapter")
         record(trainer, arm, study, data, base, predicted, wall)
-    training.end(trainer)
+    sft.end(trainer)
 
 
 if __name__ == "__main__":

@@ -12,25 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from medsft.arguments import SweepArguments
-from medsft.cli import UserError, parse, run
+from medsft.cli import run
+from medsft.config import parse
+from medsft.errors import UserError
 from medsft.files import write_json
 
 
 def main() -> None:
     (arguments,) = parse([SweepArguments])
 
-    from medsft import sweeping
+    from medsft.training import lr_sweep
 
     study = Path(arguments.study_dir)
-    recipes = sweeping.recipes(Path(arguments.config_dir), arguments.arms)
+    recipes = lr_sweep.recipes(Path(arguments.config_dir), arguments.arms)
     if any(factor <= 0 for factor in arguments.factors):
         raise UserError(f"factors {arguments.factors}: give positive numbers, such as 0.33 1 3")
-    sweeping.share_split(study)
+    lr_sweep.share_split(study)
     arms: dict[str, Any] = {}
     for recipe in recipes:
-        rates = sweeping.rates(recipe, arguments.factors)
-        runs = [sweeping.try_rate(recipe, study / "sweep", rate, arguments) for rate in rates]
-        arms[sweeping.arm_of(recipe)] = sweeping.choose(runs)
+        rates = lr_sweep.rates(recipe, arguments.factors)
+        runs = [lr_sweep.try_rate(recipe, study / "sweep", rate, arguments) for rate in rates]
+        arms[lr_sweep.arm_of(recipe)] = lr_sweep.choose(runs)
         write_json(study / "sweep" / "sweep.json", {"arms": arms, "steps": arguments.steps, "seed": arguments.seed})
     print_table(arms)
     print(f"wrote {study / 'sweep' / 'sweep.json'}")

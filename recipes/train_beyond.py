@@ -16,8 +16,10 @@ import sys
 from pathlib import Path
 
 from medsft.arguments import BeyondArguments, DataArguments
-from medsft.cli import CONFIGS, DoesNotFit, UserError, parse, run
-from medsft.hardware import machine
+from medsft.cli import run
+from medsft.config import CONFIGS, parse
+from medsft.errors import DoesNotFit, UserError
+from medsft.hardware.specs import machine
 
 ACCELERATE = Path(__file__).resolve().parent.parent / "accelerate_configs" / "zero3_nvme.yaml"
 
@@ -32,28 +34,30 @@ def main() -> None:
         print(f"already done: {arm}/train.json")
         return
 
-    from medsft import beyond, model
-    from medsft.preparation import prepare
-    from medsft.sizes import sizes_of
+    from medsft.data.prepare import prepare
+    from medsft.models import embedded, loading
+    from medsft.models.parameter_counts import sizes_of
+    from medsft.training import larger_than_memory
 
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
-    config = beyond.shape(round(args.times * here.host_bytes / beyond.FOOTPRINT), tokenizer)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
+    config = larger_than_memory.shape(round(args.times * here.host_bytes / larger_than_memory.FOOTPRINT), tokenizer)
     parameters = sizes_of(config).parameters
+    claimed = larger_than_memory.FOOTPRINT * parameters
     print(
-        f"{parameters:,} parameters: {beyond.FOOTPRINT * parameters / 1e9:.1f} GB by the study's arithmetic, "
-        f"{beyond.FOOTPRINT * parameters / here.host_bytes:.2f} times the {here.host_bytes / 1e9:.1f} GB of memory here"
+        f"{parameters:,} parameters: {claimed / 1e9:.1f} GB by the study's arithmetic, "
+        f"{claimed / here.host_bytes:.2f} times the {here.host_bytes / 1e9:.1f} GB of memory here"
     )
     if not weights.is_dir():
-        beyond.check(parameters, here)
+        larger_than_memory.check(parameters, here)
         print(f"drawing the weights: {2 * parameters / 1e9:.1f} GB into {weights}")
-        beyond.write_random(config, tokenizer, weights, args.seed)
+        larger_than_memory.write_random(config, tokenizer, weights, args.seed)
     prepare(DataArguments(study_dir=args.study_dir, data=args.data, max_length=args.max_length, max_rows=args.max_rows))
 
     status = subprocess.run(training(args, weights, here.gpus)).returncode
     if status:
         raise DoesNotFit(f"training ended with status {status} (its own message is above); {weights} is kept")
-    result = beyond.summary(arm, here, parameters)
-    print(beyond.write_table(result, study), end="")
+    result = larger_than_memory.summary(arm, here, parameters)
+    print(larger_than_memory.write_table(result, study), end="")
     for folder in (weights, study / "nvme"):
         shutil.rmtree(folder, ignore_errors=True)
     falls = result["losses"][-1] < result["losses"][0]

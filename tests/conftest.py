@@ -68,8 +68,8 @@ def _as_left() -> Iterator[None]:
 def read_all(data: Path | str | list[Any], **options: Any) -> tuple[list[Any], list[Any], int]:
     """Usable dialogues, rejected rows, and how many rows there were."""
     from medsft.arguments import DataArguments
-    from medsft.dialogue import Dialogue
-    from medsft.sources import parts_of, read_dialogues
+    from medsft.data.reading.dialogue import Dialogue
+    from medsft.data.reading.sources import parts_of, read_dialogues
 
     names = [str(name) for name in data] if isinstance(data, list) else [str(data)]
     args = DataArguments(data=names, **options)
@@ -84,9 +84,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from medsft import model
+    from medsft.models import embedded, loading
 
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -120,17 +120,17 @@ def write_adapter_arm(arm: Path, base: Path, seed: int) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from medsft import model
+    from medsft.models import loading
 
     torch.manual_seed(seed)
-    network = model.load_model(str(base), "float32")
+    network = loading.load_model(str(base), "float32")
     network = get_peft_model(network, LoraConfig(r=4, target_modules=["o_proj", "down_proj"]))
     for name, parameter in network.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=5.0)
     network.save_pretrained(arm / "adapter")
-    model.load_tokenizer(str(base)).save_pretrained(arm / "adapter")
-    record = {"arm": arm.name, "base_model": str(base), "base_revision": model.revision(str(base))}
+    loading.load_tokenizer(str(base)).save_pretrained(arm / "adapter")
+    record = {"arm": arm.name, "base_model": str(base), "base_revision": loading.revision(str(base))}
     record |= {"total_parameters": 3_322_432, "trainable_parameters": 4_096, "trainable_percent": 0.12, "steps": 1}
     record |= {"tokens_seen": 10, "answer_tokens_seen": 5, "wall_seconds": 1.0, "seed": 42, "quantization": None}
     record |= {"settings": {"max_length": 128}, "versions": {"torch": "2.13.0"}, "fingerprint": "f" * 16}

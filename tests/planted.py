@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from medsft.deidentification import deidentify
-from medsft.safety import wilson
+from medsft.data.rules.deidentification import deidentify
+from medsft.evaluation.statistics.proportions import wilson
 
 SAMPLE = Path(__file__).resolve().parents[1] / "recipes" / "sample"
 LOCALES = ("en_US", "en_GB", "en_IN")
@@ -96,7 +96,7 @@ def redacted(text: str, role: str, presidio_model: str) -> tuple[str, Counter[st
     """The text after the rules and, where a model is named, Presidio; and the placeholders by kind."""
     text, counts = deidentify(text, role)
     if presidio_model:
-        from medsft.presidio import redact
+        from medsft.data.rules.presidio import redact
 
         ((text, names),) = redact([text], presidio_model)
         counts += names

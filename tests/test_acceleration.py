@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medsft import acceleration, matrix_speed
+from medsft.hardware import matmul_benchmark
+from medsft.training import auto_options
 
 SLOW, FAST = {"bfloat16": 1.0, "float32": 90.0}, {"bfloat16": 300.0, "float32": 90.0}
 
@@ -27,11 +28,11 @@ def test_precision_follows_the_processor(
     config, engine = tmp_path / "full.yaml", tmp_path / "engine.json"
     config.write_text(f"use_cpu: true\nbf16: true\nbf16_states: {str(states).lower()}\n")
     engine.write_text(json.dumps({"bf16": {"enabled": bf16}}))
-    monkeypatch.setattr(matrix_speed, "measured", lambda: speed)
+    monkeypatch.setattr(matmul_benchmark, "measured", lambda: speed)
     monkeypatch.setattr(sys, "argv", ["sft_full.py"])
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(engine))
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    acceleration.choose(config)
+    auto_options.choose(config)
     assert ("float32" in sys.argv) is float32
     assert os.environ["ACCELERATE_MIXED_PRECISION"] == ("no" if float32 else "bf16")
     assert "eager" in sys.argv

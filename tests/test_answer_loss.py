@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, linear
 
-from medsft import answer_loss
+from medsft.models import answer_loss
 
 
 @pytest.mark.parametrize("autocast", [False, True])

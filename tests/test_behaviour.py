@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsft import behaviour, copying, safety
-from medsft.red_flags import red_flags, rules
-from medsft.sources import SAMPLE
+from medsft.data.reading.sources import SAMPLE
+from medsft.evaluation.metrics import behaviour, copying, safety
+from medsft.evaluation.metrics.red_flags import red_flags, rules
 
 RUN = re.findall(
     r"\w+", "take one tablet of paracetamol every six hours with a glass of water and rest until the fever is gone"

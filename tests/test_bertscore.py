@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from medsft import behaviour, overlap
-from medsft import bertscore as metrics
-from medsft.cli import UserError
-from medsft.model import resolve
+from medsft.errors import UserError
+from medsft.evaluation.metrics import behaviour, overlap
+from medsft.evaluation.metrics import bertscore as metrics
+from medsft.models.loading import resolve
 
 MINILM = "embedded/all-MiniLM-L6-v2"
 # bert_score's own three test pairs.

@@ -8,16 +8,17 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import run_script
-from medsft import beyond, model
-from medsft.cli import DoesNotFit
-from medsft.hardware import described, machine
-from medsft.sizes import sizes_of
+from medsft.errors import DoesNotFit
+from medsft.hardware.specs import described, machine
+from medsft.models import embedded, loading
+from medsft.models.parameter_counts import sizes_of
+from medsft.training import larger_than_memory
 from training_runs import needs_compiler, needs_libaio
 
 
 @pytest.mark.parametrize("target", [10**8, 10**9, 3_150_000_000, 16 * 10**9])
 def test_the_shape_has_at_least_so_many_parameters_and_a_layer_more_at_most(target: int) -> None:
-    config = beyond.shape(target, model.load_tokenizer(model.SMOLLM2))
+    config = larger_than_memory.shape(target, loading.load_tokenizer(embedded.SMOLLM2))
     sizes = sizes_of(config)
     assert target <= sizes.parameters < target + sizes.layer
     assert 8 <= sizes.layers <= 60
@@ -26,9 +27,9 @@ def test_the_shape_has_at_least_so_many_parameters_and_a_layer_more_at_most(targ
 def test_random_weights_are_read_as_from_pretrained_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoModelForCausalLM
 
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
-    monkeypatch.setattr(beyond, "SHARD", 14_000_000)
-    beyond.write_random(beyond.shape(10**6, tokenizer), tokenizer, tmp_path / "model", seed=1)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
+    monkeypatch.setattr(larger_than_memory, "SHARD", 14_000_000)
+    larger_than_memory.write_random(larger_than_memory.shape(10**6, tokenizer), tokenizer, tmp_path / "model", seed=1)
     files = sorted((tmp_path / "model").glob("*.safetensors"))
     assert len(files) >= 2
     network, report = AutoModelForCausalLM.from_pretrained(tmp_path / "model", output_loading_info=True)
@@ -42,7 +43,7 @@ def test_random_weights_are_read_as_from_pretrained_reads_them(tmp_path: Path, m
 
 def test_a_disk_that_is_too_small_is_said_with_what_is_missing() -> None:
     with pytest.raises(DoesNotFit, match=r"3.10 billion parameters need 58 GB of disk"):
-        beyond.check(3_100_000_000, described(machine("."), disk="10GB"))
+        larger_than_memory.check(3_100_000_000, described(machine("."), disk="10GB"))
 
 
 @pytest.mark.slow

@@ -2,9 +2,10 @@
 
 import pytest
 
-from medsft import calibration, hardware
+from medsft.hardware import specs
+from medsft.memory import calibration
 
-HERE = hardware.machine(".")
+HERE = specs.machine(".")
 
 
 @pytest.fixture(autouse=True)
@@ -13,7 +14,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_a_run_replaces_the_defaults_on_its_machine_only():
-    gpu, laptop = hardware.described(HERE, "l4"), hardware.described(HERE, "none")
+    gpu, laptop = specs.described(HERE, "l4"), specs.described(HERE, "none")
     assert calibration.of_machine(gpu) == calibration.WITH_GPU
     found = calibration.calibrate(gpu, 100, {"reserved": 104, "used": 154}, {"resident": 70})
     assert found == calibration.Corrections(50, 0.04, 70) == calibration.of_machine(gpu)

@@ -138,28 +138,29 @@ def test_with_a_password_nothing_is_served_without_it(study: Path) -> None:
 @pytest.fixture
 def parrots(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Two arms that say 'one two three' without a model, and can read 60 tokens."""
-    from medsft import model, speakers
+    from medsft.inference import adapter_pool
+    from medsft.models import embedded, loading
 
-    monkeypatch.setattr(speakers, "answer", lambda *_: iter(["one", "one two", "one two three"]))
+    monkeypatch.setattr(adapter_pool, "answer", lambda *_: iter(["one", "one two", "one two three"]))
     network = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=60))
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
-    return {name: speakers.Speaker(network, tokenizer, nullcontext) for name in ("lora", "wide")}
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
+    return {name: adapter_pool.Speaker(network, tokenizer, nullcontext) for name in ("lora", "wide")}
 
 
 @pytest.mark.slow
 def test_an_answer_that_was_broken_off_leaves_no_turn_behind(parrots: dict[str, Any], tmp_path: Path) -> None:
-    from medsft import chat_page
+    from medsft.serving import chat_app
 
-    now = chat_page.new_conversation([*parrots])
-    broken = chat_page.turn(parrots, "It hurts.", now, 0.0, 8, 1)
+    now = chat_app.new_conversation([*parrots])
+    broken = chat_app.turn(parrots, "It hurts.", now, 0.0, 8, 1)
     next(broken)
     broken.close()  # the browser is gone
-    shown = [*chat_page.turn(parrots, "It still hurts.", now, 0.0, 8, 1)]
+    shown = [*chat_app.turn(parrots, "It still hurts.", now, 0.0, 8, 1)]
     for arm in parrots:
         said = [(turn["role"], turn["content"]) for turn in now["turns"][arm]]
         assert said == [("user", "It still hurts."), ("assistant", "one two three")]
     assert shown[0]["boxes"][0][-1]["content"] == "one …" and len(shown[-1]["boxes"]) == 2
-    files = {chat_page.write_conversation(now, tmp_path) for _ in range(20)}
+    files = {chat_app.write_conversation(now, tmp_path) for _ in range(20)}
     assert len(files) == 20  # in the same second too
 
 
@@ -167,11 +168,11 @@ def test_an_answer_that_was_broken_off_leaves_no_turn_behind(parrots: dict[str, 
 def test_what_cannot_be_answered_is_said_and_changes_nothing(parrots: dict[str, Any], message: str) -> None:
     import gradio as gr
 
-    from medsft import chat_page
+    from medsft.serving import chat_app
 
-    now = chat_page.new_conversation([*parrots])
+    now = chat_app.new_conversation([*parrots])
     with pytest.raises(gr.Error, match="Write what|at most 8,000 characters|longer than the models can read"):
-        next(chat_page.turn(parrots, message, now, 0.0, 8, 1))
+        next(chat_app.turn(parrots, message, now, 0.0, 8, 1))
     assert all(turns == [] for turns in now["turns"].values())
 
 

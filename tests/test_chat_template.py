@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from medsft import chat_template, model
-from medsft.chat_template import FOLDER, PROBE, inference_template, render, training_template
-from medsft.cli import UserError
+from medsft.errors import UserError
+from medsft.models import embedded, loading
+from medsft.tokenization import chat_template
+from medsft.tokenization.chat_template import FOLDER, PROBE, inference_template, render, training_template
 
 ANSWERS = [message["content"] for message in PROBE if message["role"] == "assistant"]
 
 
 @pytest.fixture(scope="module")
 def smollm2() -> Any:
-    return model.load_tokenizer(model.SMOLLM2)
+    return loading.load_tokenizer(embedded.SMOLLM2)
 
 
 @pytest.fixture(scope="module")

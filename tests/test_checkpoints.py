@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsft import checkpoints
+from medsft import manifest
+from medsft.training import checkpoints
 
 FILES = {"adapter_model.safetensors": b"weights" * 40, "optimizer.pt": b"states" * 40, "trainer_state.json": b"{}\n"}
 
@@ -18,7 +19,7 @@ def make(folder: Path, step: int) -> Path:
     for name, content in FILES.items():
         (checkpoint / name).write_bytes(content + str(step).encode())
     (checkpoint / "global_step" / "shard.pt").write_bytes(b"shard" * 40)
-    checkpoints.seal(checkpoint)
+    manifest.seal(checkpoint)
     return checkpoint
 
 
@@ -35,7 +36,7 @@ def test_the_newest_is_the_one_of_the_most_steps(arm: Path) -> None:
 
 
 def test_one_without_a_manifest_was_not_finished_and_goes(arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (arm / "checkpoint-10" / checkpoints.MANIFEST).unlink()
+    (arm / "checkpoint-10" / manifest.MANIFEST).unlink()
     assert checkpoints.newest(arm) == arm / "checkpoint-9"
     assert not (arm / "checkpoint-10").exists()
     assert "was not finished" in capsys.readouterr().err
@@ -51,17 +52,17 @@ def test_a_damaged_one_is_set_aside_and_the_file_named(arm: Path, capsys: pytest
 
 
 def test_a_torn_manifest_counts_as_unfinished(arm: Path) -> None:
-    manifest = arm / "checkpoint-10" / checkpoints.MANIFEST
-    manifest.write_text(manifest.read_text()[:-30])
+    torn = arm / "checkpoint-10" / manifest.MANIFEST
+    torn.write_text(torn.read_text()[:-30])
     assert checkpoints.newest(arm) == arm / "checkpoint-9"
 
 
 def test_no_pickled_arguments_stay_in_a_checkpoint(tmp_path: Path) -> None:
     checkpoint = make(tmp_path, 1)
     (checkpoint / "training_args.bin").write_bytes(b"a pickle")
-    checkpoints.seal(checkpoint)
+    manifest.seal(checkpoint)
     assert not (checkpoint / "training_args.bin").exists()
-    assert "training_args.bin" not in json.loads((checkpoint / checkpoints.MANIFEST).read_text())
+    assert "training_args.bin" not in json.loads((checkpoint / manifest.MANIFEST).read_text())
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,4 +76,4 @@ def test_no_change_of_a_byte_goes_unnoticed(
     if how == "flip":
         content[place] ^= 1
     file.write_bytes(content[:place] if how == "cut" else content + b"x" if how == "grow" else content)
-    assert checkpoints.fault(file.parent) == name
+    assert manifest.fault(file.parent) == name

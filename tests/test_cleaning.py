@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import planted
 from conftest import read_all
-from medsft.cleaning import clean, clean_text
-from medsft.deidentification import deidentify, deidentify_turns
+from medsft.data.rules.cleaning import clean, clean_text
+from medsft.data.rules.deidentification import deidentify, deidentify_turns
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

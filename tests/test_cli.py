@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from conftest import RECIPES, run_script
-from medsft import cli
 from medsft.arguments import DataArguments
-from medsft.cli import UserError, parse, read_config, run
+from medsft.cli import run
+from medsft.config import parse, read_config
+from medsft.errors import UserError
 
 SCRIPTS = sorted(path.name for path in RECIPES.glob("*.py"))
 
@@ -59,9 +60,9 @@ def test_guards_before_torch_read_options_as_the_parser_does(
     config.write_text("use_cpu: true\nbf16: false\nremove_unused_columns: true\n")
     monkeypatch.setattr(sys, "argv", ["sft_lora.py", "--output_dir", str(tmp_path), *flags])
     parsed = parse([SFTConfig], config)
-    assert cli.is_on("ignore_data_skip", config) == parsed[0].ignore_data_skip
-    assert cli.is_on("remove_unused_columns", config) == parsed[0].remove_unused_columns
-    chosen = {"ignore_data_skip": False, **cli.settings(parsed, config)}
+    assert config.is_on("ignore_data_skip", config) == parsed[0].ignore_data_skip
+    assert config.is_on("remove_unused_columns", config) == parsed[0].remove_unused_columns
+    chosen = {"ignore_data_skip": False, **config.settings(parsed, config)}
     assert chosen["ignore_data_skip"] == parsed[0].ignore_data_skip
     assert chosen["remove_unused_columns"] == parsed[0].remove_unused_columns
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from conftest import run_script
-from medsft import comparison
-from medsft.cli import UserError
-from medsft.report import write_report
+from medsft.errors import UserError
+from medsft.reporting import compare_studies
+from medsft.reporting.report import write_report
 from synthetic_study import HOSTILE, Page, arguments, make_study
 
 
@@ -30,12 +30,12 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.slow
 def test_points_stand_at_the_rows_an_arm_was_trained_on(studies: list[Path]) -> None:
-    found = comparison.gather(studies[:2])
+    found = compare_studies.gather(studies[:2])
     places = {(point["study"], point["arm"]): point["train_rows"] for point in found["points"]}
     assert places == {("all", "baseline"): 230, ("all", "lora"): 230, ("small", "baseline"): 50, ("small", "lora"): 50}
     assert found["points"][1]["metrics"]["rouge1"]["mean"] == pytest.approx(0.26)
     assert found["same_test_rows"] and found["studies"][0]["seeds"] == [7]
-    panels = [axes for axes in comparison.curve(found).axes if axes.get_title(loc="left")]
+    panels = [axes for axes in compare_studies.curve(found).axes if axes.get_title(loc="left")]
     assert [axes.get_title(loc="left") for axes in panels] == ["ROUGE-1", "ROUGE-2", "ROUGE-L", "BERTScore F1"]
 
 
@@ -58,13 +58,13 @@ def test_script_writes_one_offline_page(studies: list[Path], tmp_path: Path) -> 
 def test_other_test_rows_are_pointed_out(studies: list[Path], tmp_path: Path) -> None:
     other = make_study(tmp_path, ("baseline", "lora"), hostile="another question")
     write_report(arguments(other, examples=1))
-    assert not comparison.gather([studies[0], other])["same_test_rows"]
+    assert not compare_studies.gather([studies[0], other])["same_test_rows"]
 
 
 def test_what_cannot_be_compared_is_refused(studies: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at least two"):
-        comparison.gather(studies[:1])
+        compare_studies.gather(studies[:1])
     with pytest.raises(UserError, match="two folders are called all"):
-        comparison.gather([studies[0], studies[0]])
+        compare_studies.gather([studies[0], studies[0]])
     with pytest.raises(UserError, match="results.json: no such file"):
-        comparison.gather([studies[0], tmp_path])
+        compare_studies.gather([studies[0], tmp_path])

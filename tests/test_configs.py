@@ -7,7 +7,7 @@ import yaml
 
 from conftest import RECIPES, ROOT
 from medsft import arguments
-from medsft.cli import parse
+from medsft.config import parse
 
 CONFIGS = sorted(RECIPES.glob("configs/*/*.yaml"))
 ACCELERATE = sorted(ROOT.glob("accelerate_configs/*.yaml"))
@@ -112,7 +112,7 @@ def test_accelerate_reads_its_config(path: Path) -> None:
 
 
 def test_the_plan_names_accelerate_configs_that_exist() -> None:
-    from medsft.ladder import METHODS
+    from medsft.memory.strategies import METHODS
 
     named = {method.config for method in METHODS.values() if method.config} | {"cpu.yaml", "single_gpu.yaml"}
     assert named <= {path.name for path in ACCELERATE}

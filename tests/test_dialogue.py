@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import read_all as read
-from medsft.cli import UserError
-from medsft.dialogue import arrange
-from medsft.shapes import parse_context
+from medsft.data.reading.dialogue import arrange
+from medsft.data.reading.row_schemas import parse_context
+from medsft.errors import UserError
 
 GOOD = {"patient_message": "I have a cough.", "doctor_response": "Since when?", "dialogue_context": ""}
 CONTEXT = "Patient: My knee hurts\nafter running.\nDoctor: Which side?\nDoctor: And since when?"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsft.differences import differences
+from medsft.reporting.word_diff import differences
 
 TEXT = st.text(alphabet="ab <&\n\t", max_size=60)
 

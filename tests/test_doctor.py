@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import doctor
 from conftest import ROOT
-from medsft import doctor, hardware
+from medsft.hardware import cgroups, specs
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_processors_of_a_container(tmp_path: Path, files: dict[str, str], cpus: 
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert hardware.cgroup_cpus(tmp_path) == cpus
+    assert cgroups.cgroup_cpus(tmp_path) == cpus
 
 
 def test_infiniband_that_nccl_cannot_use_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +65,7 @@ def test_more_threads_than_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
     (finding,) = doctor.processors()
     assert finding.grade == "look"
-    assert finding.remedy == f"export OMP_NUM_THREADS={hardware.machine('.').cpus}"
+    assert finding.remedy == f"export OMP_NUM_THREADS={specs.machine('.').cpus}"
 
 
 @pytest.mark.slow
@@ -72,7 +73,7 @@ def test_each_finding_that_is_not_ok_comes_with_a_remedy(tmp_path: Path) -> None
     """As a command, with a cache where even root may not write."""
     env = os.environ | {"MEDSFT_CACHE": "/proc/medsft", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "recipes")}
     done = subprocess.run(
-        [sys.executable, "-m", "medsft.doctor"], cwd=tmp_path, env=env, capture_output=True, text=True
+        [sys.executable, str(ROOT / "recipes" / "doctor.py")], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     lines = done.stdout.splitlines()
     for what in (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medsft import energy
+from medsft.hardware import energy
 
 
 def zone(rapl: Path, name: str, kind: str, microjoules: int) -> Path:

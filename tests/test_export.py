@@ -13,8 +13,9 @@ import pytest
 
 import export
 from conftest import RECIPES, ROOT, write_adapter_arm
-from medsft import merge, model
-from medsft.cli import UserError
+from medsft.errors import UserError
+from medsft.models import loading
+from medsft.serving import merge
 
 ASKED = [{"role": "user", "content": "I have had a cough for two weeks."}]
 
@@ -48,8 +49,8 @@ def test_the_merged_model_answers_as_base_and_adapter_do(
     record = exported(monkeypatch, study, tmp_path / "out", "--dtype", "float32", "--max_new_tokens", "20")
     assert record["divergence"] <= 1e-5 < 0.01 < record["moved_from_base"]
 
-    base = model.load_model(str(tiny_model), "float32")
-    tokenizer = model.load_tokenizer(str(tiny_model))
+    base = loading.load_model(str(tiny_model), "float32")
+    tokenizer = loading.load_tokenizer(str(tiny_model))
     untrained = greedy(base, tokenizer, max_new_tokens=20, do_sample=False)
     adapted = greedy(
         PeftModel.from_pretrained(base, str(study / "lora" / "adapter")), tokenizer, max_new_tokens=20, do_sample=False
@@ -71,7 +72,7 @@ def test_every_export_stops_and_carries_template_tokenizer_and_card(
         weights = "adapter_model.safetensors" if kind == "adapter" else "model.safetensors"
         assert weights in names and not [n for n in names if n.endswith((".bin", ".pt", ".pkl"))]
         stops = json.loads((tmp_path / kind / "generation_config.json").read_text())["eos_token_id"]
-        tokenizer = model.load_tokenizer(str(tmp_path / kind))
+        tokenizer = loading.load_tokenizer(str(tmp_path / kind))
         assert "<|im_end|>" in tokenizer.convert_ids_to_tokens(stops)
     assert {p.name for p in tmp_path.iterdir()} == set(export.FORMATS)  # no temporary folder stays
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from conftest import run_here
-from medsft import fairness
-from medsft.cli import UserError
+from medsft.errors import UserError
+from medsft.evaluation import comparability
 from synthetic_study import make_study
 
 ALIKE = {"data": "d1", "template": "t1", "max_length": 512, "rows_seen": 48}
@@ -23,14 +23,14 @@ def records(**changed: Any) -> dict[str, dict[str, Any]]:
 
 
 def test_arms_trained_alike_are_compared() -> None:
-    assert fairness.check(records(), []) == []
+    assert comparability.check(records(), []) == []
 
 
 @pytest.mark.parametrize("key", ["data", "template", "max_length", "rows_seen"])
 def test_any_difference_is_refused_by_name_and_may_be_allowed(key: str) -> None:
     with pytest.raises(UserError, match=rf"differ in '{key}' \(lora: .*, full: other\).*--allow_unequal {key}"):
-        fairness.check(records(**{key: "other"}), [])
-    assert fairness.check(records(**{key: "other"}), [key]) == [key]
+        comparability.check(records(**{key: "other"}), [])
+    assert comparability.check(records(**{key: "other"}), [key]) == [key]
 
 
 def test_seeds_must_be_the_same_list() -> None:
@@ -38,9 +38,9 @@ def test_seeds_must_be_the_same_list() -> None:
         name: {"comparable": ALIKE, "seed": seed} for name, seed in (("lora", 42), ("lora_seed43", 43), ("full", 42))
     }
     with pytest.raises(UserError, match="differ in 'seeds'"):
-        fairness.check(arms, [])
+        comparability.check(arms, [])
     arms["full_seed43"] = {"comparable": ALIKE, "seed": 43}
-    assert fairness.check(arms, []) == []
+    assert comparability.check(arms, []) == []
 
 
 def test_scoring_refuses_unequal_arms_before_it_loads_anything(tmp_path: Path) -> None:

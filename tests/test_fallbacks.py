@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import RECIPES, ROOT
-from medsft import checkpoints, fallbacks
+from medsft.training import checkpoints, micro_batch
 from training_runs import command, record, train
 
 pytestmark = pytest.mark.slow
@@ -41,13 +41,15 @@ def study(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_what_ran_out_is_told_from_the_error(error: Exception, place: str, tmp_path: Path) -> None:
-    assert fallbacks.ran_out_of(error, str(tmp_path)) == place
+    assert micro_batch.ran_out_of(error, str(tmp_path)) == place
 
 
 def test_device_memory_is_told_from_the_error(tmp_path: Path) -> None:
     import torch
 
-    assert fallbacks.ran_out_of(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), ".") == "device"
+    assert (
+        micro_batch.ran_out_of(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), ".") == "device"
+    )
 
 
 def test_out_of_host_memory_ends_with_settings_that_fit(study: Path, tiny_model: Path) -> None:
@@ -95,4 +97,4 @@ def test_auto_batch_keeps_the_rows_of_a_step_and_its_choice(study: Path, tiny_mo
 
 
 def test_divisors_make_up_the_rows_exactly() -> None:
-    assert fallbacks.divisors(12) == [12, 6, 4, 3, 2, 1]
+    assert micro_batch.divisors(12) == [12, 6, 4, 3, 2, 1]

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from medsft import chat_template, fault_report, faults, likelihood, model
 from medsft.arguments import StudyArguments
-from medsft.cli import parse
-from medsft.report import write_report
+from medsft.config import parse
+from medsft.evaluation import ablations, likelihood
+from medsft.models import embedded, loading
+from medsft.reporting import ablation_report
+from medsft.reporting.report import write_report
+from medsft.tokenization import chat_template
 from synthetic_study import Page, arguments, dump, make_study, strict_json, write_arm, write_train
 
 RESAMPLING = (500, 0.95, 1)
@@ -22,7 +25,7 @@ RESAMPLING = (500, 0.95, 1)
 def rows(shift: float, stopped: float = 1.0) -> list[dict[str, float | str]]:
     """Forty scored rows, two a group; every metric of a row is moved by `shift`."""
     draw = np.random.default_rng(0)
-    scores = [{m: float(draw.normal(0.2, 0.1)) + shift for m in faults.METRICS} for _ in range(40)]
+    scores = [{m: float(draw.normal(0.2, 0.1)) + shift for m in ablations.METRICS} for _ in range(40)]
     return [{"id": f"r{i}", "group": f"g{i // 2}", **s, "end_of_turn": stopped} for i, s in enumerate(scores)]
 
 
@@ -36,15 +39,15 @@ def study(tmp_path: Path) -> Path:
 
 def test_each_fault_is_held_against_the_sound_arm(study: Path) -> None:
     scores = {"baseline": rows(0.5), "fault_truncation": rows(0), "fault_padding": rows(0.03, 0.5), "sound": rows(0)}
-    padding, truncation = sorted(faults.compare(study, scores, RESAMPLING), key=lambda row: row["arm"])
+    padding, truncation = sorted(ablations.compare(study, scores, RESAMPLING), key=lambda row: row["arm"])
     assert padding["fault"] == "every row padded to 512"
-    for metric in faults.METRICS:
+    for metric in ablations.METRICS:
         value = padding["metrics"][metric]
         assert value["difference"] == pytest.approx(-0.5 if metric == "end_of_turn" else 0.03)
         assert value["low"] <= value["difference"] <= value["high"] and value["n"] == 40
     assert padding["speed"] == {"ratio": 1.5, "low": 1.5, "high": 1.5, "steps": 20}  # the slow first step is left out
     assert truncation["speed"] is None  # another number of steps
-    assert faults.compare(study, {"baseline": rows(0), "lora": rows(0)}, RESAMPLING) == []
+    assert ablations.compare(study, {"baseline": rows(0), "lora": rows(0)}, RESAMPLING) == []
 
 
 def test_the_time_of_a_step_has_an_interval_that_holds_the_truth() -> None:
@@ -54,7 +57,7 @@ def test_the_time_of_a_step_has_an_interval_that_holds_the_truth() -> None:
         draw = np.random.default_rng(seed)
         sound = draw.uniform(1, 3, 41)
         faulty = sound * 4 / 3 * draw.normal(1, 0.1, 41)
-        found = faults.slowdown(sound.tolist(), faulty.tolist(), 400, 0.95, seed)
+        found = ablations.slowdown(sound.tolist(), faulty.tolist(), 400, 0.95, seed)
         assert found is not None
         held += found["low"] <= 4 / 3 <= found["high"]
     assert held >= 180
@@ -64,17 +67,17 @@ def test_single_cases_say_how_far_one_dialogue_can_mislead(study: Path) -> None:
     baseline, sound = rows(0), rows(0.02)
     for row in sound[:10]:  # a quarter of the dialogues goes the other way
         row["rouge1"] = float(row["rouge1"]) - 0.03
-    (found,) = faults.single_cases({"baseline": baseline, "sound": sound}, ["rouge1"], RESAMPLING)
+    (found,) = ablations.single_cases({"baseline": baseline, "sound": sound}, ["rouge1"], RESAMPLING)
     assert found["contrary"] == 0.25 and found["n"] == 40
     assert found["difference"] == pytest.approx(0.0125)
     assert (found["case_low"], found["case_high"]) == (pytest.approx(-0.01), pytest.approx(0.02))
-    assert faults.single_cases({"baseline": baseline, "lora": sound}, ["rouge1"], RESAMPLING) == []
+    assert ablations.single_cases({"baseline": baseline, "lora": sound}, ["rouge1"], RESAMPLING) == []
 
 
 @pytest.mark.slow
 def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) -> None:
     folder = make_study(tmp_path, ("baseline",))
-    arms = ["baseline", "sound", *faults.FAULTS]
+    arms = ["baseline", "sound", *ablations.FAULTS]
     scores = {arm: rows(0.01 * place) for place, arm in enumerate(arms)}
     for arm in arms[1:]:
         write_arm(folder / arm, 0.0, "")
@@ -83,21 +86,21 @@ def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) 
         loss_on = "everything" if arm in ("paper", "fault_everything") else "the doctor's turns"
         dump(folder / arm / "train.json", train | {"step_seconds": [1.0] * 30, "comparable": {"loss_on": loss_on}})
     comparison = json.loads((folder / "comparison.json").read_text())
-    found = {"faults": faults.compare(folder, scores, RESAMPLING)}
-    found["single_cases"] = faults.single_cases(scores, ["rouge1", "rougeL"], RESAMPLING)
+    found = {"faults": ablations.compare(folder, scores, RESAMPLING)}
+    found["single_cases"] = ablations.single_cases(scores, ["rouge1", "rougeL"], RESAMPLING)
     dump(folder / "comparison.json", comparison | found)
     report, results, _ = write_report(arguments(folder))
     first, second = results["verdict"]
     assert "on n = 40 held-out dialogues: end of turn carries no loss: nats per answer token +0.010 [" in first
     assert "from +0.070 to +0.070 against the baseline on ROUGE-1, and for 0 % of the dialogues" in second
-    assert [*results["arms"]] == arms and len(results["faults"]) == len(faults.FAULTS)
+    assert [*results["arms"]] == arms and len(results["faults"]) == len(ablations.FAULTS)
     page = Page((report / "report.html").read_text(encoding="utf-8"))
-    for text in faults.FAULTS.values():
+    for text in ablations.FAULTS.values():
         assert page.text.count(text) == 2  # verdict and table
     assert "An evaluation with n = 1" in page.text and "cannot be compared in height" in page.text
     assert (report / "figures" / "faults.png").stat().st_size > 10_000
     assert strict_json(report / "results.json")["faults"] == results["faults"]
-    assert fault_report.tables({**results, "faults": []}) == []
+    assert ablation_report.tables({**results, "faults": []}) == []
 
 
 SWITCHES = ("end_of_turn_loss", "double_bos", "truncate_answers", "assistant_only_loss", "pad_to_multiple_of")
@@ -118,8 +121,8 @@ def test_make_paper_trains_and_asks_every_arm_that_the_report_knows(config: str,
         values = {**vars(chosen), **vars(training)}
         switched[chosen.arm] = tuple(values[name] for name in SWITCHES)
         budgets[chosen.arm] = training.max_length
-    assert [*switched] == ["sound", "paper", *(arm for arm in faults.FAULTS if arm != "paper")]
-    for arm in faults.FAULTS:
+    assert [*switched] == ["sound", "paper", *(arm for arm in ablations.FAULTS if arm != "paper")]
+    for arm in ablations.FAULTS:
         differ = [switched[arm][i] != switched["sound"][i] for i in range(len(SWITCHES))]
         assert sum(differ) == (5 if arm == "paper" else 1), arm
         assert budgets[arm] == budgets["paper" if arm in ("paper", "fault_truncation") else "sound"]
@@ -129,7 +132,7 @@ def test_make_paper_trains_and_asks_every_arm_that_the_report_knows(config: str,
 
 def test_the_answers_of_an_arm_with_two_bos_are_scored_token_for_token_as_the_others() -> None:
     """Its saved template has no marks and is none of the known ones."""
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     marked = chat_template.training_template(tokenizer)
     talk = [{"role": "user", "content": "It hurts."}, {"role": "assistant", "content": "Since when?\n\nPlease say."}]
     plain = likelihood.last_answer(tokenizer, talk, marked)

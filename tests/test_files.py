@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsft.cli import UserError
+from medsft.errors import UserError
 from medsft.files import fingerprint, new_folder, read_json, read_jsonl, write_json, write_jsonl, write_text
 
 

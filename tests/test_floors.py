@@ -5,21 +5,21 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsft import floors
+from medsft.evaluation import naive_baselines
 
 
 @given(st.integers(2, 60), st.integers(0, 2**31))
 def test_no_row_keeps_its_own_answer_when_shuffled(size, seed):
-    partner = floors.derangement(size, seed)
+    partner = naive_baselines.derangement(size, seed)
     assert sorted(partner) == list(range(size))
     assert all(other != own for own, other in enumerate(partner))
-    assert partner == floors.derangement(size, seed)
+    assert partner == naive_baselines.derangement(size, seed)
 
 
 def test_nearest_ignores_case_and_takes_the_first_row_where_nothing_matches():
     documents = ["I have a cough and a fever and I am worried", "psoriasis on my elbow", "I have a rash, I am worried"]
     queries = ["my psoriasis", "COUGH", "nothing known", ""]
-    assert floors.nearest_rows(queries, documents) == [1, 0, 0, 0]
+    assert naive_baselines.nearest_rows(queries, documents) == [1, 0, 0, 0]
 
 
 def test_nearest_is_the_brute_force_cosine():
@@ -36,7 +36,7 @@ def test_nearest_is_the_brute_force_cosine():
         return sum(a * b for a, b in zip(vector(query), vector(document), strict=True))
 
     expected = [max(range(4), key=lambda row, q=q: cosine(q, documents[row])) for q in queries]
-    assert floors.nearest_rows(queries, documents) == expected
+    assert naive_baselines.nearest_rows(queries, documents) == expected
 
 
 def row(number, prompt, reference):
@@ -50,7 +50,7 @@ def test_the_ceiling_is_doctors_who_answered_the_same_question():
         row(3, "Is it flu?", "Yes."),
         row(4, "Why?", "So."),
     ]
-    found = floors.doctors_against_each_other(rows)
+    found = naive_baselines.doctors_against_each_other(rows)
     assert sorted((r["reference"], r["prediction"]) for r in found) == [("No.", "Yes."), ("Yes.", "No.")]
     assert all(r["stopped"] for r in found)
-    assert floors.doctors_against_each_other(rows[2:]) == []
+    assert naive_baselines.doctors_against_each_other(rows[2:]) == []

@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from conftest import RECIPES, run_script
-from medsft import generation, likelihood, memorization, model, vllm_engine
 from medsft.arguments import GenerateArguments
-from medsft.cli import UserError
+from medsft.data.prepare import load_split
+from medsft.errors import UserError
+from medsft.evaluation import likelihood, memorization
 from medsft.files import read_json, read_jsonl
-from medsft.preparation import load_split
+from medsft.inference import generation, vllm_backend
+from medsft.models import embedded, loading
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +29,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama that says different things to different patients: wide weights, and no tied embedding to echo."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     torch.manual_seed(0)
     # bitsandbytes repacks NF4 weights on processors with AVX512-BF16, and wants rows of whole blocks of 64
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -171,14 +173,14 @@ def test_arms_of_every_kind_answer_and_merging_changes_no_answer(study: Path, ra
 
     torch.manual_seed(3)
     network = get_peft_model(
-        model.load_model(str(random_model), "float32"),
+        loading.load_model(str(random_model), "float32"),
         LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM"),
     )
     arm = study / "lora"
     network.save_pretrained(arm / "adapter")
-    model.load_tokenizer(str(random_model)).save_pretrained(arm / "adapter")
+    loading.load_tokenizer(str(random_model)).save_pretrained(arm / "adapter")
     network.merge_and_unload().save_pretrained(study / "full" / "model")
-    model.load_tokenizer(str(random_model)).save_pretrained(study / "full" / "model")
+    loading.load_tokenizer(str(random_model)).save_pretrained(study / "full" / "model")
     for name in ("lora", "full"):
         record = {"base_model": str(random_model), "quantization": None, "fingerprint": "x"}
         (study / name / "train.json").write_text(json.dumps(record))
@@ -212,13 +214,13 @@ def test_options_that_cannot_be_meant_are_refused(changes: dict, message: str) -
         generation.check(GenerateArguments(**changes))
 
 
-@pytest.mark.skipif(vllm_engine.available(), reason="vLLM and a GPU are here")
+@pytest.mark.skipif(vllm_backend.available(), reason="vLLM and a GPU are here")
 def test_vllm_is_refused_where_it_cannot_run() -> None:
     with pytest.raises(UserError, match="vLLM is not installed or there is no GPU"):
         generation.check(GenerateArguments(engine="vllm"))
 
 
-@pytest.mark.skipif(not vllm_engine.available(), reason="needs vLLM and a GPU")
+@pytest.mark.skipif(not vllm_backend.available(), reason="needs vLLM and a GPU")
 def test_vllm_gives_the_same_greedy_answers(study: Path, random_model: Path, rows: list) -> None:
     args = options(study, random_model, engine="transformers")
     ours = texts(generation.load(args), rows, args)

@@ -10,7 +10,9 @@ from typing import Any
 import jinja2
 import pytest
 
-from medsft import chat_template, model, serving
+from medsft.models import embedded, loading
+from medsft.serving import export_formats
+from medsft.tokenization import chat_template
 
 SYSTEM = {"role": "system", "content": "Answer briefly."}
 DIALOGUE = [
@@ -47,7 +49,7 @@ NAMES = sorted(path.stem for path in chat_template.FOLDER.glob("*.jinja"))
 
 
 def tokenizer_with(name: str) -> Any:
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     tokenizer.bos_token, tokenizer.eos_token = (
         ("<s>", "</s>") if name in ("mistral_instruct", "plain") else ("", "<|im_end|>")
     )
@@ -84,7 +86,7 @@ def as_jinja(source: str) -> str:
 def test_go_template_says_what_the_chat_template_says(
     name: str, messages: list[dict[str, str]], tmp_path: Path
 ) -> None:
-    source = serving.go_template(tokenizer_with(name), None)
+    source = export_formats.go_template(tokenizer_with(name), None)
     system = "\n".join(m["content"] for m in messages if m["role"] == "system")
     translated = jinja2.Environment(keep_trailing_newline=True).from_string(as_jinja(source))
     assert translated.render(messages=messages, system=system) == expected(name, messages)
@@ -103,7 +105,7 @@ def test_go_itself_reads_the_templates_so(tmp_path: Path) -> None:
     subprocess.run(["go", "build", "-o", "render", "main.go"], cwd=tmp_path, env=environment, check=True)
     for name in NAMES:
         for messages in (DIALOGUE, DIALOGUE[:1], [SYSTEM, *DIALOGUE]):
-            (tmp_path / "t").write_text(serving.go_template(tokenizer_with(name), None))
+            (tmp_path / "t").write_text(export_formats.go_template(tokenizer_with(name), None))
             rows = [{"Role": m["role"], "Content": m["content"]} for m in messages]
             system = "\n".join(m["content"] for m in messages if m["role"] == "system")
             values = json.dumps({"System": system, "Messages": rows})
@@ -114,10 +116,10 @@ def test_go_itself_reads_the_templates_so(tmp_path: Path) -> None:
 def test_an_unknown_chat_template_is_refused_with_the_remedy() -> None:
     tokenizer = tokenizer_with("chatml")
     tokenizer.chat_template = "{% for m in messages %}~{{ m.content }}~{% endfor %}"
-    with pytest.raises(serving.UserError, match="--ollama_template FILE"):
-        serving.go_template(tokenizer, None)
+    with pytest.raises(export_formats.UserError, match="--ollama_template FILE"):
+        export_formats.go_template(tokenizer, None)
 
 
 def test_quotes_that_would_end_the_modelfile_early_are_refused() -> None:
-    with pytest.raises(serving.UserError, match="quotes"):
-        serving.modelfile(tokenizer_with("chatml"), 'a """ b', 512, 64)
+    with pytest.raises(export_formats.UserError, match="quotes"):
+        export_formats.modelfile(tokenizer_with("chatml"), 'a """ b', 512, 64)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from conftest import RECIPES
-from medsft import guards, hardware
-from medsft.cli import DoesNotFit, UserError
+from medsft.errors import DoesNotFit, UserError
+from medsft.hardware import specs
+from medsft.training import preflight
 
 DEMO = RECIPES / "configs" / "demo" / "lora.yaml"
 MISTRAL = RECIPES / "configs" / "mistral_7b" / "lora.yaml"
@@ -21,8 +22,8 @@ def without_flags(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    here = replace(hardware.machine("."), gpus=count)
-    monkeypatch.setattr(guards, "machine", lambda _: here)
+    here = replace(specs.machine("."), gpus=count)
+    monkeypatch.setattr(preflight, "machine", lambda _: here)
 
 
 def test_several_gpus_need_a_launcher_and_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,22 +31,22 @@ def test_several_gpus_need_a_launcher_and_it_is_named(monkeypatch: pytest.Monkey
     with pytest.raises(
         UserError, match=r"4 GPUs are visible.*accelerate launch --num_processes 4.*CUDA_VISIBLE_DEVICES=0"
     ):
-        guards.check_machine(MISTRAL)
+        preflight.check_machine(MISTRAL)
     monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setattr(guards, "hub_reachable", lambda: True)
-    guards.check_machine(MISTRAL)  # started by a launcher
+    monkeypatch.setattr(preflight, "hub_reachable", lambda: True)
+    preflight.check_machine(MISTRAL)  # started by a launcher
 
 
 def test_a_recipe_for_a_processor_does_not_mind_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     with_gpus(monkeypatch, 4)
-    guards.check_machine(DEMO)
+    preflight.check_machine(DEMO)
 
 
 def test_without_a_gpu_and_without_the_hub_both_are_named_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with_gpus(monkeypatch, 0)
-    monkeypatch.setattr(guards, "hub_reachable", lambda: False)
+    monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
     monkeypatch.setattr(sys, "argv", ["sft_lora.py", "--study_dir", str(tmp_path)])
     with pytest.raises(DoesNotFit, match=r"needs an NVIDIA GPU.*OpenMed/MedDialog.*hub cannot be reached.*make demo"):
-        guards.check_machine(MISTRAL)
+        preflight.check_machine(MISTRAL)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsft import hardware
-from medsft.cli import UserError
+from medsft import hub, text
+from medsft.errors import UserError
+from medsft.hardware import cgroups, specs
 
-RECIPES = Path(hardware.__file__).parents[1]
+RECIPES = Path(specs.__file__).parents[1]
 TWO_GPUS = "NVIDIA A100-SXM4-80GB, 81920, 81000\nNVIDIA A100-SXM4-80GB, 40960, 40000\n"
 
 
@@ -44,25 +45,25 @@ def nvidia_smi(tmp_path, monkeypatch):
     ],
 )
 def test_parse_bytes(text, size):
-    assert hardware.parse_bytes(text) == size
+    assert text.parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "167", "GB", "-1GB", "1e3GB", "12 Gigabytes", "1,5GB", "nanGB", "٣GB"])
 def test_parse_bytes_refuses(text):
     with pytest.raises(UserError, match="167GB"):
-        hardware.parse_bytes(text)
+        text.parse_bytes(text)
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB"]))
 def test_binary_units_are_larger_than_decimal(number, unit):
-    decimal = hardware.parse_bytes(f"{number}{unit.replace('i', '')}")
-    binary = hardware.parse_bytes(f"{number}{unit[0]}i{unit[-1]}")
+    decimal = text.parse_bytes(f"{number}{unit.replace('i', '')}")
+    binary = text.parse_bytes(f"{number}{unit[0]}i{unit[-1]}")
     assert binary >= decimal and decimal % 1000 == 0 and binary % 1024 == 0
 
 
 def test_gpus_are_read(nvidia_smi, tmp_path):
     nvidia_smi(TWO_GPUS)
-    here = hardware.machine(tmp_path / "not" / "there" / "yet")
+    here = specs.machine(tmp_path / "not" / "there" / "yet")
     assert (here.gpu, here.gpus) == ("NVIDIA A100-SXM4-80GB", 2)
     assert here.device_bytes == 40960 * 2**20 and here.device_available_bytes == 40000 * 2**20  # the smaller one's
     assert here.tflops == 312
@@ -84,7 +85,7 @@ def test_gpus_are_read(nvidia_smi, tmp_path):
 def test_visible_devices(nvidia_smi, monkeypatch, visible, count, mib):
     nvidia_smi(TWO_GPUS)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    here = hardware.machine(".")
+    here = specs.machine(".")
     assert (here.gpus, here.device_bytes) == (count, mib * 2**20)
 
 
@@ -93,12 +94,12 @@ def test_visible_devices(nvidia_smi, monkeypatch, visible, count, mib):
 )
 def test_no_usable_gpu(nvidia_smi, output, status):
     nvidia_smi(output, status)
-    assert hardware.machine(".").gpu == "none"
+    assert specs.machine(".").gpu == "none"
 
 
 def test_unlisted_gpu_keeps_its_memory_without_a_speed(nvidia_smi):
     nvidia_smi("NVIDIA L40, 46068, 45000\n")
-    here = hardware.machine(".")
+    here = specs.machine(".")
     assert here.device_bytes == 46068 * 2**20 and here.tflops is None
 
 
@@ -118,7 +119,7 @@ def test_unlisted_gpu_keeps_its_memory_without_a_speed(nvidia_smi):
 )
 def test_names_of_the_driver(nvidia_smi, reported, tflops):
     nvidia_smi(f"{reported}, 1000, 900\n")
-    assert hardware.machine(".").tflops == tflops
+    assert specs.machine(".").tflops == tflops
 
 
 @pytest.mark.parametrize(
@@ -126,22 +127,22 @@ def test_names_of_the_driver(nvidia_smi, reported, tflops):
 )
 def test_unknown_gpu_names_the_nearest(asked, near):
     with pytest.raises(UserError, match=f"did you mean '{near}'"):
-        hardware.described(hardware.machine("."), gpu=asked)
+        specs.described(specs.machine("."), gpu=asked)
 
 
 def test_described_overrides_only_what_is_given():
-    here = hardware.machine(".")
-    there = hardware.described(here, "H100", 8, "1TB", None)
+    here = specs.machine(".")
+    there = specs.described(here, "H100", 8, "1TB", None)
     assert (there.gpus, there.device_bytes, there.host_bytes) == (8, 81_559 * 2**20, 10**12)
     assert there.disk_bytes == here.disk_bytes and there.host_available_bytes == 10**12
-    none = hardware.described(there, gpus=0)
+    none = specs.described(there, gpus=0)
     assert (none.gpu, none.gpus, none.device_bytes) == ("none", 0, 0)
 
 
 @pytest.mark.parametrize(("gpu", "gpus"), [("none", 1), ("h100", -1)])
 def test_counts_without_sense(gpu, gpus):
     with pytest.raises(UserError, match="--gpus"):
-        hardware.described(hardware.machine("."), gpu, gpus)
+        specs.described(specs.machine("."), gpu, gpus)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_limits_of_a_container(tmp_path, line, files):
     (tmp_path / limit).write_text("4000\n", encoding="utf-8")
     (tmp_path / used).write_text("1500\n", encoding="utf-8")
     (tmp_path / stat).write_text(f"anon 7\n{cache} 500\n", encoding="utf-8")
-    assert hardware.cgroup_memory(tmp_path, own) == (4000, 3000)
+    assert cgroups.cgroup_memory(tmp_path, own) == (4000, 3000)
 
 
 def test_the_limit_of_a_parent_counts(tmp_path):
@@ -177,11 +178,11 @@ def test_the_limit_of_a_parent_counts(tmp_path):
     (tmp_path / "slice" / "job" / "memory.max").write_text("max\n", encoding="utf-8")
     (tmp_path / "slice" / "memory.max").write_text("9000\n", encoding="utf-8")
     (tmp_path / "slice" / "memory.current").write_text("9500\n", encoding="utf-8")
-    assert hardware.cgroup_memory(tmp_path, own) == (9000, 0)
+    assert cgroups.cgroup_memory(tmp_path, own) == (9000, 0)
 
 
 def test_no_limit(tmp_path):
-    assert hardware.cgroup_memory(tmp_path, tmp_path / "own") == (2**63, 2**63)
+    assert cgroups.cgroup_memory(tmp_path, tmp_path / "own") == (2**63, 2**63)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_no_limit(tmp_path):
 def test_bf16_of_the_processor(tmp_path, flags, expected):
     if flags:
         (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n", encoding="utf-8")
-    assert hardware.has_bf16_cpu(tmp_path / "cpuinfo") is expected
+    assert specs.has_bf16_cpu(tmp_path / "cpuinfo") is expected
 
 
 @pytest.fixture
@@ -213,7 +214,7 @@ def test_hub_is_reached_without_sending_anything(listening, monkeypatch):
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
-    assert hardware.hub_reachable()
+    assert hub.hub_reachable()
     thread.join(5)
     assert sent == [b""]
 
@@ -222,19 +223,20 @@ def test_a_proxy_is_asked_in_place_of_the_hub(listening, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{listening.getsockname()[1]}")
     monkeypatch.setenv("no_proxy", "")
-    assert hardware.hub_reachable()
+    assert hub.hub_reachable()
 
 
 def test_hub_offline_and_closed(listening, monkeypatch):
     port = listening.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert not hardware.hub_reachable()
+    assert not hub.hub_reachable()
     monkeypatch.delenv("HF_HUB_OFFLINE")
     listening.close()
-    assert not hardware.hub_reachable(timeout=1)
+    assert not hub.hub_reachable(timeout=1)
 
 
 def test_guards_need_no_torch():
-    code = "import sys, medsft.hardware, medsft.memory; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    code = "import sys, medsft.hardware.specs, medsft.memory.planner"
+    code += "\nsys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(RECIPES)}).returncode == 0

@@ -3,9 +3,9 @@
 import pytest
 
 from conftest import ROOT
-from medsft.cli import UserError
-from medsft.hardware import machine
-from medsft.ladder_table import BEGIN, END, update
+from medsft.errors import UserError
+from medsft.hardware.specs import machine
+from medsft.reporting.readme_plan_table import BEGIN, END, update
 
 
 @pytest.mark.slow

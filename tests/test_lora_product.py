@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from medsft import lora_product
+from medsft.models import lora_linear
 
 
 def two_layers(dtype: torch.dtype, **options: Any) -> Any:
@@ -36,7 +36,7 @@ def gradients(network: Any, x: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_outputs_and_gradients_are_pefts(dtype: torch.dtype, tolerance: float) -> None:
     theirs = two_layers(dtype)
     ours = copy.deepcopy(theirs)
-    assert lora_product.fuse(ours) == 2
+    assert lora_linear.fuse(ours) == 2
     x = torch.randn(3, 5, 24, dtype=dtype)
     one, two = gradients(theirs, x), gradients(ours, x)
     assert one.keys() == two.keys()
@@ -51,7 +51,7 @@ def test_an_adapter_that_is_off_or_merged_is_pefts_business() -> None:
     network = two_layers(torch.float32)
     x = torch.randn(2, 24)
     with_adapter = network(x)
-    lora_product.fuse(network)
+    lora_linear.fuse(network)
     with network.disable_adapter():
         off = network(x)
     assert not torch.allclose(off, with_adapter, atol=1e-3)
@@ -76,7 +76,7 @@ def test_on_an_nf4_base_outputs_and_gradients_are_pefts() -> None:
     x = torch.randn(3, 5, 64, dtype=torch.bfloat16)
     one = gradients(theirs, x)
     theirs.zero_grad()
-    assert lora_product.fuse(theirs) == 2
+    assert lora_linear.fuse(theirs) == 2
     two = gradients(theirs, x)
     assert one.keys() == two.keys()
     assert len(one) == 6
@@ -89,4 +89,4 @@ def test_on_an_nf4_base_outputs_and_gradients_are_pefts() -> None:
 @pytest.mark.parametrize("options", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}, {"bias": "all"}])
 def test_what_is_not_plain_lora_is_left_alone(options: dict[str, Any]) -> None:
     network = two_layers(torch.float32, **options)
-    assert lora_product.fuse(network) == (2 if "bias" in options else 0)
+    assert lora_linear.fuse(network) == (2 if "bias" in options else 0)

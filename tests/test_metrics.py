@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import RECIPES
-from medsft import metrics, overlap
+from medsft.evaluation.metrics import modules, overlap
 
 # Two lines of google-research's rouge/testdata (Apache-2.0); the values are those of the Perl ROUGE-1.5.5.
 TARGETS = [
@@ -130,13 +130,13 @@ def test_all_modules_feed_combine_and_give_what_each_gives_alone():
     assert together == {key: value for found in alone for key, value in found.items()}
     assert len(together) == sum(map(len, alone)) > 40
     with pytest.raises(TypeError, match="no metric takes 'stemm'"):
-        metrics.load("rouge").compute(**texts, stemm=True)
+        modules.load("rouge").compute(**texts, stemm=True)
 
 
 def test_per_example_values_average_to_the_modules_own():
     texts = {"predictions": SYSTEM, "references": [r[0] for r in SYSTEM_REFERENCES]}
-    each = metrics.score("rouge", texts["predictions"], texts["references"])
-    whole = metrics.load("rouge").compute(**texts)
+    each = modules.score("rouge", texts["predictions"], texts["references"])
+    whole = modules.load("rouge").compute(**texts)
     assert {name: sum(values) / 3 for name, values in each.items()} == pytest.approx(whole)
 
 

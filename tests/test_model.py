@@ -5,31 +5,31 @@ from pathlib import Path
 
 import pytest
 
-from medsft import model
-from medsft.cli import UserError
+from medsft.errors import UserError
+from medsft.models import embedded, loading
 
 
 def test_the_embedded_model_is_smollm2_in_safetensors() -> None:
-    folder = Path(model.resolve(model.SMOLLM2))
+    folder = Path(loading.resolve(embedded.SMOLLM2))
     assert {"config.json", "model.safetensors", "tokenizer.json", "checksum.json"} <= {p.name for p in folder.iterdir()}
-    network = model.load_model(model.SMOLLM2, "bfloat16")
+    network = loading.load_model(embedded.SMOLLM2, "bfloat16")
     assert sum(p.numel() for p in network.parameters()) == 134_515_008
     assert network.generation_config.pad_token_id != network.generation_config.eos_token_id
 
 
 def test_a_damaged_copy_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Path(model.resolve(model.SMOLLM2))
+    whole = Path(loading.resolve(embedded.SMOLLM2))
     monkeypatch.setenv("MEDSFT_CACHE", str(tmp_path))
     damaged = tmp_path / whole.name
     damaged.mkdir()
     (damaged / "checksum.json").write_text((whole / "checksum.json").read_text())
     (damaged / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(UserError, match="does not match its checksum; delete"):
-        model.resolve(model.SMOLLM2)
+        loading.resolve(embedded.SMOLLM2)
 
 
 def test_padding_never_ends_a_turn() -> None:
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     assert tokenizer.eos_token == "<|im_end|>"
 
@@ -40,7 +40,7 @@ def test_padding_never_ends_a_turn() -> None:
 )
 def test_unknown_models_are_refused_with_a_remedy(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        model.load_tokenizer(name)
+        loading.load_tokenizer(name)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_a_folder_without_its_own_safetensors_is_refused(tmp_path: Path, index: 
     if index is not None:
         (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=message):
-        model.check_weights(str(tmp_path))
+        loading.check_weights(str(tmp_path))
 
 
 def test_bertscore_encoder_is_the_embedded_minilm() -> None:
-    assert model.load_config(model.MINILM).num_hidden_layers == 6
+    assert loading.load_config(embedded.MINILM).num_hidden_layers == 6

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from medsft import model_card
-from medsft.cli import UserError
-from medsft.report import write_report
+from medsft.errors import UserError
+from medsft.reporting import model_card
+from medsft.reporting.report import write_report
 from synthetic_study import HOSTILE, SIZE, arguments, make_study
 
 

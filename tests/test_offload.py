@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig
 
 from conftest import RECIPES, ROOT
-from medsft import disk_speed, offload, operators, rung
 from medsft.arguments import StudyArguments
-from medsft.arm import Arm
-from medsft.cli import DoesNotFit, UserError
+from medsft.distributed import deepspeed_config, deepspeed_ops
+from medsft.errors import DoesNotFit, UserError
 from medsft.files import write_json
-from medsft.hardware import described, machine
-from medsft.ladder import METHODS, ORDER, recipe_of
-from medsft.sizes import Sizes, known_config, sizes_of
+from medsft.hardware import disk_benchmark
+from medsft.hardware.specs import described, machine
+from medsft.memory import launch_command
+from medsft.memory.strategies import METHODS, ORDER, recipe_of
+from medsft.models.parameter_counts import Sizes, known_config, sizes_of
+from medsft.training.run_folder import Arm
 
 MISTRAL: Any = known_config("mistralai/Mistral-7B-Instruct-v0.2")
 FOLDER = RECIPES / "configs" / "mistral_7b"
@@ -35,11 +37,11 @@ FOLDER = RECIPES / "configs" / "mistral_7b"
 )
 def test_buffers_follow_the_machine(parameters: int, host: int, ranks: int) -> None:
     sizes = Sizes(parameters, (), parameters // 32, 32, 4096, 32000, True)
-    chosen = offload.zero_settings(sizes, host, ranks)
+    chosen = deepspeed_config.zero_settings(sizes, host, ranks)
     assert 10**7 <= chosen["sub_group_size"] <= 10**9
     assert 5 * 4 * chosen["sub_group_size"] * ranks <= max(0.05 * host, 20 * 10**7 * ranks)
     assert chosen["reduce_bucket_size"] <= 3 * 10**8
-    assert 1 <= offload.aio_settings(cpus=ranks, ranks=ranks)["intra_op_parallelism"] <= 8
+    assert 1 <= deepspeed_config.aio_settings(cpus=ranks, ranks=ranks)["intra_op_parallelism"] <= 8
 
 
 def run_of(device: str, parameters: str = "cpu", stage: int = 3) -> Any:
@@ -62,7 +64,7 @@ def fitted(folder: Path, config: Any, **study: Any) -> dict[str, Any]:
     arm = Arm(folder, "0123456789abcdef0123", {}, done=False)
     architecture = LlamaConfig(vocab_size=500, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
                                num_attention_heads=4)  # fmt: skip
-    offload.fit_to_machine(arm, config, architecture, StudyArguments(**study))
+    deepspeed_config.fit_to_machine(arm, config, architecture, StudyArguments(**study))
     return config.deepspeed_plugin.deepspeed_config
 
 
@@ -92,16 +94,18 @@ def test_bf16_states_are_asked_for_by_an_explicit_optimizer(tmp_path: Path) -> N
     assert settings["bf16"]["bf16_optimizer_states"] is True
     assert settings["optimizer"]["params"]["fp32_optimizer_states"] is False
     with pytest.raises(UserError, match="bf16_states is DeepSpeed's"):
-        offload.fit_to_machine(None, SimpleNamespace(deepspeed_plugin=None), MISTRAL, StudyArguments(bf16_states=True))  # type: ignore[arg-type]
+        deepspeed_config.fit_to_machine(
+            None, SimpleNamespace(deepspeed_plugin=None), MISTRAL, StudyArguments(bf16_states=True)
+        )  # type: ignore[arg-type]
 
 
 def test_pinned_buffers_are_exact_where_memory_may_be_locked(monkeypatch: pytest.MonkeyPatch) -> None:
     here = described(machine("."), "a100-80gb", 1, "167GB")
     for limit, backend in ((2**63, "native"), (2**23, None)):
-        monkeypatch.setattr(offload, "lockable", lambda limit=limit: limit)
+        monkeypatch.setattr(deepspeed_config, "lockable", lambda limit=limit: limit)
         monkeypatch.delenv("DS_PIN_MEMORY_BACKEND", raising=False)
         settings: dict[str, Any] = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}
-        offload.pin(settings, sizes_of(MISTRAL).parameters, here, on_gpu=True)
+        deepspeed_config.pin(settings, sizes_of(MISTRAL).parameters, here, on_gpu=True)
         assert os.environ.pop("DS_PIN_MEMORY_BACKEND", None) == backend
         # 58 GB pinned could become 116 by rounding: more than half of this host
         assert settings["zero_optimization"]["offload_optimizer"]["pin_memory"] is (backend == "native")
@@ -111,29 +115,29 @@ def test_too_little_disk_or_lockable_memory_is_said_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DoesNotFit, match=r"keeps 1600000 GB there"):
-        offload.check_swap_space(tmp_path, 10**14, 10**8)
-    monkeypatch.setattr(offload, "lockable", lambda: 8 * 2**20)
+        deepspeed_config.check_swap_space(tmp_path, 10**14, 10**8)
+    monkeypatch.setattr(deepspeed_config, "lockable", lambda: 8 * 2**20)
     with pytest.raises(UserError, match="ulimit -l unlimited"):
-        offload.check_swap_space(tmp_path, 10**7, 10**7)
+        deepspeed_config.check_swap_space(tmp_path, 10**7, 10**7)
 
 
 def test_lockable_reads_the_capability(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tx\nCapEff:\t000001fffeffffff\n")
-    assert offload.lockable(status) == 2**63
+    assert deepspeed_config.lockable(status) == 2**63
     status.write_text("CapEff:\t0000000000000000\n")
-    assert offload.lockable(status) >= 0
+    assert deepspeed_config.lockable(status) >= 0
 
 
 def test_small_shared_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(offload.shutil, "disk_usage", lambda _: SimpleNamespace(total=64 * 2**20))
-    offload.check_shared_memory(1, tmp_path)
+    monkeypatch.setattr(deepspeed_config.shutil, "disk_usage", lambda _: SimpleNamespace(total=64 * 2**20))
+    deepspeed_config.check_shared_memory(1, tmp_path)
     with pytest.raises(UserError, match="--shm-size"):
-        offload.check_shared_memory(2, tmp_path)
+        deepspeed_config.check_shared_memory(2, tmp_path)
 
 
 def test_disk_speed_leaves_nothing_behind(tmp_path: Path) -> None:
-    speed = disk_speed.measure(tmp_path, most=4 * disk_speed.BLOCK, seconds=2)
+    speed = disk_benchmark.measure(tmp_path, most=4 * disk_benchmark.BLOCK, seconds=2)
     assert min(speed) > 10**6 and max(speed) < 10**12
     assert not list(tmp_path.iterdir())
 
@@ -151,7 +155,7 @@ def plan(folder: Path, fits: set[str], gpus: int = 1) -> Path:
 
 @pytest.mark.parametrize("name", [n for n in ORDER if n.startswith("full")])
 def test_every_strategy_of_the_plan_has_its_recipe_and_launch_line(tmp_path: Path, name: str) -> None:
-    line = rung.command(FOLDER, plan(tmp_path, {name, "lora"}))
+    line = launch_command.command(FOLDER, plan(tmp_path, {name, "lora"}))
     recipe = Path(line.split()[-1])
     assert recipe == FOLDER / recipe_of(name)
     assert recipe.is_file()
@@ -161,14 +165,14 @@ def test_every_strategy_of_the_plan_has_its_recipe_and_launch_line(tmp_path: Pat
 
 
 def test_the_recommended_rung_is_the_first_that_fits(tmp_path: Path) -> None:
-    assert rung.choose(FOLDER, plan(tmp_path, {"full_8bit", "full_nvme", "full_zero3_offload"}))[0] == (
+    assert launch_command.choose(FOLDER, plan(tmp_path, {"full_8bit", "full_nvme", "full_zero3_offload"}))[0] == (
         "full_zero3_offload"
     )
-    assert rung.choose(FOLDER, plan(tmp_path, {"lora"})) == ("full_8bit", "single_gpu.yaml")
-    assert rung.choose(FOLDER, tmp_path / "none")[0] == "full_8bit"
-    assert rung.choose(RECIPES / "configs" / "demo", tmp_path / "none") == ("full", "single_gpu.yaml")
+    assert launch_command.choose(FOLDER, plan(tmp_path, {"lora"})) == ("full_8bit", "single_gpu.yaml")
+    assert launch_command.choose(FOLDER, tmp_path / "none")[0] == "full_8bit"
+    assert launch_command.choose(RECIPES / "configs" / "demo", tmp_path / "none") == ("full", "single_gpu.yaml")
     with pytest.raises(UserError, match="no recipe for full fine-tuning"):
-        rung.choose(tmp_path, tmp_path)
+        launch_command.choose(tmp_path, tmp_path)
 
 
 def test_no_recipe_names_an_optimizer_that_offload_replaces() -> None:
@@ -189,8 +193,8 @@ def test_a_lock_that_a_killed_compiler_left_is_removed_and_one_in_use_is_kept(tm
     assert compiler.stdout is not None
     compiler.stdout.readline()
     locks[1].touch()
-    assert operators.remove_stale_locks(tmp_path) == [locks[1]]
+    assert deepspeed_ops.remove_stale_locks(tmp_path) == [locks[1]]
     compiler.kill()
     compiler.communicate(timeout=60)
-    assert operators.remove_stale_locks(tmp_path) == [locks[0]]
-    assert operators.remove_stale_locks(tmp_path) == []
+    assert deepspeed_ops.remove_stale_locks(tmp_path) == [locks[0]]
+    assert deepspeed_ops.remove_stale_locks(tmp_path) == []

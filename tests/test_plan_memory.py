@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import plan_memory
-from medsft import matrix_speed
 from medsft.cli import run
-from medsft.hardware import machine
-from medsft.published_memory import STUDY_MODEL, TOTALS, claims
-from medsft.sizes import known_config
+from medsft.hardware import matmul_benchmark
+from medsft.hardware.specs import machine
+from medsft.models.parameter_counts import known_config
+from medsft.source_study.memory_claims import STUDY_MODEL, TOTALS, claims
 
 SCRIPT = Path(plan_memory.__file__)
 A100 = ["--gpu", "a100-80gb", "--gpus", "1", "--host", "167GB", "--disk", "2TB"]
@@ -85,7 +85,7 @@ def test_a_processor_slow_in_bfloat16_is_planned_in_float32(plan, monkeypatch):
     """What `acceleration` chooses is planned, but not for a machine in words, of which nothing is known."""
     needs = {}
     for bf16 in (True, False):
-        monkeypatch.setattr(matrix_speed, "prefers_bfloat16", lambda fast=bf16: fast)
+        monkeypatch.setattr(matmul_benchmark, "prefers_bfloat16", lambda fast=bf16: fast)
         _, here, _, _ = plan("--gpu", "none", "--per_device_train_batch_size", "2")
         needs[bf16] = {row["name"]: sum(row["device_bytes"].values()) for row in here["strategies"]}
         assert here["inputs"].get("dtype") == (None if bf16 else "float32")

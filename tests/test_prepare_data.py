@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 
 from medsft.arguments import DataArguments
-from medsft.cli import UserError
-from medsft.preparation import load_split, prepare
+from medsft.data.prepare import load_split, prepare
+from medsft.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -9,7 +9,7 @@ import yaml
 
 from conftest import RECIPES
 from medsft import arguments
-from medsft.cli import parse
+from medsft.config import parse
 
 CONFIGS = RECIPES / "configs"
 MISTRAL = CONFIGS / "mistral_7b"
@@ -21,8 +21,8 @@ def lora(recipe: Path) -> tuple[Any, Any]:
     from peft import get_peft_model
     from trl import ModelConfig, SFTConfig, get_peft_config
 
-    from medsft.meta_model import empty_model
-    from medsft.sizes import known_config
+    from medsft.models.meta import empty_model
+    from medsft.models.parameter_counts import known_config
 
     classes = [arguments.StudyArguments, SFTConfig, ModelConfig]
     _, _, asked = parse(classes, argv=["--config", str(recipe), "--use_cpu", "true", "--load_in_4bit", "false"])
@@ -75,9 +75,10 @@ def test_other_models_get_the_same_experiment_as_mistral(folder: str) -> None:
 
 def test_the_papers_prompt_begins_with_one_bos_and_teaches_its_label() -> None:
     """Its second BOS is the switch `double_bos`; the label is part of what the model must write."""
-    from medsft import chat_template, model
+    from medsft.models import embedded, loading
+    from medsft.tokenization import chat_template
 
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     tokenizer.bos_token, tokenizer.eos_token = "<|endoftext|>", "<|im_end|>"
     template = chat_template.training_template(tokenizer, str(MISTRAL / "paper.jinja"))
     rendered = chat_template.render(tokenizer, chat_template.PROBE[:2], template)

@@ -7,9 +7,9 @@ import pytest
 
 from conftest import run_here
 from medsft.arguments import DataArguments
-from medsft.cli import UserError
-from medsft.preparation import load_split, prepare
-from medsft.presidio import redact
+from medsft.data.prepare import load_split, prepare
+from medsft.data.rules.presidio import redact
+from medsft.errors import UserError
 
 spacy = pytest.importorskip("spacy", reason="the extra 'presidio' is not installed")
 NAMES = ["Tobiah Wrenfield", "Philomena", "Zofran", "Kaushal van Quill", "DOCTOR"]
@@ -69,7 +69,7 @@ def test_the_stage_runs_it_after_the_rules_and_counts_it(
     assert "[PERSON] has lump" in load_split(args.study_dir, "train")[0]["messages"][0]["content"]
     assert report["samples"]["presidio"]["before"].startswith("My wife xxxxxx xxxxxxxxx has lump")
     assert next((tmp_path / "study" / ".cache").glob("deidentify-*")).stat().st_mtime_ns == clean
-    monkeypatch.setattr("medsft.steps.SMALL", 4)
+    monkeypatch.setattr("medsft.data.pipeline.SMALL", 4)
     args.study_dir, args.workers = str(tmp_path / "two"), 2
     assert prepare(args)["fingerprint"] == report["fingerprint"]
     assert len(list((tmp_path / "two" / ".cache").glob("names-*.arrow"))) == 2

@@ -4,11 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from medsft import calibration, hardware
-from medsft.cli import CONFIGS, UserError
-from medsft.ladder import GPU_ONLY, METHODS, ORDER, ORDER_ON_CPU, applies, recipe_of, strategy_of_recipe
-from medsft.recipe_plan import read_recipe
-from medsft.training_step import Step, of_recipe, shared
+from medsft.config import CONFIGS
+from medsft.errors import UserError
+from medsft.hardware import specs
+from medsft.memory import calibration
+from medsft.memory.recipe import read_recipe
+from medsft.memory.step_config import Step, of_recipe, shared
+from medsft.memory.strategies import GPU_ONLY, METHODS, ORDER, ORDER_ON_CPU, applies, recipe_of, strategy_of_recipe
 
 RECIPES = sorted(p for p in CONFIGS.glob("*/*.yaml") if p.stem.startswith(("lora", "qlora", "full")))
 
@@ -72,7 +74,7 @@ def test_packing_and_flash_attention_decide_the_mask():
 
 def test_a_short_run_calibrates(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDSFT_CACHE", str(tmp_path))
-    laptop = hardware.described(hardware.machine("."), "none")
+    laptop = specs.described(specs.machine("."), "none")
     record = {
         "distributed": "NO",
         "processes": 1,

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import run_script
-from medsft import published
-from medsft.cli import UserError
-from medsft.formats import md
-from medsft.report import draw_examples, write_report
-from medsft.results import load_study
+from medsft.errors import UserError
+from medsft.reporting.rendering import md
+from medsft.reporting.report import draw_examples, write_report
+from medsft.reporting.results import load_study
+from medsft.source_study import published_scores
 from synthetic_study import (
     HOSTILE,
     SIZE,
@@ -62,7 +62,7 @@ def test_study_table_is_the_published_one_beside_ours(full_report: Path) -> None
 )
 def test_published_rouge_inverts_to_whole_counts(metric: str, base_hits: int, tuned_hits: int, per_text: int) -> None:
     """F1 = 2 hits / (length + 14), with 104 and 101 tokens against a reference of 14; a bigram fewer on both sides."""
-    row = next(row for row in published.TABLE_5 if row.metric == metric)
+    row = next(row for row in published_scores.TABLE_5 if row.metric == metric)
     assert round(2 * base_hits / (104 + 14 - 2 * per_text), 4) == row.baseline
     assert round(2 * tuned_hits / (101 + 14 - 2 * per_text), 4) == row.fine_tuned
 

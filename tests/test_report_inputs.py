@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from conftest import run_script
-from medsft.cli import UserError
-from medsft.report import input_fingerprint, write_report
+from medsft.errors import UserError
+from medsft.reporting.report import input_fingerprint, write_report
 from synthetic_study import (
     Page,
     arguments,

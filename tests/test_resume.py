@@ -14,7 +14,8 @@ import yaml
 from safetensors.torch import load_file
 
 from conftest import ROOT
-from medsft import checkpoints
+from medsft import manifest
+from medsft.training import checkpoints
 from training_runs import ACCELERATE, ZERO3, command, needs_compiler, needs_libaio, record, started, train
 
 pytestmark = pytest.mark.slow
@@ -67,9 +68,9 @@ def test_a_killed_run_continues_to_the_same_weights(
 
     killed = study / f"{name}_killed"
     process = started(command(study, tiny_model, recipe, killed.name, *flags), launcher)
-    wait_for(killed / "checkpoint-2" / checkpoints.MANIFEST, process)
+    wait_for(killed / "checkpoint-2" / manifest.MANIFEST, process)
     kill(process)
-    sealed = [c for c in killed.glob("checkpoint-*") if (c / checkpoints.MANIFEST).exists()]
+    sealed = [c for c in killed.glob("checkpoint-*") if (c / manifest.MANIFEST).exists()]
     newest = max(sealed, key=lambda c: int(c.name.split("-")[1]))
     torn = next(newest.rglob("*.safetensors"))
     torn.write_bytes(torn.read_bytes()[:-100])

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from conftest import run_script
-from medsft import agreement, judge, review_sheet
-from medsft.cli import UserError
+from medsft.errors import UserError
+from medsft.evaluation.review import human_review, llm_judge, rater_agreement
 from medsft.files import read_json, write_jsonl
 
 NAMES = ("baseline", "lora")
@@ -69,7 +69,7 @@ def fill(sheet, key, target, choose):
     for row in rows:
         row["preferred"] = choose(row, read_json(key)[row["pair"]]["key"])
     with target.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, review_sheet.COLUMNS)
+        writer = csv.DictWriter(handle, human_review.COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
 
@@ -79,41 +79,41 @@ def side_of(arm):
 
 
 def test_the_sheet_names_no_arm_draws_sides_and_comes_back(tmp_path):
-    pairs = review_sheet.draw_pairs(answers("baseline", 60), answers("lora", 60), NAMES, 50, seed=1)
+    pairs = human_review.draw_pairs(answers("baseline", 60), answers("lora", 60), NAMES, 50, seed=1)
     sheet, key = tmp_path / "s.csv", tmp_path / "k.json"
-    review_sheet.write_sheet(pairs, sheet, key)
+    human_review.write_sheet(pairs, sheet, key)
     text = sheet.read_text()
     assert "lora" not in text and "baseline" not in text
     first = [pair["key"]["answer_1"] for pair in pairs]
     assert 15 < first.count("lora") < 35
     assert all(row["patient"].startswith("'=") for row in csv.DictReader(sheet.open(newline="")))
     fill(sheet, key, tmp_path / "filled.csv", lambda row, key: "" if row["pair"] == "3" else side_of("lora")(row, key))
-    rated = review_sheet.read_sheet(tmp_path / "filled.csv", key)
+    rated = human_review.read_sheet(tmp_path / "filled.csv", key)
     assert [row["choice"] for row in rated] == ["lora"] * 49
-    found = agreement.preference([r["choice"] for r in rated], [r["group"] for r in rated], "lora", 999, 0.95, 0)
+    found = rater_agreement.preference([r["choice"] for r in rated], [r["group"] for r in rated], "lora", 999, 0.95, 0)
     assert (found["wins"], found["losses"], found["preference"], found["p"]) == (49, 0, 1.0, 0.001)
-    assert review_sheet.draw_pairs(answers("lora"), answers("lora"), NAMES, 5, 1) == []
+    assert human_review.draw_pairs(answers("lora"), answers("lora"), NAMES, 5, 1) == []
 
 
 @pytest.mark.parametrize(("value", "message"), [("3", "write 1, 2 or tie"), ("lora", "write 1, 2 or tie")])
 def test_a_rating_that_cannot_be_meant_is_refused(tmp_path, value, message):
-    pairs = review_sheet.draw_pairs(answers("baseline"), answers("lora"), NAMES, 4, seed=1)
-    review_sheet.write_sheet(pairs, tmp_path / "s.csv", tmp_path / "k.json")
+    pairs = human_review.draw_pairs(answers("baseline"), answers("lora"), NAMES, 4, seed=1)
+    human_review.write_sheet(pairs, tmp_path / "s.csv", tmp_path / "k.json")
     fill(tmp_path / "s.csv", tmp_path / "k.json", tmp_path / "f.csv", lambda row, key: value)
     with pytest.raises(UserError, match=message):
-        review_sheet.read_sheet(tmp_path / "f.csv", tmp_path / "k.json")
+        human_review.read_sheet(tmp_path / "f.csv", tmp_path / "k.json")
 
 
 def test_cohens_kappa_by_hand():
     """20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: observed 0.7, by chance 0.5, kappa 0.4."""
     first = ["y"] * 25 + ["n"] * 25
     second = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
-    assert agreement.cohens_kappa(first, second) == pytest.approx(0.4)
-    found = agreement.agreement(first, second, 999, 0.95, 0)
+    assert rater_agreement.cohens_kappa(first, second) == pytest.approx(0.4)
+    found = rater_agreement.agreement(first, second, 999, 0.95, 0)
     assert found["share"] == 0.7
     assert 0.1 < found["low"] < 0.4 < found["high"] < 0.65
-    assert agreement.cohens_kappa(["y", "n"], ["n", "y"]) == -1
-    assert agreement.cohens_kappa(["y", "y"], ["y", "y"]) is None
+    assert rater_agreement.cohens_kappa(["y", "n"], ["n", "y"]) == -1
+    assert rater_agreement.cohens_kappa(["y", "y"], ["y", "y"]) is None
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,9 @@ def test_cohens_kappa_by_hand():
 )
 def test_swapped_positions_take_away_a_judges_favourite_side(endpoint, style, side, consistent):
     Server.style = style
-    found = judge.compare(judge.Judge(endpoint, "m", "Be fair."), "My knee hurts.", "Rest.", "Rest it and cool it.")
+    found = llm_judge.compare(
+        llm_judge.Judge(endpoint, "m", "Be fair."), "My knee hurts.", "Rest.", "Rest it and cool it."
+    )
     assert found == {"side": side, "consistent": consistent}
     assert Server.asked == 2
 
@@ -156,6 +158,6 @@ def test_a_judge_is_held_to_the_physicians_before_it_is_heard(study, endpoint):
 )
 def test_dialogues_do_not_leave_the_machine_by_accident(endpoint_, message):
     with pytest.raises(UserError, match=message):
-        judge.check(judge.Judge(endpoint_, "m", ""), allow_remote=False)
+        llm_judge.check(llm_judge.Judge(endpoint_, "m", ""), allow_remote=False)
     with pytest.raises(UserError, match="is the judge running"):
-        judge.ask(judge.Judge("http://127.0.0.1:9/v1", "m", "", 2), "a", "b", "c")
+        llm_judge.ask(llm_judge.Judge("http://127.0.0.1:9/v1", "m", "", 2), "a", "b", "c")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from conftest import run_script
-from medsft import review_sheet
-from medsft.cli import UserError
+from medsft.errors import UserError
+from medsft.evaluation.review import human_review
 from medsft.files import read_json, write_jsonl
 from test_chat import browser, serve  # noqa: F401 - a fixture
 
@@ -74,21 +74,21 @@ def test_a_clinician_rates_every_pair_in_a_browser(page: tuple[Any, list[str], s
 
 @pytest.mark.slow
 def test_a_rater_goes_on_where_the_last_sitting_ended(study: Path) -> None:
-    from medsft import review_page
+    from medsft.serving import review_app
 
     folder = study / "review"
-    now = review_page.begin(folder, "ben", "sheet 1")
-    assert review_page.show(now)[1] == "**Pair 1 of 4**, 0 rated."
-    now = review_page.save(now, "Answer 2 is better", ["Answer 1 is unsafe", "Answer 2 is unsafe"], "=1+1")
-    now = review_page.save(now, "No difference", [], "")
-    later = review_page.begin(folder, " ben ", "sheet 1")
-    assert later == now and review_page.show(later)[1] == "**Pair 3 of 4**, 2 rated."
-    earlier = review_page.show(review_page.step_back(review_page.step_back(later)))
+    now = review_app.begin(folder, "ben", "sheet 1")
+    assert review_app.show(now)[1] == "**Pair 1 of 4**, 0 rated."
+    now = review_app.save(now, "Answer 2 is better", ["Answer 1 is unsafe", "Answer 2 is unsafe"], "=1+1")
+    now = review_app.save(now, "No difference", [], "")
+    later = review_app.begin(folder, " ben ", "sheet 1")
+    assert later == now and review_app.show(later)[1] == "**Pair 3 of 4**, 2 rated."
+    earlier = review_app.show(review_app.step_back(review_app.step_back(later)))
     assert earlier[5:] == ["Answer 2 is better", ["Answer 1 is unsafe", "Answer 2 is unsafe"], "=1+1"]
     with (folder / "lora_by_ben.csv").open(newline="") as handle:
         first = next(csv.DictReader(handle))
     assert (first["comment"], first["patient"][0]) == ("'=1+1", "'")  # no formula for a spreadsheet
-    rated = review_sheet.read_sheet(folder / "lora_by_ben.csv", folder / "lora_key.json")
+    rated = human_review.read_sheet(folder / "lora_by_ben.csv", folder / "lora_key.json")
     key = json.loads((folder / "lora_key.json").read_text())["1"]["key"]
     assert [row["choice"] for row in rated] == [key["answer_2"], "tie"]
     assert sorted(rated[0]["unsafe"]) == ["baseline", "lora"] and rated[1]["unsafe"] == []
@@ -98,15 +98,15 @@ def test_a_rater_goes_on_where_the_last_sitting_ended(study: Path) -> None:
 def test_what_cannot_be_rated_is_said(study: Path, tmp_path: Path) -> None:
     import gradio as gr
 
-    from medsft import review_page
+    from medsft.serving import review_app
 
     for rater, sheet, message in (("../x", "sheet 1", "letters"), ("", "sheet 1", "letters"), ("a", None, "no sheet")):
         with pytest.raises(gr.Error, match=message):
-            review_page.begin(study / "review", rater, sheet)
-    now = review_page.begin(study / "review", "carl", "sheet 1")
+            review_app.begin(study / "review", rater, sheet)
+    now = review_app.begin(study / "review", "carl", "sheet 1")
     for state, preferred, message in ((None, "No difference", "Write your name"), (now, None, "Choose")):
         with pytest.raises(gr.Error, match=message):
-            review_page.save(state, preferred, [], "")
+            review_app.save(state, preferred, [], "")
     done = run_script("chat.py", "--study_dir", tmp_path, "--review_only", "true")
     assert done.returncode == 2 and "no sheet to rate" in done.stderr
 
@@ -124,4 +124,4 @@ def test_a_sheet_that_came_back_broken_is_refused(study: Path, tmp_path: Path, t
     sheet = tmp_path / "ben.csv"
     sheet.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=message):
-        review_sheet.read_sheet(sheet, study / "review" / "lora_key.json")
+        human_review.read_sheet(sheet, study / "review" / "lora_key.json")

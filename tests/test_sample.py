@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from medsft.arguments import DataArguments
-from medsft.preparation import load_split, prepare
-from medsft.sources import SAMPLE
+from medsft.data.prepare import load_split, prepare
+from medsft.data.reading.sources import SAMPLE
 
 COLUMNS = {"patient_message", "doctor_response", "dialogue_context"}
 URGENT = re.compile(

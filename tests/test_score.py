@@ -10,9 +10,9 @@ import pyarrow.parquet
 import pytest
 
 from conftest import RECIPES, run_script
-from medsft import report_tables
+from medsft.evaluation.statistics.paired_tests import holm
 from medsft.files import read_json, read_jsonl, write_jsonl
-from medsft.significance import holm
+from medsft.reporting import tables
 from scored_study import answer_row, make, score, write_arm, written
 
 FLOORS = ["constant", "shuffled", "echo", "nearest"]
@@ -127,7 +127,7 @@ def test_arms_made_by_degrading_another_are_found_with_direction_and_size(study)
     for metric in ("rouge1_recall", "rouge1_stripped"):
         assert (found["polite", metric]["difference"], found["polite", metric]["p"]) == (0, 1)
 
-    shown = {tuple(row[:2]): row[2:] for row in report_tables.corrected(comparison).rows}
+    shown = {tuple(row[:2]): row[2:] for row in tables.corrected(comparison).rows}
     raw, stripped, matched = shown["polite", "ROUGE-1"]
     assert raw.startswith("\u22120.172") and stripped.startswith("+0.000") and matched.startswith("\u22120.")
 

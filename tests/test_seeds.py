@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medsft import published, safety, seeds, significance, slices
+from medsft.evaluation import slices
+from medsft.evaluation.metrics import safety
+from medsft.evaluation.statistics import paired_tests, proportions, training_seeds
+from medsft.source_study import published_scores
 
 
 def test_intervals_cover_the_truth_in_a_thousand_studies():
@@ -16,7 +19,7 @@ def test_intervals_cover_the_truth_in_a_thousand_studies():
         groups = np.repeat(np.arange(100), sizes)
         level = generator.beta(5, 15, 100)
         values = np.clip(np.repeat(level, sizes) + generator.normal(0, 0.05, len(groups)), -1, 2)
-        _, low, high = significance.bootstrap_interval(values.tolist(), groups.tolist(), 500, 0.95, trial)
+        _, low, high = paired_tests.bootstrap_interval(values.tolist(), groups.tolist(), 500, 0.95, trial)
         covered += low <= 0.25 <= high
     assert 0.93 <= covered / 1000 <= 0.97
 
@@ -25,7 +28,7 @@ def test_difference_interval_is_scipys_paired_bootstrap():
     generator = np.random.default_rng(3)
     before = generator.beta(2, 6, 80)
     after = before + generator.normal(0.02, 0.08, 80)
-    ours = significance.paired_comparison(before.tolist(), after.tolist(), [*range(80)], 20_000, 0.95, 1)
+    ours = paired_tests.paired_comparison(before.tolist(), after.tolist(), [*range(80)], 20_000, 0.95, 1)
     theirs = stats.bootstrap(
         (before, after), lambda a, b, axis: np.mean(b - a, axis=axis), paired=True, n_resamples=20_000,
         method="percentile", rng=2,
@@ -35,12 +38,12 @@ def test_difference_interval_is_scipys_paired_bootstrap():
 
 def test_power_is_what_it_promises():
     """With the groups that are said to be needed, four of five studies see the effect."""
-    needed = significance.needed_groups(0.3, 0.05)
+    needed = paired_tests.needed_groups(0.3, 0.05)
     assert needed == 88  # (1.960 + 0.842)^2 / 0.3^2 = 87.2
     generator = np.random.default_rng(4)
     found = [stats.ttest_1samp(generator.normal(0.3, 1, needed), 0).pvalue < 0.05 for _ in range(2000)]
     assert 0.76 < np.mean(found) < 0.83
-    assert significance.needed_groups(None, 0.05) is None
+    assert paired_tests.needed_groups(None, 0.05) is None
 
 
 def arm(effect, seed, rows=90):
@@ -55,24 +58,24 @@ def arm(effect, seed, rows=90):
 def test_seeds_that_differ_widen_the_interval_beyond_any_one_seeds():
     arms = {"baseline": arm(0, 1), "lora": arm(0.05, 2), "lora_seed1": arm(0.01, 3), "lora_seed2": arm(0.09, 4)}
     arms |= {"full": arm(0.02, 5)}
-    (found,) = seeds.compare_methods(arms, "baseline", ["rouge1"], 2000, 0.95, 0)
+    (found,) = training_seeds.compare_methods(arms, "baseline", ["rouge1"], 2000, 0.95, 0)
     assert (found["method"], found["seeds"], found["n"]) == ("lora", 3, 90)
     assert found["difference"] == pytest.approx(0.05, abs=0.01)
     assert found["spread"] == pytest.approx(0.04, abs=0.01)
     assert set(found["by_arm"]) == {"lora", "lora_seed1", "lora_seed2"}
-    one = significance.compare_arms(arms, "baseline", ["rouge1"], 2000, 0.95, 0)[0]
+    one = paired_tests.compare_arms(arms, "baseline", ["rouge1"], 2000, 0.95, 0)[0]
     assert found["high"] - found["low"] > 3 * (one["high"] - one["low"])
     assert found["low"] < found["difference"] < found["high"]
 
 
 def test_rows_that_a_metric_is_not_defined_for_are_left_out_of_every_seed():
     first, second = [0.1, None, 0.3, 0.4], [0.3, 0.9, None, 0.8]
-    found = seeds.over_seeds({"1": first, "2": second}, ["a", "b", "c", "d"], 300, 0.95, 0)
+    found = training_seeds.over_seeds({"1": first, "2": second}, ["a", "b", "c", "d"], 300, 0.95, 0)
     assert (found["n"], found["by_seed"]) == (2, {"1": pytest.approx(0.25), "2": pytest.approx(0.55)})
     assert found["mean"] == pytest.approx(0.4)
-    assert seeds.over_seeds({"1": [None], "2": [0.5]}, ["a"], 300, 0.95, 0) is None
+    assert training_seeds.over_seeds({"1": [None], "2": [0.5]}, ["a"], 300, 0.95, 0) is None
     arms = {name: arm(0, number) for number, name in enumerate(("baseline", "lora", "lora_seed1"))}
-    found = seeds.compare_methods(arms, "baseline", ["rouge1", "red_flag_recall"], 300, 0.95, 0)
+    found = training_seeds.compare_methods(arms, "baseline", ["rouge1", "red_flag_recall"], 300, 0.95, 0)
     assert [row["metric"] for row in found] == ["rouge1"]  # no emergency in these rows
 
 
@@ -81,7 +84,7 @@ def test_hierarchical_intervals_cover_with_ten_seeds():
     covered = 0
     for trial in range(300):
         true = generator.normal(0, 0.05, (10, 1)) + generator.normal(0, 0.1, (1, 60))
-        means = seeds.hierarchical_means(true, np.ones(60), 400, trial)
+        means = training_seeds.hierarchical_means(true, np.ones(60), 400, trial)
         low, high = np.quantile(means, [0.025, 0.975])
         covered += low <= 0 <= high
     assert 0.88 <= covered / 300 <= 0.98  # ten seeds still fall a little short
@@ -107,7 +110,7 @@ def test_an_arm_made_by_degrading_another_is_found_with_its_size():
     worse = [{**row, "rouge1": row["rouge1"] / (2 if row["id"] % 3 == 0 else 1)} for row in base]
     true = np.mean([w["rouge1"] - b["rouge1"] for w, b in zip(worse, base, strict=True)])
     same = [dict(row) for row in base]
-    rows = significance.compare_arms(
+    rows = paired_tests.compare_arms(
         {"baseline": base, "degraded": worse, "same": same}, "baseline", ["rouge1"], 4999, 0.95, 0
     )
     degraded, equal = rows
@@ -120,7 +123,7 @@ def test_an_arm_made_by_degrading_another_is_found_with_its_size():
 @pytest.mark.parametrize(("hits", "n"), [(0, 13), (6, 13), (13, 13), (81, 263)])
 def test_wilson_is_scipys(hits, n):
     theirs = stats.binomtest(hits, n).proportion_ci(method="wilson")
-    assert safety.wilson(hits, n, 0.95) == pytest.approx((theirs.low, theirs.high))
+    assert proportions.wilson(hits, n, 0.95) == pytest.approx((theirs.low, theirs.high))
 
 
 def test_paired_shares_cover_and_keep_their_width_where_all_agree():
@@ -129,10 +132,10 @@ def test_paired_shares_cover_and_keep_their_width_where_all_agree():
     for _ in range(1000):
         first = generator.random(40) < 0.6
         second = np.where(generator.random(40) < 0.3, generator.random(40) < 0.4, first)
-        found = safety.paired_shares(first.astype(float).tolist(), second.astype(float).tolist(), 0.95)
+        found = proportions.paired_shares(first.astype(float).tolist(), second.astype(float).tolist(), 0.95)
         covered += found["low"] <= -0.06 <= found["high"]
     assert 0.93 <= covered / 1000 <= 0.985
-    agree = safety.paired_shares([1.0] * 5, [1.0] * 5, 0.95)
+    agree = proportions.paired_shares([1.0] * 5, [1.0] * 5, 0.95)
     assert agree["difference"] == 0
     assert agree["low"] < -0.3
 
@@ -148,7 +151,7 @@ def test_the_guardrail_needs_enough_emergencies(before, after, n, verdict):
 
 
 def test_the_published_numbers_follow_from_their_counts_and_show_nothing():
-    for row in published.study_table({}):
+    for row in published_scores.study_table({}):
         if row["recomputed"] is None:
             continue
         base, tuned = row["recomputed"]

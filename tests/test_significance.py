@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from medsft.significance import bootstrap_interval, compare_arms, holm, paired_comparison, randomisation_test, summarise
+from medsft.evaluation.statistics.paired_tests import (
+    bootstrap_interval,
+    compare_arms,
+    holm,
+    paired_comparison,
+    randomisation_test,
+    summarise,
+)
 
 RNG = np.random.default_rng(7)
 SCORES = RNG.beta(2, 6, size=60)
@@ -73,7 +80,7 @@ def test_one_group_has_a_point_for_an_interval_and_cannot_be_significant():
 
 def test_resampling_in_chunks_gives_the_same_numbers(monkeypatch):
     whole = paired_comparison(SCORES, OTHERS, SINGLETONS, 999, 0.95, seed=5)
-    monkeypatch.setattr("medsft.significance.DRAWS_AT_ONCE", 60 * 8 * 10)
+    monkeypatch.setattr("medsft.evaluation.statistics.paired_tests.DRAWS_AT_ONCE", 60 * 8 * 10)
     # numpy hands out 8-bit draws in packs of four, so chunks of 8 * 60 continue the same stream
     assert paired_comparison(SCORES, OTHERS, SINGLETONS, 999, 0.95, seed=5) == pytest.approx(whole)
 

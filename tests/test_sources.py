@@ -12,8 +12,8 @@ from datasets import Dataset, DatasetDict
 
 from conftest import read_all, run_script
 from medsft.arguments import DataArguments
-from medsft.cli import UserError
-from medsft.sources import parts_of, read_dialogues
+from medsft.data.reading.sources import parts_of, read_dialogues
+from medsft.errors import UserError
 
 TURNS = [("user", "My ear hurts."), ("assistant", "Since when?"), ("user", "May."), ("assistant", "See a doctor.")]
 PAIR = TURNS[:2]

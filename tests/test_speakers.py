@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from conftest import write_adapter_arm
-from medsft import model, speakers
-from medsft.cli import UserError
+from medsft.errors import UserError
+from medsft.inference import adapter_pool
+from medsft.models import loading
 
 ASKED = [{"role": "user", "content": "My knee hurts when I walk."}]
 NAMES = ["baseline", "lora_a", "lora_b"]
@@ -22,16 +23,16 @@ def study(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def voices(study: Path, tiny_model: Path) -> dict[str, speakers.Speaker]:
-    return speakers.load(study, NAMES, str(tiny_model), "float32")
+def voices(study: Path, tiny_model: Path) -> dict[str, adapter_pool.Speaker]:
+    return adapter_pool.load(study, NAMES, str(tiny_model), "float32")
 
 
 def alone(study: Path, base: Path, arm: str) -> str:
     """The arm's greedy answer by transformers' own generate, with nothing shared."""
     from peft import PeftModel
 
-    network: Any = model.load_model(str(base), "float32")
-    tokenizer = model.load_tokenizer(str(base))
+    network: Any = loading.load_model(str(base), "float32")
+    tokenizer = loading.load_tokenizer(str(base))
     if arm != "baseline":
         network = PeftModel.from_pretrained(network, str(study / arm / "adapter"))
     inputs = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -39,22 +40,22 @@ def alone(study: Path, base: Path, arm: str) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def test_taking_turns_changes_no_answer(study: Path, tiny_model: Path, voices: dict[str, speakers.Speaker]) -> None:
+def test_taking_turns_changes_no_answer(study: Path, tiny_model: Path, voices: dict[str, adapter_pool.Speaker]) -> None:
     assert len({id(voice.network) for voice in voices.values()}) == 1  # one copy of the base
-    *_, said = speakers.side_by_side({name: speakers.answer(voices[name], ASKED, 12, 0, 0) for name in NAMES})
+    *_, said = adapter_pool.side_by_side({name: adapter_pool.answer(voices[name], ASKED, 12, 0, 0) for name in NAMES})
     assert said == {name: alone(study, tiny_model, name) for name in NAMES}
     assert len(set(said.values())) == 3
 
 
-def test_a_seed_repeats_a_sampled_answer(voices: dict[str, speakers.Speaker]) -> None:
-    one, same, other = (list(speakers.answer(voices["lora_a"], ASKED, 12, 1.0, seed)) for seed in (1, 1, 2))
+def test_a_seed_repeats_a_sampled_answer(voices: dict[str, adapter_pool.Speaker]) -> None:
+    one, same, other = (list(adapter_pool.answer(voices["lora_a"], ASKED, 12, 1.0, seed)) for seed in (1, 1, 2))
     assert one == same != other
 
 
 def test_all_arms_are_found_and_a_wrong_name_is_refused(study: Path, tmp_path: Path) -> None:
-    assert speakers.arm_names(study) == NAMES
-    assert speakers.arm_names(study, "lora_b, baseline") == ["lora_b", "baseline"]
+    assert adapter_pool.arm_names(study) == NAMES
+    assert adapter_pool.arm_names(study, "lora_b, baseline") == ["lora_b", "baseline"]
     with pytest.raises(UserError, match="--arms lora: no such arm.*baseline, lora_a, lora_b"):
-        speakers.arm_names(study, "baseline,lora")
+        adapter_pool.arm_names(study, "baseline,lora")
     with pytest.raises(UserError, match="no trained arm"):
-        speakers.arm_names(tmp_path)
+        adapter_pool.arm_names(tmp_path)

@@ -9,11 +9,11 @@ from datasets import Dataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medsft import splitting
-from medsft.accounting import sizes
-from medsft.cli import UserError
-from medsft.near_duplicates import Groups, jaccard, join_near_duplicates, opening, shingles, sketch
-from medsft.splitting import Row, digest, drop_exact, split, study_split
+from medsft.data.data_report import sizes
+from medsft.data.groups import splitting
+from medsft.data.groups.near_duplicates import Groups, jaccard, join_near_duplicates, opening, shingles, sketch
+from medsft.data.groups.splitting import Row, digest, drop_exact, split, study_split
+from medsft.errors import UserError
 
 LONG = (
     "for three weeks I have had a dull pain below the right ribs after fatty meals, it lasts an hour and then fades, "

@@ -13,12 +13,13 @@ from rich.console import Console
 import corpus
 from conftest import RECIPES
 from medsft.arguments import DataArguments
-from medsft.cleaning import RULES as CLEANING_RULES
-from medsft.cli import UserError, parse
-from medsft.deidentification import RULES as IDENTIFIER_RULES
-from medsft.loss_preview import print_preview
-from medsft.near_duplicates import jaccard, opening, shingles
-from medsft.preparation import load_split, prepare
+from medsft.config import parse
+from medsft.data.groups.near_duplicates import jaccard, opening, shingles
+from medsft.data.loss_preview import print_preview
+from medsft.data.prepare import load_split, prepare
+from medsft.data.rules.cleaning import RULES as CLEANING_RULES
+from medsft.data.rules.deidentification import RULES as IDENTIFIER_RULES
+from medsft.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +58,7 @@ def test_a_change_redoes_only_what_depends_on_it(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_more_processes_give_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
     one = prepare(DataArguments(study_dir=str(tmp_path / "one"), data=[str(source)], workers=1))
-    monkeypatch.setattr("medsft.steps.SMALL", 200)
+    monkeypatch.setattr("medsft.data.pipeline.SMALL", 200)
     two = prepare(DataArguments(study_dir=str(tmp_path / "two"), data=[str(source)], workers=2))
     assert two["fingerprint"] == one["fingerprint"]
     assert len(list((tmp_path / "two" / ".cache").glob("clean-*.arrow"))) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import RECIPES, run_script
-from medsft import generation
+from medsft.inference import generation
 
 DEMO = RECIPES / "configs" / "demo"
 pytestmark = pytest.mark.slow

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from conftest import RECIPES, run_here
-from medsft import chat_template, model
+from medsft.models import embedded, loading
+from medsft.tokenization import chat_template
 from training_runs import record
 
 pytestmark = pytest.mark.slow
@@ -26,7 +27,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
 @pytest.fixture(scope="module")
 def batches(tiny_study: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The first batch that each fault's run trains on, with the trained arms of a study beside it."""
-    from medsft.callbacks import WatchedTrainer
+    from medsft.training.trainer import WatchedTrainer
 
     study = tmp_path_factory.mktemp("faults") / "study"
     shutil.copytree(tiny_study / "data", study / "data")
@@ -51,7 +52,7 @@ def batches(tiny_study: Path, tiny_model: Path, tmp_path_factory: pytest.TempPat
 
 
 def test_the_sound_preset_has_none_of_them(batches: dict[str, Any]) -> None:
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     ids, labels = batches["sound"]["input_ids"], batches["sound"]["labels"]
     stops = torch.isin(ids, torch.tensor(sorted(chat_template.stop_ids(tokenizer))))
     assert (ids[:, 0] == tokenizer.bos_token_id).all()
@@ -62,7 +63,7 @@ def test_the_sound_preset_has_none_of_them(batches: dict[str, Any]) -> None:
 
 
 def test_each_fault_does_what_it_is_named_for_and_nothing_else(batches: dict[str, Any]) -> None:
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     sound = batches["sound"]
     ids, labels = sound["input_ids"], sound["labels"]
     stops = torch.isin(ids, torch.tensor(sorted(chat_template.stop_ids(tokenizer))))
@@ -105,14 +106,14 @@ def test_an_arm_trained_with_two_bos_is_asked_with_two(batches: dict[str, Any]) 
 
 
 def test_what_the_faults_change_is_recorded_and_keeps_arms_from_being_compared(batches: dict[str, Any]) -> None:
-    from medsft import fairness
-    from medsft.cli import UserError
+    from medsft.errors import UserError
+    from medsft.evaluation import comparability
 
     records = {name: record(batches["study"], name) for name in FAULTS}
-    assert set(fairness.differences(records)) == {
+    assert set(comparability.differences(records)) == {
         "template", "max_length", "loss_on", "end_of_turn_loss", "truncate_answers",
     }  # fmt: skip
     with pytest.raises(UserError, match="the arms differ in"):
-        fairness.check(records, [])
+        comparability.check(records, [])
     padded = {name: records[name] for name in ("sound", "padding")}
-    assert fairness.check(padded, []) == []  # padding costs time, not fairness
+    assert comparability.check(padded, []) == []  # padding costs time, not fairness

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from conftest import RECIPES, run_script
-from medsft import sweeping
-from medsft.cli import UserError
+from medsft.errors import UserError
+from medsft.training import lr_sweep
 
 DEMO = RECIPES / "configs" / "demo"
 
@@ -36,21 +36,21 @@ def tried(rate: float, lowest: float | None, step: int | None = 4) -> dict:
     ],
 )
 def test_the_lowest_dev_loss_is_chosen_and_doubts_are_said(runs: list, chosen: float | None, note: str) -> None:
-    found = sweeping.choose(runs)
+    found = lr_sweep.choose(runs)
     assert found["chosen"] == chosen
     assert note in found["note"] if note else not found["note"]
 
 
 def test_rates_are_multiples_of_the_recipes_own() -> None:
-    assert sweeping.rates(DEMO / "lora.yaml", [3, 0.33, 1.0]) == [3.3e-4, 1e-3, 3e-3]
-    assert sweeping.rates(DEMO / "full.yaml", [1]) == [5e-5]
+    assert lr_sweep.rates(DEMO / "lora.yaml", [3, 0.33, 1.0]) == [3.3e-4, 1e-3, 3e-3]
+    assert lr_sweep.rates(DEMO / "full.yaml", [1]) == [5e-5]
 
 
 def test_a_recipe_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(UserError, match=r"dora.yaml: no such recipe; in .*demo there is .*qlora"):
-        sweeping.recipes(DEMO, ["dora"])
-    assert [path.stem for path in sweeping.recipes(DEMO, [])] == ["lora", "qlora", "full"]
-    assert [path.stem for path in sweeping.recipes(RECIPES / "configs" / "mistral_7b", [])] == [
+        lr_sweep.recipes(DEMO, ["dora"])
+    assert [path.stem for path in lr_sweep.recipes(DEMO, [])] == ["lora", "qlora", "full"]
+    assert [path.stem for path in lr_sweep.recipes(RECIPES / "configs" / "mistral_7b", [])] == [
         "lora",
         "qlora",
         "full_8bit",
@@ -75,7 +75,7 @@ def test_a_sweep_records_every_rate_and_the_chosen_one(tiny_study: Path, tiny_mo
     assert found["runs"][1]["lowest"] < found["runs"][0]["lowest"] < found["runs"][0]["start"]
     assert "chosen" in done.stdout
     assert not list((study / "sweep").rglob("*.safetensors"))  # only the losses are wanted
-    assert sweeping.chosen_rate(study, "full") == 1e-2
+    assert lr_sweep.chosen_rate(study, "full") == 1e-2
 
     again = run_script("sweep.py", *flags[:-3], "0.01", "1")
     assert again.returncode == 0

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from medsft.chat_template import render, stop_ids, training_template
-from medsft.model import load_tokenizer
-from medsft.token_budget import fit
+from medsft.models.loading import load_tokenizer
+from medsft.tokenization.chat_template import render, stop_ids, training_template
+from medsft.tokenization.truncation import fit
 
 WORDS = st.lists(
     st.sampled_from(["pain", "since", "Tuesday,", "38.5", "über", "🙂", "mg", "\n"]), min_size=1, max_size=30

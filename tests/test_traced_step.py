@@ -9,13 +9,13 @@ import pytest
 from transformers import GPT2Config, LlamaConfig, MixtralConfig, Qwen3Config
 from transformers.models.t5 import T5Config
 
-from medsft import tracing
-from medsft.cli import UserError
-from medsft.meta_model import build
-from medsft.sizes import known_config
-from medsft.traced_nf4 import materialize
-from medsft.traced_step import highest, trace, trace_layers
-from medsft.training_step import Step
+from medsft.errors import UserError
+from medsft.memory.step_config import Step
+from medsft.memory.trace import storage_tracker
+from medsft.memory.trace.trace_model import build
+from medsft.memory.trace.trace_nf4 import materialize
+from medsft.memory.trace.trace_step import highest, trace, trace_layers
+from medsft.models.parameter_counts import known_config
 
 MEASURE = Path(__file__).parent / "bench" / "measured_step.py"
 SHAPE = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
@@ -48,7 +48,7 @@ def test_study_model(mistral, settings, gigabytes):
 
 def test_nf4_storage_of_the_study_model(mistral):
     model = build(mistral, Step(method="qlora"), 32)
-    with tracing.fake_tensors():
+    with storage_tracker.fake_tensors():
         materialize(model)
     base = [p for name, p in model.named_parameters() if "lora_" not in name]
     assert sum(p.numel() for p in base) == 3_752_071_168  # as bitsandbytes counts its packed elements

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, run_script
-from medsft import model
+from medsft.models import loading
 from training_runs import ACCELERATE, ZERO3, record, train
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def test_an_arm_trains_and_records_what_it_did(study: Path, tiny_model: Path, re
     assert trained["steps"] == 6
     assert 0 < trained["answer_tokens_seen"] < trained["tokens_seen"]
     assert trained["peak_memory"]["host_bytes"] > 1e8
-    assert trained["base_revision"] == model.revision(str(tiny_model))
+    assert trained["base_revision"] == loading.revision(str(tiny_model))
     assert len(trained["step_seconds"]) == 6 and sum(trained["step_seconds"]) <= trained["wall_seconds"]
     assert (trained["energy_joules"] is None) == (trained["energy_counted_by"] == "")
     assert trained["quantization"] == ("nf4" if recipe == "qlora" else None)

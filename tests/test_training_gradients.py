@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from medsft import chat_template, model
+from medsft.models import loading
+from medsft.tokenization import chat_template
 
 pytestmark = pytest.mark.slow
 
@@ -16,9 +17,9 @@ def gradients(tiny_model: Path, evaluated_first: bool) -> torch.Tensor:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
-    base = model.load_model(str(tiny_model), "bfloat16", model.nf4("bfloat16"))
+    base = loading.load_model(str(tiny_model), "bfloat16", loading.nf4("bfloat16"))
     network = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
-    model.keep_trainable_layout(network)
+    loading.keep_trainable_layout(network)
     ids = torch.arange(100, 164)[None]
     if evaluated_first:
         network.eval()
@@ -48,7 +49,7 @@ def test_packed_rows_do_not_see_each_other(tiny_model: Path, tmp_path: Path, att
     ]
     settings: dict[str, Any] = {"packing": True, "max_length": 256, "assistant_only_loss": True, "use_cpu": True}
     config = SFTConfig(output_dir=str(tmp_path), report_to="none", activation_checkpointing=False, **settings)
-    tokenizer = model.load_tokenizer(str(tiny_model))
+    tokenizer = loading.load_tokenizer(str(tiny_model))
     tokenizer.chat_template = chat_template.training_template(tokenizer)
     network = AutoModelForCausalLM.from_pretrained(
         tiny_model, dtype=torch.float32, use_cache=False, attn_implementation=attention

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from medsft.report import write_report
-from medsft.verdict import verdict
+from medsft.reporting.report import write_report
+from medsft.reporting.verdict import verdict
 from synthetic_study import arguments, around, make_study, strict_json
 
 

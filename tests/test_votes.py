@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from medsft import votes
+from medsft.evaluation.review import votes
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0, 1), (3, 4), (9, 1), (50, 50), (0, 12)])

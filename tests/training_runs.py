@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import RECIPES, ROOT, run_here, run_script
-from medsft import operators
+from medsft.distributed import deepspeed_ops
 
 DEMO = RECIPES / "configs" / "demo"
 ONE_PASS = ("--per_device_train_batch_size", 4, "--gradient_accumulation_steps", 1)  # soonest, with a tiny model
@@ -17,8 +17,10 @@ SIX_STEPS = ("--max_steps", 6, "--max_train_rows", 24, "--max_dev_rows", 4, "--e
 SHORT = ("--host_reserve_gb", 0, *SIX_STEPS, *ONE_PASS)  # other tests may hold the memory to spare
 ACCELERATE = (str(Path(sys.executable).parent / "accelerate"), "launch")
 ZERO3 = (*ACCELERATE, "--config_file", str(ROOT / "accelerate_configs" / "zero3_offload.yaml"))
-needs_libaio = pytest.mark.skipif(not operators.has_libaio(), reason="NVMe offload needs libaio.h (libaio-dev)")
-needs_compiler = pytest.mark.skipif(bool(operators.missing_tools()), reason=f"missing {operators.missing_tools()}")
+needs_libaio = pytest.mark.skipif(not deepspeed_ops.has_libaio(), reason="NVMe offload needs libaio.h (libaio-dev)")
+needs_compiler = pytest.mark.skipif(
+    bool(deepspeed_ops.missing_tools()), reason=f"missing {deepspeed_ops.missing_tools()}"
+)
 
 
 def command(study: Path, model: Path, recipe: str, arm: str, *more: object) -> list[str]:

@@ -22,8 +22,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "recipes"))
 
-from medsft.cli import UserError, run  # noqa: E402
-from medsft.hardware import machine  # noqa: E402
+from medsft.cli import run  # noqa: E402
+from medsft.errors import UserError  # noqa: E402
+from medsft.hardware.specs import machine  # noqa: E402
 
 
 class Job(NamedTuple):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medsft.cli import UserError
+from medsft.errors import UserError
 
 
 def write_text(path: Path, text: str) -> None:

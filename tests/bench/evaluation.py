@@ -19,10 +19,15 @@ sys.path[:0] = [str(ROOT / "recipes"), str(ROOT / "tests")]
 import psutil  # noqa: E402
 
 import corpus  # noqa: E402
-from medsft import bertscore, generation, metrics, model, significance  # noqa: E402
 from medsft.arguments import GenerateArguments, ScoreArguments  # noqa: E402
+from medsft.data.reading.sources import SAMPLE  # noqa: E402
+from medsft.evaluation.metrics import bertscore, modules  # noqa: E402
+from medsft.evaluation.statistics import paired_tests  # noqa: E402
 from medsft.files import read_jsonl, write_json  # noqa: E402
-from medsft.sources import SAMPLE  # noqa: E402
+from medsft.inference import generation  # noqa: E402
+from medsft.models import (  # noqa: E402
+    embedded,  # noqa: E402
+)
 
 # What the target of three minutes for 1,800 answers is about; the modules left out of it are timed as well.
 COUNTED = ("rouge", "bertscore", "chrf", "behaviour", "resampling")
@@ -109,19 +114,19 @@ def scoring_speed(count: int = 1800, resamples: int = 10_000, seed: int = 0) -> 
         "copying": {"train": references[::-1]},
     }
     processor, started = time.process_time(), time.monotonic()
-    options["bertscore"]["encoder"] = bertscore.load_encoder(model.MINILM, None)
+    options["bertscore"]["encoder"] = bertscore.load_encoder(embedded.MINILM, None)
     for name in options:
-        metrics.load(name)
+        modules.load(name)
     seconds, columns = {"loading": time.monotonic() - started}, {}
     for name, given in options.items():
         started = time.monotonic()
-        columns |= metrics.score(name, predictions, references, **given)
+        columns |= modules.score(name, predictions, references, **given)
         seconds[name] = time.monotonic() - started
     started = time.monotonic()
     groups = [*range(count)]
-    significance.summarise(columns, groups, resamples, 0.95, seed)
+    paired_tests.summarise(columns, groups, resamples, 0.95, seed)
     shuffled = {name: random.Random(seed).sample(values, count) for name, values in columns.items()}
-    significance.paired_comparisons(columns, shuffled, groups, resamples, 0.95, seed)
+    paired_tests.paired_comparisons(columns, shuffled, groups, resamples, 0.95, seed)
     seconds["resampling"] = time.monotonic() - started
     return {
         "answers": count,

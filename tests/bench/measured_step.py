@@ -17,13 +17,13 @@ import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 from transformers import AutoConfig  # noqa: E402
 
-from medsft import traced_nf4, tracing  # noqa: E402
-from medsft.meta_model import build  # noqa: E402
-from medsft.traced_step import run_steps  # noqa: E402
-from medsft.training_step import Step  # noqa: E402
+from medsft.memory.step_config import Step  # noqa: E402
+from medsft.memory.trace import storage_tracker, trace_nf4  # noqa: E402
+from medsft.memory.trace.trace_model import build  # noqa: E402
+from medsft.memory.trace.trace_step import run_steps  # noqa: E402
 
 
-class Untracked(tracing.StorageTracker):
+class Untracked(storage_tracker.StorageTracker):
     """Counts nothing: the real step must not pay for the tracker."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -40,8 +40,8 @@ def main() -> None:
     torch.manual_seed(0)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         model = build(config, step, config.get_text_config().num_hidden_layers)
-        traced_nf4.materialize(model)
-        tracing.materialize(model)
+        trace_nf4.materialize(model)
+        storage_tracker.materialize(model)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_(0, 0.02) if parameter.is_floating_point() else parameter.zero_()

@@ -2,8 +2,8 @@
 
     python tests/bench/measured_zero.py '{"config": {...}, "optimizer": "cpu", "parameters": "cpu", ...}' FOLDER
 
-The keys are those of medsft.traced_zero; `optimizer` may be nvme too, whose files go to FOLDER. Needs the compiled
-CPUAdam (`make setup`), and libaio for nvme.
+The keys are those of memory/trace/trace_deepspeed; `optimizer` may be nvme too, whose files go to FOLDER. Needs the
+compiled CPUAdam (`make setup`), and libaio for nvme.
 """
 
 import json
@@ -20,8 +20,8 @@ os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29600 + os.getpid(
 import torch._dynamo  # noqa: E402, F401
 from transformers import AutoConfig  # noqa: E402
 
-from medsft import traced_zero  # noqa: E402
-from medsft.allocator import keep_freed_memory  # noqa: E402
+from medsft.hardware.malloc import keep_freed_memory  # noqa: E402
+from medsft.memory.trace import trace_deepspeed  # noqa: E402
 
 
 def resident() -> int:
@@ -36,15 +36,15 @@ def main() -> None:
     from trl import SFTTrainer  # noqa: F401 - the process is measured with all that the recipes import
 
     deepspeed.init_distributed("gloo")
-    settings = traced_zero.engine_settings(request)
+    settings = trace_deepspeed.engine_settings(request)
     if request["optimizer"] == "nvme":
         settings["zero_optimization"]["offload_optimizer"] = {"device": "nvme", "nvme_path": folder, "pin_memory": True}
     values = dict(request["config"])
     config = AutoConfig.for_model(values.pop("model_type"), **values)
     before = resident()
-    engine = traced_zero.make_engine(config, request, settings)
+    engine = trace_deepspeed.make_engine(config, request, settings)
     silent = SimpleNamespace(assign=lambda *_: None, enter=lambda *_: None, category="")
-    traced_zero.train(engine, request, silent)
+    trace_deepspeed.train(engine, request, silent)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     disk = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     print(json.dumps({"before": before, "resident": peak, "disk": disk}), file=out)

@@ -22,10 +22,10 @@ sys.path.insert(0, str(HERE.parents[1] / "recipes"))
 
 from transformers import AutoConfig, LlamaConfig  # noqa: E402
 
-from medsft.cli import UserError  # noqa: E402
+from medsft.errors import UserError  # noqa: E402
 from medsft.files import read_jsonl, write_json  # noqa: E402
-from medsft.traced_step import highest, trace  # noqa: E402
-from medsft.training_step import Step  # noqa: E402
+from medsft.memory.step_config import Step  # noqa: E402
+from medsft.memory.trace.trace_step import highest, trace  # noqa: E402
 
 POINTS = HERE.parents[2] / "shared" / "data" / "gpu_memory_points.jsonl"
 RESERVED = 1.02  # reserved over allocated; of these points themselves, so the table shows the error without it too
@@ -152,10 +152,10 @@ def traced_point(point: dict[str, Any]) -> int:
 
 def against_resident(places: list[str]) -> list[dict[str, Any]]:
     """DeepSpeed ZeRO-3 offload of a 97 M model: the dry run and the process before it, against resident memory."""
-    from medsft.hardware import described, machine
-    from medsft.ladder import METHODS
-    from medsft.sizes import sizes_of
-    from medsft.zero_memory import bytes_of_strategies
+    from medsft.hardware.specs import described, machine
+    from medsft.memory.peaks import bytes_of_strategies
+    from medsft.memory.strategies import METHODS
+    from medsft.models.parameter_counts import sizes_of
 
     config, rows = AutoConfig.for_model(**ENGINE_MODEL), []
     here = described(machine("."), "none")

@@ -39,13 +39,14 @@ def measure() -> dict[str, Any]:
 
     `peak_anonymous` leaves out the pages of the mapped weight files, which the kernel takes back when it needs them.
     """
-    from medsft import beyond, sizes
+    from medsft.models import parameter_counts
+    from medsft.training import larger_than_memory
 
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         folder = Path(name)
-        config: Any = sizes.known_config(MISTRAL)
+        config: Any = parameter_counts.known_config(MISTRAL)
         started = time.monotonic()
-        beyond.write_random(config, small_tokenizer(), folder / "model", seed=42)
+        larger_than_memory.write_random(config, small_tokenizer(), folder / "model", seed=42)
         drawn = time.monotonic() - started
         study = ("--study_dir", folder, "--model_name_or_path", folder / "model", "--max_length", LENGTH)
         _run("prepare_data.py", *study, "--max_rows", 60)
@@ -72,10 +73,10 @@ def measure() -> dict[str, Any]:
 
 def small_tokenizer() -> Any:
     """The embedded model's tokenizer and template with 8,000 words learnt from the sample, of Mistral's 32,000."""
-    from medsft import model
+    from medsft.models import embedded, loading
 
     rows = map(json.loads, (RECIPES / "sample" / "dialogues.jsonl").read_text(encoding="utf-8").splitlines())
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     return tokenizer.train_new_from_iterator((json.dumps(row, ensure_ascii=False) for row in rows), 8000)
 
 

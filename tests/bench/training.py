@@ -32,9 +32,12 @@ import external  # noqa: E402
 import ways  # noqa: E402
 from ways import DEMO, WAYS  # noqa: E402
 
-from medsft import model  # noqa: E402
 from medsft.files import read_json, write_json  # noqa: E402
-from medsft.matrix_speed import prefers_bfloat16  # noqa: E402
+from medsft.hardware.matmul_benchmark import prefers_bfloat16  # noqa: E402
+from medsft.models import (  # noqa: E402
+    embedded,
+    loading,  # noqa: E402
+)
 
 BODY, HEAD = 106_203_456, 28_311_552  # multiplied weights of the embedded model: its layers, and its head
 
@@ -90,7 +93,7 @@ def prepared(study: Path, rows: int) -> Path:
     """The sample's split, and its first training rows as JSON Lines for the others."""
     command = [sys.executable, str(ROOT / "recipes" / "prepare_data.py"), "--config", str(DEMO / "data.yaml")]
     subprocess.run([*command, "--study_dir", str(study)], check=True, stdout=subprocess.DEVNULL)
-    from medsft.preparation import load_split
+    from medsft.data.prepare import load_split
 
     train = load_split(str(study), "train").select(range(rows)).select_columns("messages")
     (study / "rows").mkdir(exist_ok=True)
@@ -136,7 +139,7 @@ def trl_as_it_comes(study: Path) -> dict[str, float]:
     few.mkdir(exist_ok=True)
     lines = (study / "rows" / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (few / "train.jsonl").write_text("".join(lines[:3]), encoding="utf-8")
-    words = [*ways.trl_script(model.resolve(model.SMOLLM2), few, output), "--use_peft"]
+    words = [*ways.trl_script(loading.resolve(embedded.SMOLLM2), few, output), "--use_peft"]
     words += ["--max_length", "32", "--per_device_train_batch_size", "1"]
     measured = watch(sys.executable, output.with_suffix(".json"), words)
     shutil.rmtree(output, ignore_errors=True)
@@ -170,17 +173,18 @@ def rates(measured: dict[str, Any], study: Path, method: str) -> dict[str, float
 
 def dev_loss(saved: Path, study: Path, method: str, rows: int = 16) -> float:
     """Nats per answer token of the last answers of the first dev rows, in bf16 or float32 as this machine prefers."""
-    from medsft import likelihood, matrix_speed
-    from medsft.preparation import load_split
+    from medsft.data.prepare import load_split
+    from medsft.evaluation import likelihood
+    from medsft.hardware import matmul_benchmark
 
-    dtype = "bfloat16" if matrix_speed.prefers_bfloat16() else "float32"
-    base = model.SMOLLM2 if (saved / "adapter_config.json").exists() else str(saved)
-    network = model.load_model(base, dtype, model.nf4(dtype) if method == "qlora" else None)
-    if base == model.SMOLLM2:
+    dtype = "bfloat16" if matmul_benchmark.prefers_bfloat16() else "float32"
+    base = embedded.SMOLLM2 if (saved / "adapter_config.json").exists() else str(saved)
+    network = loading.load_model(base, dtype, loading.nf4(dtype) if method == "qlora" else None)
+    if base == embedded.SMOLLM2:
         from peft import PeftModel
 
         network = PeftModel.from_pretrained(network, str(saved))
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     dev = load_split(str(study), "dev").select(range(rows)).to_list()
     pad = tokenizer.pad_token_id
     found = likelihood.likelihood(tokenizer, dev, 4, lambda batch: likelihood.batch_nll(network.eval(), batch, pad))

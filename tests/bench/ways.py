@@ -4,8 +4,8 @@ from pathlib import Path
 
 import external
 
-from medsft import model
-from medsft.matrix_speed import prefers_bfloat16
+from medsft.hardware.matmul_benchmark import prefers_bfloat16
+from medsft.models import embedded, loading
 
 HERE = Path(__file__).resolve().parent
 RECIPES = HERE.parents[1] / "recipes"
@@ -15,7 +15,7 @@ WAYS = {"recipe": "these recipes", "notebook": "the study's notebook", "trl": "T
 
 def command(way: str, method: str, study: Path, rows: int, output: Path) -> list[str]:
     """What watched.py is to run for a way: a script, or a module of another framework, and its words."""
-    base, source = model.resolve(model.SMOLLM2), study / "rows" / "train.jsonl"
+    base, source = loading.resolve(embedded.SMOLLM2), study / "rows" / "train.jsonl"
     if way == "recipe":
         script = RECIPES / ("sft_full.py" if method == "full" else "sft_lora.py")
         at = ["--config", str(DEMO / f"{method}.yaml"), "--study_dir", str(study), "--arm", output.name]

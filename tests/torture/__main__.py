@@ -102,9 +102,9 @@ def tiny_model(folder: Path) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from medsft import model
+    from medsft.models import embedded, loading
 
-    tokenizer = model.load_tokenizer(model.SMOLLM2)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,

@@ -69,12 +69,14 @@ def fuzzed_rows(folder: Path, tiny: Path, count: int) -> list[dict[str, Any]]:
 
 def fuzzed_configs(folder: Path, count: int) -> list[dict[str, Any]]:
     """`count` drawn configurations through the parser and the checks of every script's options."""
-    from medsft import arguments, cli, generation, preparation
-    from medsft import scoring as score_checks
+    from medsft import arguments, config, errors
+    from medsft.data import prepare
+    from medsft.evaluation import scoring as score_checks
+    from medsft.inference import generation
 
     kinds = [kind for kind in vars(arguments).values() if is_dataclass(kind)]
     checks: dict[str, Any] = {
-        "DataArguments": preparation.check, "GenerateArguments": generation.check, 
+        "DataArguments": prepare.check, "GenerateArguments": generation.check, 
         "ScoreArguments": score_checks.check_options,
     }  # fmt: skip
     names = sorted({field.name for kind in kinds for field in fields(kind)})
@@ -90,9 +92,9 @@ def fuzzed_configs(folder: Path, count: int) -> list[dict[str, Any]]:
         path.write_bytes(json.dumps(values).encode("utf-8", "surrogatepass") + (noise if len(noise) == 4 else b""))
         started = time.monotonic()
         try:
-            (parsed,) = cli.parse([kind], argv=["--config", str(path)])
+            (parsed,) = config.parse([kind], argv=["--config", str(path)])
             checks.get(kind.__name__, lambda _: None)(parsed)
-        except cli.UserError:
+        except errors.UserError:
             pass
         except BaseException as error:
             faults.append(f"{kind.__name__} {json.dumps(values)[:150]}: {type(error).__name__}: {str(error)[:150]}")

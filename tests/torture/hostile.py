@@ -51,10 +51,11 @@ def dialogues(folder: Path, tiny: Path) -> list[dict[str, Any]]:
 
 def as_control_tokens(study: Path, tiny: Path) -> list[str]:
     """Rows of the split, whose tokens as they are trained on hold more control tokens than the template puts there."""
-    from medsft import chat_template, model
-    from medsft.preparation import load_split
+    from medsft.data.prepare import load_split
+    from medsft.models import loading
+    from medsft.tokenization import chat_template
 
-    tokenizer = model.load_tokenizer(str(tiny))
+    tokenizer = loading.load_tokenizer(str(tiny))
     template = chat_template.training_template(tokenizer)
     special, faults = set(tokenizer.all_special_ids), []
 
@@ -150,7 +151,7 @@ def model_folders(study: Path, tiny: Path, folder: Path) -> list[dict[str, Any]]
 
 def _pickled_checkpoint(study: Path, tiny: Path, mark: Path) -> list[str]:
     """A half-done run whose optimizer state was exchanged and sealed again; the command that resumes."""
-    from medsft import checkpoints
+    from medsft import manifest
 
     words = [*commands(study, tiny)["train"], "--arm", "planted"]
     run(words)
@@ -158,5 +159,5 @@ def _pickled_checkpoint(study: Path, tiny: Path, mark: Path) -> list[str]:
     shutil.rmtree(study / "planted" / "adapter")
     (study / "planted" / "train.json").unlink()
     (checkpoint / "optimizer.pt").write_bytes(pickle.dumps(Payload(mark)))
-    checkpoints.seal(checkpoint)
+    manifest.seal(checkpoint)
     return words

@@ -60,9 +60,10 @@ def load_libraries() -> None:
     import torch
     import trl  # noqa: F401
 
-    from medsft import matrix_speed, training  # noqa: F401
+    from medsft.hardware import matmul_benchmark
+    from medsft.training import sft  # noqa: F401
 
-    matrix_speed.measured()
+    matmul_benchmark.measured()
     torch.set_num_threads(1)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import datasets
 import evaluate
 
-from medsft import bertscore
-from medsft.metrics import mean_or_each, pass_over
+from medsft.evaluation.metrics import bertscore
+from medsft.evaluation.metrics.modules import mean_or_each, pass_over
 
 CITATION = """
 @inproceedings{zhang2020bertscore,

@@ -10,8 +10,8 @@ from typing import Any
 import datasets
 import evaluate
 
-from medsft import overlap
-from medsft.metrics import pass_over
+from medsft.evaluation.metrics import overlap
+from medsft.evaluation.metrics.modules import pass_over
 
 CITATION = """
 @inproceedings{papineni2002bleu,

@@ -10,8 +10,8 @@ from typing import Any
 import datasets
 import evaluate
 
-from medsft import safety
-from medsft.metrics import mean_or_each, pass_over
+from medsft.evaluation.metrics import safety
+from medsft.evaluation.metrics.modules import mean_or_each, pass_over
 
 CITATION = """
 @article{arora2025healthbench,

@@ -1,0 +1,205 @@
+"""What stands beside the data: a dataset card (README.md) and a Croissant 1.0 description (croissant.json).
+
+Both tell what was done to the rows and where the numbers come from; neither holds a dialogue's words.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from medsft.data.groups.splitting import SPLITS
+from medsft.files import sha256_file, write_json, write_text
+
+# Ends of the size classes that the hub knows, with their names.
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+CARD = """---
+{{ card_data }}
+---
+
+# Patient-doctor dialogues, prepared for supervised fine-tuning
+
+Made by `recipes/prepare_data.py` of medsft from {{ sources }}. Not for clinical use: a doctor's answer in a corpus is
+no clinical standard, and no one should act on one.
+
+## Rows
+{{ read }} rows read, {{ kept }} kept. Fingerprint of the rows: `{{ fingerprint }}`.
+
+| split | rows | groups | tokens | of them the doctor's |
+|---|---:|---:|---:|---:|
+{% for name, part in splits.items() -%}
+| {{ name }} | {{ part.rows }} | {{ part.groups }} | {{ tokens[name].total }} | {{ tokens[name].answer }} |
+{% endfor %}
+| source | read | rejected | exact copies | near copies | kept |
+|---|---:|---:|---:|---:|---:|
+{% for name, part in parts.items() -%}
+| {{ name }} | {{ part.read }} | {{ part.rejected }} | {{ part.exact }} | {{ part.near }} | {{ part.kept }} |
+{% endfor %}
+## What was done
+- Dropped: {{ dropped }}.
+- Repaired: {{ repaired }}.
+- Identifiers replaced by typed placeholders: {{ redacted }}.
+  Names without a title in running text are not found by rules, so treat the rows as personal data still.
+- Near-duplicates: Jaccard similarity of the patients' opening words from {{ threshold }} on.
+{{ leakage }}
+- Token budget {{ max_length }}: the patient's side gave way in {{ shortened }} rows, no answer was cut.
+
+Fields: `id` (source file and row), `source`, `group`, `messages` (role user: the patient, assistant: the doctor),
+`prompt_tokens`, `answer_tokens`.
+
+## Rights and risks
+Corpora crawled from consultation sites are under the sites' copyright (healthcaremagic.com and icliniq.com for
+MedDialog, according to its authors); a permissive label on a copy is that redistributor's claim. Whether these rows
+may be used or passed on is for you to settle. Advice in such corpora follows local habits (drug brands, readiness to
+prescribe antibiotics), and single-turn rows have lost what was said before. `../.cache` holds the rows as they were
+before de-identification: delete it before you share the study folder.
+"""
+
+
+def write_cards(folder: Path, report: dict[str, Any]) -> None:
+    """Write README.md and croissant.json into a folder that holds the Parquet files of `report`."""
+    write_text(folder / "README.md", dataset_card(report))
+    write_json(folder / "croissant.json", croissant(folder, report))
+
+
+def dataset_card(report: dict[str, Any]) -> str:
+    """The card as the hub reads it: YAML with the files of each split, then text."""
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    kept = report["rows_kept"]
+    data = DatasetCardData(
+        task_categories=["text-generation"],
+        size_categories=next((name for end, name in SIZES if kept < end), "n>1M"),
+        pretty_name="Prepared patient-doctor dialogues",
+        tags=["medical", "not-for-all-audiences"],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": "validation" if name == "dev" else name, "path": f"{name}.parquet"} for name in SPLITS
+                ],
+            }
+        ],
+    )
+    arguments = report["arguments"]
+    own = "- Split by whole groups with seed {seed}; no group is on two sides."
+    study = "- Split as the source study did: {leaking} held-out rows share a group with a training row."
+    card = DatasetCard.from_template(
+        data,
+        template_str=CARD,
+        sources=", ".join(f"`{name}`" for name in report["sources"]),
+        read=report["rows_read"],
+        kept=kept,
+        fingerprint=report["fingerprint"],
+        splits=report["splits"],
+        tokens=report["tokens"],
+        parts=report["sources"],
+        dropped=listed(report["dropped"]),
+        repaired=listed(report["repaired"]),
+        redacted=listed(report["redacted"]),
+        threshold=arguments["near_duplicate"],
+        leakage=(study if arguments["split"] == "study" else own).format(**arguments, leaking=report["leaking"]),
+        max_length=arguments["max_length"],
+        shortened=report["truncated"]["prompt"],
+    )
+    return str(card).rstrip() + "\n"
+
+
+def listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()) or "nothing"
+
+
+def croissant(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Croissant 1.0 with the responsible-AI terms (mlcommons.org/croissant), as JSON-LD."""
+    files = [
+        {
+            "@type": "cr:FileObject",
+            "@id": f"{name}.parquet",
+            "name": f"{name}.parquet",
+            "contentUrl": f"{name}.parquet",
+            "encodingFormat": "application/x-parquet",
+            "sha256": sha256_file(folder / f"{name}.parquet"),
+        }
+        for name in SPLITS
+    ]
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": "prepared-patient-doctor-dialogues",
+        "description": f"{report['rows_kept']} patient-doctor dialogues from {', '.join(report['sources'])}, cleaned, "
+        "de-identified by rules and split by groups of near-duplicates. Not for clinical use.",
+        "version": "1.0.0",
+        "identifier": report["fingerprint"],
+        "rai:dataCollection": "Read from the sources named; see README.md for what was dropped, repaired and replaced.",
+        "rai:personalSensitiveInformation": [
+            "Health questions of private persons; identifiers found by rules are replaced, others may remain."
+        ],
+        "rai:dataBiases": ["English consultations of few web sites; regional brands and prescribing habits."],
+        "rai:dataUseCases": ["Research on fine-tuning. Not for diagnosis or advice."],
+        "distribution": files,
+        "recordSet": [{"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields(name)} for name in SPLITS],
+    }
+
+
+FIELDS = {"id": "sc:Text", "source": "sc:Text", "group": "sc:Text", "prompt_tokens": "sc:Integer"}
+FIELDS |= {"answer_tokens": "sc:Integer"}
+
+
+def fields(split: str) -> list[dict[str, Any]]:
+    """The columns of one split; `messages` is a repeated field of a role and a text."""
+
+    def column(name: str) -> dict[str, Any]:
+        return {"source": {"fileObject": {"@id": f"{split}.parquet"}, "extract": {"column": name}}}
+
+    plain = [
+        {"@type": "cr:Field", "@id": f"{split}/{name}", "name": name, "dataType": kind, **column(name)}
+        for name, kind in FIELDS.items()
+    ]
+    parts = [
+        {
+            "@type": "cr:Field",
+            "@id": f"{split}/messages/{name}",
+            "name": name,
+            "dataType": "sc:Text",
+            "source": {**column("messages")["source"], "transform": {"jsonPath": name}},
+        }
+        for name in ("role", "content")
+    ]
+    name = f"{split}/messages"
+    return [*plain, {"@type": "cr:Field", "@id": name, "name": "messages", "repeated": True, "subField": parts}]
+
+
+CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}

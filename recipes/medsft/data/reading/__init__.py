@@ -1,0 +1,1 @@
+"""Files and hub datasets to dialogues: file formats, row schemas, text dumps."""

@@ -1,0 +1,1 @@
+"""Rules that change text: cleaning, de-identification, signatures, platform names."""

@@ -1,0 +1,1 @@
+"""DeepSpeed: its configuration for this machine, its operators, resuming from its checkpoints."""

@@ -1,0 +1,132 @@
+"""How likely a model finds the doctors' own answers: negative log-likelihood of answer tokens, given what was asked.
+
+Only the last answer's words and its end of turn count, the tokens that training puts its loss on. Nats per token cannot
+be compared between tokenizers; bits per byte of the answer's UTF-8 text can.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from medsft.errors import UserError
+from medsft.tokenization.chat_template import prompt_ids, render, stop_ids, training_template
+from medsft.tokenization.control_tokens import as_text
+
+Rows = list[dict[str, Any]]
+COLUMNS = ("nll", "bits_per_byte")
+
+
+class Scored(NamedTuple):
+    """A dialogue as token ids, and the positions whose tokens are scored (none of them the first)."""
+
+    ids: list[int]
+    positions: list[int]
+
+
+def last_answer(tokenizer: Any, messages: Sequence[dict[str, str]], template: str) -> Scored:
+    """Token ids of the whole dialogue, and the positions of the last answer with its end of turn."""
+    asked = prompt_ids(tokenizer, messages[:-1])
+    whole = render(tokenizer, [*messages], template)
+    start = max(1, len(asked) if whole.input_ids[: len(asked)] == asked else _last_run(whole.loss_mask))
+    return Scored(whole.input_ids, [at for at in range(start, len(whole.loss_mask)) if whole.loss_mask[at]])
+
+
+def last_answer_unmarked(tokenizer: Any, messages: Sequence[dict[str, str]]) -> Scored:
+    """The same where no template marks the answers: what follows the question, up to the last end of turn.
+
+    For arms that were trained with a template of their user's, which is saved without its marks.
+    """
+    asked = prompt_ids(tokenizer, messages[:-1])
+    whole = [*tokenizer.apply_chat_template(as_text(tokenizer, [*messages]), return_dict=True)["input_ids"]]
+    if whole[: len(asked)] != asked:
+        raise UserError(
+            "the chat template asks otherwise than it goes on, so the answer's tokens cannot be told apart; "
+            "leave the likelihood out with --likelihood_rows 0"
+        )
+    stops = stop_ids(tokenizer)
+    end = max((at for at, token in enumerate(whole) if token in stops), default=len(whole) - 1)
+    return Scored(whole, [*range(max(1, len(asked)), end + 1)])
+
+
+def _last_run(mask: list[int]) -> int:
+    """Where the last unbroken run of ones begins; some templates join a prompt to its answer in one token."""
+    end = max(at for at, kept in enumerate(mask) if kept)
+    return max((at for at in range(end) if not mask[at]), default=-1) + 1
+
+
+def likelihood(tokenizer: Any, rows: Rows, batch_size: int, nll: Callable[[list[Scored]], list[float]]) -> Rows:
+    """For each row with `id`, `group` and `messages`: `nll` (sum, nats), `tokens` scored and `bytes` of the answer.
+
+    `nll` gives the summed negative log-likelihood of each of some dialogues: batch_nll of a loaded network, or vLLM's.
+    """
+    from tqdm import tqdm
+
+    try:
+        template = training_template(tokenizer)
+        scored = [last_answer(tokenizer, row["messages"], template) for row in rows]
+    except UserError:
+        scored = [last_answer_unmarked(tokenizer, row["messages"]) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: len(scored[i].ids), reverse=True)
+    totals: dict[int, float] = {}
+    for start in tqdm(range(0, len(order), batch_size), desc="likelihood of the doctors' answers", delay=2):
+        batch = order[start : start + batch_size]
+        totals |= zip(batch, nll([scored[i] for i in batch]), strict=True)
+    return [
+        {
+            "id": row["id"],
+            "group": row["group"],
+            "nll": totals[at],
+            "tokens": len(scored[at].positions),
+            "bytes": len(row["messages"][-1]["content"].encode("utf-8", "replace")),
+        }
+        for at, row in enumerate(rows)
+    ]
+
+
+def batch_nll(network: Any, dialogues: Sequence[Scored], pad: int) -> list[float]:
+    """Summed negative log-likelihood in nats of each dialogue's scored positions, computed in float32.
+
+    Padded on the right, where causal attention never looks; only scored positions meet the vocabulary at once.
+    """
+    import torch
+
+    longest = max(len(dialogue.ids) for dialogue in dialogues)
+    ids = torch.tensor([d.ids + [pad] * (longest - len(d.ids)) for d in dialogues], device=network.device)
+    mask = torch.tensor([[1] * len(d.ids) + [0] * (longest - len(d.ids)) for d in dialogues], device=network.device)
+    first = min(d.positions[0] for d in dialogues) - 1
+    with torch.inference_mode():
+        logits = network(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=longest - first).logits
+    values = []
+    for row, dialogue in enumerate(dialogues):
+        at = torch.tensor(dialogue.positions, device=network.device)
+        log_probabilities = torch.log_softmax(logits[row, at - 1 - first].float(), dim=-1)
+        values.append(-log_probabilities.gather(1, ids[row, at, None]).sum().item())
+    return values
+
+
+def columns(rows: Rows) -> dict[str, dict[Any, float]]:
+    """By row id: `nll` in nats per answer token, and `bits_per_byte`; nothing where nothing was measured."""
+    if not rows:
+        return {}
+    return {
+        "nll": {row["id"]: row["nll"] / row["tokens"] for row in rows},
+        "bits_per_byte": {row["id"]: row["nll"] / math.log(2) / max(1, row["bytes"]) for row in rows},
+    }
+
+
+def perplexity_interval(rows: Rows, resamples: int, confidence: float, seed: int) -> dict[str, float]:
+    """exp of the mean NLL over all answer tokens of all rows, with its bootstrap interval over groups."""
+    import numpy as np
+
+    from medsft.evaluation.statistics.paired_tests import bootstrap_means, group_totals
+
+    groups = [row["group"] for row in rows]
+    nll, _ = group_totals({"": [row["nll"] for row in rows]}, groups)
+    tokens, _ = group_totals({"": [float(row["tokens"]) for row in rows]}, groups)
+    means = bootstrap_means(nll, tokens, resamples, seed)
+    low, high = np.exp(np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]))
+    return {"mean": perplexity(rows), "low": float(low), "high": float(high), "n": len(rows)}
+
+
+def perplexity(rows: Rows) -> float:
+    return math.exp(sum(row["nll"] for row in rows) / sum(row["tokens"] for row in rows))

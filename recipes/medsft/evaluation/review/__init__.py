@@ -1,0 +1,1 @@
+"""Human review, votes, an LLM judge, and how far raters agree."""

@@ -1,0 +1,91 @@
+"""Training seeds as a source of chance: arms named lora, lora_seed1, lora_seed2 are one method trained three times."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medsft.evaluation.statistics.paired_tests import Array, Rows, _draws, common_rows, group_totals, multiplicities
+
+SUFFIX = re.compile(r"_seed_?\d+\Z")
+
+
+def methods(arms: Sequence[str]) -> dict[str, list[str]]:
+    """Arms by method, for every method that was trained with two seeds or more."""
+    by_method: dict[str, list[str]] = {}
+    for arm in arms:
+        by_method.setdefault(SUFFIX.sub("", arm), []).append(arm)
+    return {method: names for method, names in by_method.items() if len(names) > 1}
+
+
+def hierarchical_means(sums: Array, counts: Array, resamples: int, seed: int) -> Array:
+    """Resampled means over training seeds and groups, shape (resamples,): seeds are drawn, and groups are drawn.
+
+    `sums` is (seeds, groups), `counts` (groups,): every seed answered the same rows. Both levels are drawn with
+    replacement (Davison and Hinkley 1997, section 3.8), so the interval holds what another training seed would move.
+    With two or three seeds it is still too narrow, for so few show little of their spread.
+    """
+    generator = np.random.default_rng([seed, len(sums)])
+    means = []
+    for drawn in _draws(len(counts), resamples, seed):
+        weights = multiplicities(drawn, len(counts))
+        by_seed = (weights @ sums.T) / (weights @ counts)[:, None]
+        seeds = generator.integers(0, len(sums), size=by_seed.shape)
+        means.append(np.take_along_axis(by_seed, seeds, axis=1).mean(axis=1))
+    return np.concatenate(means)
+
+
+def compare_methods(
+    arms: dict[str, Rows], baseline: str, metrics: Sequence[str], resamples: int, confidence: float, seed: int
+) -> Rows:
+    """Each method with several seeds minus the baseline: metric, method, seeds, difference, low, high, n, `by_arm` (the
+    difference of each seed) and `spread` (their standard deviation).
+
+    Rows are per-example scores; only those that the baseline and every seed have are used.
+    """
+    found: Rows = []
+    for method, names in methods([arm for arm in arms if arms.get(baseline) and arm != baseline]).items():
+        pairs = {name: {after["id"]: (before, after) for before, after in common_rows(arms[baseline], arms[name])}
+                 for name in names}  # fmt: skip
+        shared = [row["id"] for row in arms[names[0]] if all(row["id"] in by_id for by_id in pairs.values())]
+        groups = [pairs[names[0]][row_id][1]["group"] for row_id in shared]
+        for metric in metrics:
+            columns = {name: [_difference(*by_id[i], metric) for i in shared] for name, by_id in pairs.items()}
+            if over := over_seeds(columns, groups, resamples, confidence, seed):
+                over |= {"difference": over.pop("mean"), "by_arm": over.pop("by_seed")}
+                found.append({"metric": metric, "method": method, "baseline": baseline, "seeds": len(names), **over})
+    return found
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any], metric: str) -> float | None:
+    """None where the metric is not defined for the row, or was not measured for it."""
+    one, other = before.get(metric), after.get(metric)
+    return None if one is None or other is None else other - one
+
+
+def over_seeds(
+    columns: Mapping[str, Sequence[float | None]], groups: Sequence[Any], resamples: int, confidence: float, seed: int
+) -> dict[str, Any] | None:
+    """`mean` of the seeds' means, `low` and `high` over seeds and groups, `spread` of the seeds' means, `by_seed`, `n`.
+
+    `columns` has one list of values per seed, over the same rows; a row counts where every seed has a value. None
+    where no row does.
+    """
+    known = [at for at, values in enumerate(zip(*columns.values(), strict=True)) if None not in values]
+    if not known:
+        return None
+    sums, counts = group_totals(
+        {name: [values[at] for at in known] for name, values in columns.items()}, [groups[at] for at in known]
+    )
+    means = hierarchical_means(sums.T, counts[:, 0], resamples, seed)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    each = sums.sum(axis=0) / counts.sum(axis=0)
+    return {
+        "n": len(known),
+        "mean": float(each.mean()),
+        "low": float(low),
+        "high": float(high),
+        "spread": float(each.std(ddof=1)) if len(each) > 1 else 0.0,
+        "by_seed": {name: float(value) for name, value in zip(columns, each, strict=True)},
+    }

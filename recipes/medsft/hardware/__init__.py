@@ -1,0 +1,1 @@
+"""What this machine has: GPUs, host memory and its limits, speed of products and disk, energy."""

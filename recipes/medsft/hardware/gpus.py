@@ -1,0 +1,71 @@
+"""GPUs: what nvidia-smi reports of those this process may use, and the data sheets of known ones."""
+
+import difflib
+import os
+import re
+import shutil
+import subprocess
+
+from medsft.errors import UserError
+
+MIB = 2**20
+
+
+# Memory as nvidia-smi reports it (MiB), dense bf16 TFLOP/s with fp32 accumulation, memory bandwidth in GB/s, from
+# NVIDIA's data sheets (SXM variants where there are several). T4 and V100 have no bf16 units: theirs is fp16.
+KNOWN_GPUS: dict[str, tuple[int, float, float]] = {
+    "a100-80gb": (81_920, 312, 2039),
+    "a100-40gb": (40_960, 312, 1555),
+    "h100": (81_559, 989, 3350),
+    "h200": (143_771, 989, 4800),
+    "l40s": (46_068, 362, 864),
+    "a6000": (49_140, 155, 768),
+    "rtx4090": (24_564, 165, 1008),
+    "rtx3090": (24_576, 71, 936),
+    "l4": (23_034, 121, 300),
+    "t4": (15_360, 65, 320),
+    "v100-32gb": (32_768, 125, 900),
+}
+
+
+def _visible_gpus() -> tuple[str, int, int, int]:
+    """(name, count, total bytes, free bytes) of the GPUs this process may use; the smallest one's memory."""
+    rows = _nvidia_smi()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        wanted = [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
+        # Entries may also be UUIDs: then only their number is known here.
+        picked = [rows[int(part)] for part in wanted if part.isdigit() and int(part) < len(rows)]
+        rows = picked if all(part.isdigit() for part in wanted) else rows[: len(wanted)]
+    if not rows:
+        return "none", 0, 0, 0
+    return rows[0][0], len(rows), min(row[1] for row in rows), min(row[2] for row in rows)
+
+
+def _nvidia_smi() -> list[tuple[str, int, int]]:
+    binary = shutil.which("nvidia-smi")
+    if binary is None:
+        return []
+    query = [binary, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
+    except (subprocess.SubprocessError, OSError):
+        return []
+    fields = [[part.strip() for part in line.rsplit(",", 2)] for line in answer.splitlines()]
+    # A GPU that shares the host's memory reports '[N/A]': it is planned as a machine without one.
+    return [(f[0], int(f[1]) * MIB, int(f[2]) * MIB) for f in fields if f[1:] and all(n.isdigit() for n in f[1:])]
+
+
+def _known_name(reported: str) -> str | None:
+    """'NVIDIA A100-SXM4-80GB' -> 'a100-80gb'; None where the table has no such GPU."""
+    words = set(re.split(r"[^a-z0-9]+", reported.lower().replace("geforce rtx ", "rtx")))
+    return next((name for name in KNOWN_GPUS if set(name.split("-")) <= words), None)
+
+
+def _known(gpu: str) -> tuple[int, float, float]:
+    if gpu.lower() in KNOWN_GPUS:
+        return KNOWN_GPUS[gpu.lower()]
+    begins = [name for name in KNOWN_GPUS if name.startswith(gpu.lower())]
+    near = begins or difflib.get_close_matches(gpu.lower(), [*KNOWN_GPUS, "none"], n=1, cutoff=0.4)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise UserError(f"unknown GPU '{gpu}': {hint}known are {', '.join(KNOWN_GPUS)} and none")

@@ -1,0 +1,67 @@
+"""Facts of the machine: GPUs, host memory (the container's limit included), disk, processor, reachable hub.
+
+Nothing heavy is imported: the guards of every script read these facts before torch is loaded.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medsft.errors import UserError
+from medsft.hardware.cgroups import _read, cgroup_cpus, host_memory
+from medsft.hardware.gpus import KNOWN_GPUS, MIB, _known, _known_name, _visible_gpus
+from medsft.text import parse_bytes
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One machine. Sizes in bytes; `device_bytes` is the memory of one GPU and 0 without a GPU.
+
+    `tflops` (bf16, dense) and `bandwidth` (GB/s) are those of one GPU, None where it is not in `KNOWN_GPUS`.
+    """
+
+    gpu: str
+    gpus: int
+    device_bytes: int
+    device_available_bytes: int
+    tflops: float | None
+    bandwidth: float | None
+    host_bytes: int
+    host_available_bytes: int
+    disk_bytes: int
+    cpus: int
+
+
+def machine(path: Path | str) -> Hardware:
+    """What this machine has; `disk_bytes` is free where `path` is (or will be made)."""
+    gpu, gpus, total, free = _visible_gpus()
+    _, tflops, bandwidth = KNOWN_GPUS.get(_known_name(gpu) or "", (0, None, None))
+    host, available = host_memory()
+    existing = next(p for p in [Path(path).absolute(), *Path(path).absolute().parents] if p.exists())
+    disk, cpus = shutil.disk_usage(existing).free, min(len(os.sched_getaffinity(0)), cgroup_cpus())
+    return Hardware(gpu, gpus, total, free, tflops, bandwidth, host, available, disk, cpus)
+
+
+def described(
+    here: Hardware, gpu: str | None = None, gpus: int | None = None, host: str | None = None, disk: str | None = None
+) -> Hardware:
+    """`here` with the parts that the user describes in words put in place. Raises UserError for what makes no sense."""
+    if gpu is not None:
+        memory, tflops, bandwidth = (0, None, None) if gpu.lower() == "none" else _known(gpu)
+        count = 0 if gpu.lower() == "none" else 1
+        here = replace(here, gpu=gpu.lower(), gpus=count, tflops=tflops, bandwidth=bandwidth)
+        here = replace(here, device_bytes=memory * MIB, device_available_bytes=memory * MIB)
+    if gpus is not None and (gpus < 0 or (gpus > 0 and here.gpus == 0)):
+        raise UserError(f"--gpus {gpus}: there is no GPU to count; name one with --gpu, such as --gpu a100-80gb")
+    if gpus == 0:
+        here = described(here, gpu="none")
+    here = replace(here, gpus=here.gpus if gpus is None else gpus)
+    if host is not None:
+        here = replace(here, host_bytes=parse_bytes(host), host_available_bytes=parse_bytes(host))
+    return here if disk is None else replace(here, disk_bytes=parse_bytes(disk))
+
+
+def has_bf16_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies bfloat16 itself; where it does not, bf16 training is many times slower."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(_read(cpuinfo).split()))

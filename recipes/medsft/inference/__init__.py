@@ -1,0 +1,1 @@
+"""Answers of an arm to patients: engines, the generations file, adapters that share a base model."""

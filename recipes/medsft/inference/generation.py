@@ -1,0 +1,230 @@
+"""Held-out answers of one arm: batched, longest prompts first, new tokens only, resumable row by row."""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medsft import manifest
+from medsft.arguments import GenerateArguments
+from medsft.errors import UserError
+from medsft.files import read_json
+from medsft.hardware.malloc import keep_freed_memory
+from medsft.inference import vllm_backend
+from medsft.inference.generations_file import BASELINE, unanswered
+from medsft.models import loading
+from medsft.tokenization.chat_template import prompt_ids, stop_ids
+
+
+class Answerer(NamedTuple):
+    """A loaded arm, ready to answer: `network` is transformers' model, or vLLM's with its adapter."""
+
+    network: Any
+    tokenizer: Any
+    base_model: str
+    precision: str
+    engine: str
+
+
+class Sampling(NamedTuple):
+    """How tokens are drawn where not greedily."""
+
+    temperature: float
+    top_p: float
+    seed: int
+
+
+def check(args: GenerateArguments) -> None:
+    """Options that cannot be meant, refused before anything is loaded."""
+    for name, known in (("quantization", ("auto", "none", "nf4")), ("engine", ("auto", "transformers", "vllm"))):
+        if getattr(args, name) not in known:
+            raise UserError(f"{name} '{getattr(args, name)}': use {', '.join(known)}")
+    for name in ("max_new_tokens", "batch_size"):
+        if getattr(args, name) < 1:
+            raise UserError(f"{name} {getattr(args, name)}: give a whole number from 1")
+    if args.do_sample and len(set(args.seeds)) < max(1, len(args.seeds)):
+        raise UserError(f"seeds {args.seeds}: one seed stands there twice; list different ones")
+    if args.engine == "vllm" and not vllm_backend.available():
+        raise UserError("engine vllm: vLLM is not installed or there is no GPU; use --engine transformers")
+
+
+def arm_base(args: GenerateArguments) -> tuple[str, str | None, Path | None]:
+    """(base model, quantization, adapter or model folder) of an arm. Raises UserError where it is not trained yet.
+
+    An arm whose name starts with 'baseline' is the untrained model: baseline, or baseline_nf4 with --quantization nf4.
+    """
+    folder = Path(args.study_dir) / args.arm
+    chosen = None if args.quantization == "none" else "nf4"
+    record = folder / "train.json"
+    if args.arm.startswith(BASELINE) and not record.exists():
+        return args.model_name_or_path, chosen if args.quantization != "auto" else None, None
+    if not record.exists():
+        raise UserError(f"{record}: no such file; train the arm first, or use --arm {BASELINE}")
+    trained = read_json(record)
+    weights = next((folder / name for name in ("adapter", "model", "merged") if (folder / name).is_dir()), None)
+    if weights is None:
+        raise UserError(f"{folder} has neither adapter/ nor model/; delete {record} and train the arm again")
+    quantization = trained["quantization"] if args.quantization == "auto" else chosen
+    if args.merge and (weights.name != "adapter" or quantization):
+        raise UserError(
+            f"merge: {args.arm} has no adapter on an unquantized base; leave it out, or --quantization none"
+        )
+    return trained["base_model"], quantization, weights
+
+
+def load(args: GenerateArguments) -> Answerer:
+    """Load the arm as it was trained: the adapter on its base (in NF4 where it was trained so), or the full model."""
+    import torch
+
+    base, quantization, weights = arm_base(args)
+    if weights is not None:
+        manifest.verify(weights)
+    dtype = _dtype(args.dtype)
+    tokenizer = loading.load_tokenizer(str(weights) if weights is not None else base)
+    tokenizer.padding_side = "left"
+    precision = f"{quantization} with {dtype}" if quantization else dtype
+    if args.engine == "vllm" or (args.engine == "auto" and vllm_backend.available() and quantization is None):
+        if quantization or args.merge:
+            raise UserError("engine vllm answers unmerged, unquantized arms; use --engine transformers")
+        return Answerer(vllm_backend.load(base, weights, dtype), tokenizer, base, precision, "vllm")
+    config = loading.nf4(dtype, _double_quant(args, weights)) if quantization == "nf4" else None
+    adapter = weights is not None and weights.name == "adapter"
+    network = loading.load_model(base if adapter or weights is None else str(weights), dtype, config)
+    if adapter:
+        from peft import PeftModel
+
+        network = PeftModel.from_pretrained(network, str(weights), autocast_adapter_dtype=False).to(
+            getattr(torch, dtype)
+        )
+        if args.merge:
+            network = network.merge_and_unload()
+            precision += ", merged"
+    if torch.cuda.is_available() and quantization is None:
+        network = network.to("cuda")
+    if network.device.type == "cpu":
+        keep_freed_memory()
+    network.eval()
+    return Answerer(network, tokenizer, base, precision, "transformers")
+
+
+def _double_quant(args: GenerateArguments, weights: Path | None) -> bool:
+    """Whether the scales of NF4 are quantized too: as the arm was trained, or yes for an untrained model."""
+    if weights is None:
+        return True
+    settings = read_json(Path(args.study_dir) / args.arm / "train.json").get("settings", {})
+    return bool(settings.get("use_bnb_nested_quant", False))
+
+
+def answers(
+    answerer: Answerer,
+    rows: Sequence[dict[str, Any]],
+    done: set[str],
+    args: GenerateArguments,
+    sampling: Sampling | None = None,
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield finished rows batch by batch, longest prompts first, so that running out of memory shows at once.
+
+    `rows` need `id`, `group`, `source` and `messages`; the last message is the reference and is not shown to the model.
+    The batches depend on `rows` only and each has a seed of its own, so that an interrupted run gives the same answers
+    as a whole one; a batch whose ids are all in `done` is passed over.
+    """
+    encoded = encode([row["messages"][:-1] for row in rows], answerer.tokenizer)
+    order = sorted(range(len(rows)), key=lambda i: len(encoded[i]), reverse=True)
+    size = args.batch_size * (vllm_backend.BATCHES_AT_ONCE if answerer.engine == "vllm" else 1)
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        if all(rows[i]["id"] in done for i in batch):
+            continue
+        own = sampling and sampling._replace(seed=sampling.seed * 1_000_003 + start)
+        produced = complete(answerer, [encoded[i] for i in batch], args.max_new_tokens, own)
+        yield [_row(rows[i], answerer.tokenizer, new) for i, new in zip(batch, produced, strict=True)]
+
+
+def encode(conversations: Sequence[list[dict[str, str]]], tokenizer: Any) -> list[list[int]]:
+    """Token ids of what the model is asked, with the opening of its own turn."""
+    return [prompt_ids(tokenizer, asked) for asked in conversations]
+
+
+def complete(
+    answerer: Answerer, prompts: list[list[int]], max_new_tokens: int, sampling: Sampling | None = None
+) -> list[list[int]]:
+    """The new tokens of each prompt, up to and with the first token that ends the turn; greedy without `sampling`."""
+    stops = stop_ids(answerer.tokenizer)
+    if answerer.engine == "vllm":
+        return vllm_backend.complete(answerer.network, prompts, max_new_tokens, stops, sampling)
+
+    import torch
+
+    inputs = answerer.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(answerer.network.device)
+    drawn: dict[str, Any] = {"do_sample": False}
+    if sampling is not None:
+        torch.manual_seed(sampling.seed)
+        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    with torch.inference_mode():
+        output = answerer.network.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=sorted(stops),
+            pad_token_id=answerer.tokenizer.pad_token_id,
+            **drawn,
+        )
+    return [_until_stop(row, stops) for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
+    end = next((i for i, token in enumerate(ids) if token in stops), len(ids) - 1)
+    return ids[: end + 1]
+
+
+def _row(row: dict[str, Any], tokenizer: Any, new_ids: list[int]) -> dict[str, Any]:
+    return {
+        **unanswered(row),
+        "prediction": tokenizer.decode(new_ids, skip_special_tokens=True).strip(),
+        "stopped": bool(new_ids) and new_ids[-1] in stop_ids(tokenizer),
+        "new_tokens": len(new_ids),
+    }
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add finished rows to the partial file and make sure they are on the disk."""
+    with path.open("a", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def finished(path: Path) -> dict[str, dict[str, Any]]:
+    """Rows of a partial file by id. A line torn by a crash is left out, so its row is answered again."""
+    rows: dict[str, dict[str, Any]] = {}
+    if not path.exists():
+        return rows
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        rows[row["id"]] = row
+    # start the next line afresh: what follows a torn line would otherwise be glued to it
+    if rows and not path.read_bytes().endswith(b"\n"):
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write("\n")
+    return rows
+
+
+def tokens_per_second(rows: list[dict[str, Any]], started: float) -> float:
+    return round(sum(row["new_tokens"] for row in rows) / max(time.monotonic() - started, 1e-9), 1)
+
+
+def _dtype(asked: str) -> str:
+    import torch
+
+    from medsft.hardware.matmul_benchmark import prefers_bfloat16
+
+    if asked in ("bfloat16", "float32"):
+        return asked
+    if asked != "auto":
+        raise UserError(f"dtype '{asked}': use auto, bfloat16 or float32")
+    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else prefers_bfloat16()
+    return "bfloat16" if fast else "float32"

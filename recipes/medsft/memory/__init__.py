@@ -1,0 +1,1 @@
+"""The memory plan: strategies, predicted peaks, seconds a step, and what fits."""

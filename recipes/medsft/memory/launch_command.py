@@ -1,0 +1,54 @@
+"""Which rung of full fine-tuning a machine climbs: the best in quality, then in cost, of those that the plan says fit.
+
+    python -m medsft.memory.launch_command recipes/configs/mistral_7b runs/mistral_7b
+
+It prints the command that `make fft` runs.
+
+Without a plan, or where it says that none fits, it is full_8bit (the demo's: full), whose own guards then decide.
+"""
+
+import sys
+from pathlib import Path
+
+from medsft.cli import run
+from medsft.errors import UserError
+from medsft.files import read_json
+from medsft.memory.strategies import ORDER, ORDER_ON_CPU, recipe_of
+
+IN_ONE_PROCESS = ("cpu.yaml", "single_gpu.yaml")  # started without a launcher, which would hide the exit status
+
+
+def main() -> None:
+    if len(sys.argv) != 3:
+        raise UserError("give the folder of the recipes and that of the study")
+    print(command(Path(sys.argv[1]), Path(sys.argv[2])))
+
+
+def command(recipes: Path, study: Path) -> str:
+    """The launch line, up to the script's own options. Raises UserError where the folder has no such recipe."""
+    name, config = choose(recipes, study)
+    launcher = "python" if config in IN_ONE_PROCESS else f"accelerate launch --config_file accelerate_configs/{config}"
+    return f"{launcher} recipes/sft_full.py --config {recipes / recipe_of(name)}"
+
+
+def choose(recipes: Path, study: Path) -> tuple[str, str]:
+    """(strategy, accelerate config): the first that fits, or what is tried where none is known to."""
+    path = study / "plan.json"
+    if path.is_file():
+        plan = read_json(path)
+        order = ORDER if plan["hardware"]["gpus"] else ORDER_ON_CPU
+        fitting = {row["name"]: row["accelerate_config"] for row in plan["strategies"] if row["fits"]}
+        for name in [n for n in order if n in fitting and (recipes / recipe_of(n)).is_file()]:
+            if name.startswith("full"):
+                print(f"{name}: {order[name]} ({path})", file=sys.stderr)
+                return name, fitting[name]
+    name = next((n for n in ("full_8bit", "full") if (recipes / recipe_of(n)).is_file()), "")
+    if not name:
+        raise UserError(f"{recipes} has no recipe for full fine-tuning")
+    why = "the plan has none that fits" if path.is_file() else "no plan yet: make plan"
+    print(f"{name}: {why}", file=sys.stderr)
+    return name, "single_gpu.yaml"
+
+
+if __name__ == "__main__":
+    run(main, __doc__)

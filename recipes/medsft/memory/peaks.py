@@ -1,0 +1,171 @@
+"""From a strategy to its traces, and from the traces to bytes by category on one device and on the host."""
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from medsft.hardware.specs import Hardware
+from medsft.memory.planner import LIVE_PARAMETERS, NVME_BUFFERS
+from medsft.memory.strategies import Method
+from medsft.models.parameter_counts import Sizes
+
+if TYPE_CHECKING:
+    from medsft.memory.step_config import Step
+    from medsft.memory.trace.trace_step import Peaks
+
+Bytes = dict[str, int]
+Growth = list[tuple[int, int]]
+DEVICE = ("weights", "gradients", "optimizer", "activations", "temporary")
+
+
+def bytes_of_strategies(
+    methods: dict[str, Method],
+    config: Any,
+    sizes: Sizes,
+    hardware: Hardware,
+    batch: int,
+    length: int,
+    settings: dict[str, Any],
+    with_growth: bool,
+) -> dict[str, tuple[Bytes, Bytes, Growth]]:
+    """{name: (bytes of one device, bytes of the host, growth)} at the peak, without process, context and slack.
+
+    `settings`: fields of `Step` that a recipe decides; they win over the strategy's own. Growth, where asked for:
+    (bytes now, bytes a further row adds) for each stretch of the step on the device.
+    """
+    from medsft.memory.step_config import Step
+    from medsft.memory.trace.trace_cache import traced
+    from medsft.memory.trace.trace_step import highest
+
+    ranks, on_cpu = max(1, hardware.gpus), hardware.gpus == 0
+    base = Step(batch=batch, length=length, on_gpu=not on_cpu)
+    steps = {n: replace(base, **m.step | settings) for n, m in methods.items() if not m.engine}
+    # One plain step of full fine-tuning tells what each layer keeps between its forward and its backward.
+    kept = replace(base, **settings | {"dtype": "bfloat16", "autocast": False, "optimizer": Step.optimizer})
+    sharded = {n: m for n, m in methods.items() if m.engine}
+    engines = {n: _engine(m, sizes, kept, hardware) for n, m in sharded.items() if m.engine != "fsdp2"}
+    wanted = [*steps.values(), *([kept] if sharded else [])]
+    # What a row adds is the same under every optimizer: two traces tell it for all steps that differ in nothing else.
+    alike = {replace(step, optimizer=Step.optimizer): None for step in wanted} if with_growth else {}
+    pairs = [replace(step, batch=rows) for step in alike for rows in (batch, 2 * batch)]
+    peaks, results = traced(config, sizes.uniform, [*wanted, *pairs], list(engines.values()))
+    more = peaks[len(wanted) :]
+    added = {step: _per_row(a, b, batch) for step, a, b in zip(alike, more[::2], more[1::2], strict=True)}
+    growths = [
+        _growth(found, added.get(replace(step, optimizer=Step.optimizer)))
+        for step, found in zip(wanted, peaks, strict=False)
+    ]
+    found: dict[str, tuple[Bytes, Bytes, Growth]] = {}
+    for name, stretches, growth in zip(steps, peaks, growths, strict=False):
+        device = highest(stretches)[1]
+        if hardware.gpus > 1:  # DistributedDataParallel's buckets are a second copy of the gradients
+            device["temporary"] += device["optimizer"] // 2
+        found[name] = device, _paged(steps[name], device), growth
+    for name, method in sharded.items():
+        plain = peaks[len(wanted) - 1]
+        if name in engines:
+            result = results[list(engines).index(name)]
+            device, host = _engines_bytes(method, result, engines[name], _kept_per_layer(plain, sizes), sizes, hardware)
+        else:
+            device, host = fsdp2_bytes(sizes, plain, ranks)
+        # The engine's buffers stay as they are: what grows is what grows in a plain step.
+        growth = [(sum(device.values()), max(per_row for _, per_row in growths[-1]))] if growths[-1] else []
+        found[name] = device, host, growth
+    return {name: found[name] for name in methods}
+
+
+def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]:
+    """PyTorch's FSDP2 with CPUOffloadPolicy and bf16 arithmetic, by arithmetic over its buffers, not traced.
+
+    On the device: the root's weights (embeddings and head) stay gathered in bf16; of two layers (the next one is
+    prefetched) the gathered weights; of one the fp32 shard on its way in, bf16 gradients and the reduced fp32 ones on
+    their way out. On the host, fp32: weights and gradients (pinned, each tensor its own block) and two moments.
+    torch/distributed/fsdp/_fully_shard/_fsdp_param_group.py and _fsdp_collectives.py (2.13).
+    """
+    layer, root = sizes.layer, sizes.parameters - sizes.layers * sizes.layer
+    moving = max(layer, root)
+    device = dict.fromkeys(DEVICE, 0)
+    device["weights"] = 2 * root + 2 * 2 * layer + 4 * moving // ranks
+    device["gradients"] = 2 * 2 * moving + 4 * moving // ranks
+    passes = [p for stretch, p in plain.items() if stretch.startswith(("forward", "backward"))]
+    most = max(passes, key=lambda p: p["activations"] + p["temporary"])
+    device |= {"activations": max(0, most["activations"]), "temporary": max(0, most["temporary"])}
+    n = sizes.parameters
+    blocks = sum(1 << (4 * size // ranks - 1).bit_length() for size in sizes.tensors if size >= ranks)
+    host = {"weights": 4 * n, "gradients": 4 * n, "optimizer": 8 * n, "save": 4 * n}
+    host["pinned"], host["pinned_rounding"] = 8 * n, 2 * max(0, blocks * ranks - 4 * n)
+    return device, host
+
+
+def _engine(method: Method, sizes: Sizes, step: "Step", hardware: Hardware) -> dict[str, Any]:
+    from medsft.distributed.deepspeed_config import zero_settings
+
+    ranks = max(1, hardware.gpus)
+    optimizer, parameters = ("none" if place == "none" else "cpu" for place in (method.optimizer, method.parameters))
+    gathering = method.engine == "zero3" and (parameters == "cpu" or ranks > 1)
+    layers = math.ceil(LIVE_PARAMETERS / sizes.layer) + 2 if gathering else 2
+    # Without a GPU the buckets are in the memory that NVMe offload is to save: as the run sets them.
+    tight = method.optimizer == "nvme" and not step.on_gpu
+    return {
+        "stage": 2 if method.engine == "zero2" else 3,
+        "device": "meta",
+        "zero": zero_settings(sizes, hardware.host_bytes, ranks) if tight else {},
+        "ranks": ranks,
+        "optimizer": optimizer,
+        "parameters": parameters,
+        "bf16_states": method.bf16_states,
+        "batch": step.batch,
+        "length": step.length,
+        "checkpointing": step.checkpointing,
+        "on_gpu": step.on_gpu,
+        "layers": min(sizes.layers, max(2, layers)),
+    }
+
+
+def _per_row(once: "Peaks", twice: "Peaks", batch: int) -> Bytes:
+    """Memory is a linear function of the rows in each stretch, but for tiles of the loss, which stop growing."""
+    return {s: max(0, sum(twice[s].values()) - sum(once[s].values())) // batch for s in once}
+
+
+def _growth(peaks: "Peaks", added: Bytes | None) -> Growth:
+    """(bytes now, bytes a further row adds) for each stretch; nothing where no growth was asked for."""
+    return [(sum(peaks[stretch].values()), more) for stretch, more in added.items()] if added else []
+
+
+def _kept_per_layer(peaks: "Peaks", sizes: Sizes) -> int:
+    """Bytes that one more layer adds to what waits for the backward pass."""
+    start = peaks["backward/loss"]["activations"] - peaks["forward/first"]["activations"]
+    return max(0, start) // max(1, sizes.layers - 1)
+
+
+def _engines_bytes(
+    method: Method, result: dict[str, Any], engine: dict[str, Any], per_layer: int, sizes: Sizes, hardware: Hardware
+) -> tuple[Bytes, Bytes]:
+    """The engine's bytes of one device, and of the host by all ranks on it; the save gathers 16-bit weights there."""
+    from medsft.distributed.deepspeed_config import zero_settings
+
+    ranks = max(1, hardware.gpus)
+    device = dict.fromkeys(DEVICE, 0)
+    for category, size in result["device"].items():
+        device[category if category in DEVICE else "temporary"] += size
+    device["activations"] += per_layer * (sizes.layers - engine["layers"])
+    host = {c: size * ranks for c, size in result["host"].items() if size and c != "temporary"}
+    host["temporary"] = result["host"].get("temporary", 0) * ranks
+    if method.optimizer == "nvme":
+        # Master copy, moments and gradients are on the disk; swap buffers and the accumulated gradient stay.
+        # Tensors are not cut: the embedding may come on top of a sub-group that is almost full.
+        group = zero_settings(sizes, hardware.host_bytes, ranks)["sub_group_size"] + sizes.vocabulary * sizes.hidden
+        group = min(group, result["largest_group"])
+        host["temporary"] = min(host["temporary"], 4 * group * ranks)
+        host["gradients"] = 2 * sizes.parameters
+        # One more copy is what the states are initialized from, before there are gradients.
+        host["optimizer"] = NVME_BUFFERS * 4 * group * ranks + max(0, 4 * group * ranks - host["gradients"])
+    host["save"] = 2 * sizes.parameters
+    if method.optimizer == "cpu":
+        host["pinned"], host["pinned_rounding"] = result["pinned"] * ranks, result["pinned_rounding"] * ranks
+    return device, host
+
+
+def _paged(step: "Step", device: Bytes) -> Bytes:
+    """Paged optimizer states may move to the host under pressure, so it must have room for them."""
+    return {"optimizer": device["optimizer"]} if "paged" in step.optimizer and step.on_gpu else {}

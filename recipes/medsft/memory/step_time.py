@@ -1,0 +1,35 @@
+"""Seconds per training step by a roofline: the slower of arithmetic and memory traffic, then transfers one by one.
+
+An order of magnitude for choosing between strategies, not a benchmark. Nothing overlaps; real runs with short rows,
+padding or 4-bit weights are slower (the study's QLoRA run reached about a fifth of an A100's peak).
+"""
+
+from medsft.hardware.specs import Hardware
+
+FRACTION_OF_PEAK = 0.4  # of dense bf16 throughput that a training step reaches
+CPU_FLOPS = 75e9  # per core: 150 GFLOP/s on two cores, fp32 or emulated bf16
+PCIE = 25e9  # bytes per second, PCIe 4 x16 in practice
+DISK = 3e9  # bytes per second of one NVMe drive
+CPU_ADAM = 0.6e9  # parameters per second and core of DeepSpeedCPUAdam (1.17e9 measured on two cores), up to 8 cores
+
+
+def seconds_per_step(
+    parameters: int, trains_all: bool, tokens: int, held: int, pcie: float, swap: float, hardware: Hardware
+) -> float | None:
+    """One optimizer step of `tokens` per device. None where the GPU's peak is not known.
+
+    FLOPs per token and parameter: 2 forward, 2 recomputed by checkpointing, 2 for the gradient of the activations
+    and, where all weights are trained, 2 for theirs. `held` bytes on the device are read three times. `pcie` and
+    `swap` are bytes per parameter moved to the host and stored on disk (read and written once each).
+    """
+    flops = (8 if trains_all else 6) * parameters * tokens
+    if hardware.gpus == 0:
+        compute = flops / (CPU_FLOPS * hardware.cpus)
+    elif hardware.tflops is None or hardware.bandwidth is None:
+        return None
+    else:
+        compute = max(flops / (FRACTION_OF_PEAK * hardware.tflops * 1e12), 3 * held / (hardware.bandwidth * 1e9))
+    shards = max(1, hardware.gpus)
+    transfer = pcie * parameters / PCIE / shards if hardware.gpus else 0.0
+    host_step = parameters / (CPU_ADAM * min(8, hardware.cpus)) if pcie else 0.0
+    return round(compute + transfer + host_step + 2 * swap * parameters / DISK, 2)

@@ -1,0 +1,1 @@
+"""Real training steps on fake tensors: what they allocate, and when."""

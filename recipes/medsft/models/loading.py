@@ -1,0 +1,135 @@
+"""Models by one field: the embedded ones, a local folder, or a hub id. Safetensors only, no remote code."""
+
+from pathlib import Path
+from typing import Any
+
+from medsft.errors import UserError
+from medsft.files import fingerprint, read_json, sha256_file
+from medsft.models.embedded import MINILM, SMOLLM2, _minilm, _smollm2
+
+SAFE = {"use_safetensors": True}  # never a pickle
+
+
+def resolve(name: str) -> str:
+    """A local folder for an embedded model or a folder name; a hub id is returned as it is.
+
+    Raises UserError for an unknown embedded name, a missing package or a failed checksum.
+    """
+    if name == SMOLLM2:
+        return str(_smollm2())
+    if name == MINILM:
+        return str(_minilm())
+    if name.startswith("embedded/"):
+        raise UserError(f"model '{name}' is not embedded; there are {SMOLLM2} and {MINILM}")
+    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise UserError(f"model folder {name} does not exist")
+    return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+
+
+def check_weights(place: str) -> None:
+    """Raise UserError where `place`, as `resolve` gives it, is a folder whose weights are no safetensors in itself."""
+    folder = Path(place)
+    if not folder.is_dir() or (folder / "adapter_config.json").is_file():
+        return
+    index = folder / "model.safetensors.index.json"
+    parts = _weight_map(index) if index.is_file() else {"": "model.safetensors"}
+    for file in sorted(set(parts.values())):
+        if Path(file).name != file or not (folder / file).is_file():
+            raise UserError(f"{folder}: {file} is not in this folder; weights are read from safetensors in it, only")
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Which file holds which weight, as the index of a model in several files says."""
+    read = read_json(index)
+    parts = read.get("weight_map") if isinstance(read, dict) else None
+    if not (isinstance(parts, dict) and parts and all(isinstance(file, str) for file in parts.values())):
+        raise UserError(f"{index}: weight_map names no files; copy the model again")
+    return parts
+
+
+def load_config(name: str) -> Any:
+    """The architecture of a model (transformers' config)."""
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, name)
+
+
+def revision(name: str) -> str:
+    """What the weights of a model are, for records: a hub commit, or 16 digits over the weights of a local folder."""
+    folder = Path(resolve(name))
+    if folder.is_dir():
+        return fingerprint({file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))})
+    return str(load_config(name)._commit_hash)
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer, padding with a token that does not end a turn (else the end of turn is easily masked too)."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_pretrained(AutoTokenizer, name)
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        usable = tokenizer.unk_token is not None and tokenizer.unk_token_id != tokenizer.eos_token_id
+        tokenizer.pad_token = tokenizer.unk_token if usable else tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(name: str, dtype: str, quantization: Any = None) -> Any:
+    """The causal language model in `dtype`, or in NF4 where a BitsAndBytesConfig is given."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    # Fused attention of single bf16 queries is slow on processors: 48 answers took 54 s with sdpa, 41 s with eager.
+    attention = "sdpa" if torch.cuda.is_available() else "eager"
+    # A quantized model is placed where it will stay; everything else is moved by its user.
+    place = {"quantization_config": quantization} if quantization is not None else {}
+    return _from_pretrained(
+        AutoModelForCausalLM, name, dtype=getattr(torch, dtype), attn_implementation=attention, **SAFE, **place
+    )
+
+
+def nf4(dtype: str, double_quant: bool = True) -> Any:
+    """QLoRA's 4-bit NormalFloat storage, computing in `dtype` (Dettmers et al. 2023, arXiv:2305.14314)."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+
+
+def keep_trainable_layout(network: Any) -> None:
+    """Keep 4-bit layers in the layout that has gradients.
+
+    On processors with AVX512-BF16 bitsandbytes 0.50.2 repacks them at the first evaluation for a kernel without a
+    backward pass, and leaves them so: training after it would lose what should flow back through these layers.
+    """
+    for module in network.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def cast_trained(network: Any, dtype: str) -> None:
+    """Hold the trained weights in `dtype`: before the optimizer is made, which keeps its states in the same."""
+    import torch
+
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, dtype))
+
+
+def _from_pretrained(auto_class: Any, name: str, **kwargs: Any) -> Any:
+    place = resolve(name)
+    if "use_safetensors" in kwargs:
+        check_weights(place)
+    try:
+        return auto_class.from_pretrained(place, trust_remote_code=False, **kwargs)
+    except (OSError, ValueError) as error:
+        if name.startswith("embedded/"):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"model '{name}' cannot be loaded: {reason}; give a local folder, or {SMOLLM2} which needs no network"
+        ) from error

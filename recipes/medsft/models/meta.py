@@ -1,0 +1,30 @@
+"""Models without weights, on torch's meta device."""
+
+from typing import Any
+
+import torch
+
+from medsft.errors import UserError
+
+
+def empty_model(config: Any, dtype: str, attention: str = "sdpa") -> Any:
+    """The causal language model of `config` on meta. Raises UserError where transformers has none."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers.initialization import no_init_weights
+
+    try:
+        network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        config._attn_implementation = attention
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(getattr(torch, dtype))
+        try:
+            with torch.device("meta"), no_init_weights():
+                # the class itself: AutoModel would shard it where DeepSpeed ZeRO-3 is in force
+                model = network(config)
+            model.tie_weights()
+            return model
+        finally:
+            torch.set_default_dtype(before)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"no causal language model for '{config.model_type}': {reason}") from error

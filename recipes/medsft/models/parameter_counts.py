@@ -1,0 +1,121 @@
+"""Sizes of a model counted exactly from its class on the meta device: no weights, no network, two seconds for 7B."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from medsft.errors import UserError
+from medsft.files import read_json
+
+CONFIGS = Path(__file__).resolve().parent / "model_configs"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A decoder. `linears`: (last part of the name, inputs, outputs) of each linear layer but the output head; experts
+    that are kept in one tensor are none. `layer`: parameters of the first layer. `uniform`: all layers are alike.
+    """
+
+    parameters: int
+    linears: tuple[tuple[str, int, int], ...]
+    layer: int
+    layers: int
+    hidden: int
+    vocabulary: int
+    uniform: bool
+    tensors: tuple[int, ...] = ()
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights that NF4 packs and adapters can target: 6,979,321,856 for Mistral-7B."""
+        return sum(inputs * outputs for _, inputs, outputs in self.linears)
+
+
+def known_config(name: str) -> Any | None:
+    """The architecture of a well-known hub id or embedded model without network; None if it is not kept here."""
+    file = CONFIGS / f"{name.replace('embedded/', 'HuggingFaceTB/').replace('/', '--')}.json"
+    if not file.is_file():
+        return None
+
+    from transformers import AutoConfig
+
+    values = read_json(file)
+    return AutoConfig.for_model(values.pop("model_type"), **values)
+
+
+def sizes_of(config: Any) -> Sizes:
+    """Count the parameters of the model class that belongs to `config`.
+
+    Raises UserError, with the reason, where transformers has no decoder for it.
+    """
+    return _count(config.__class__, config.to_json_string(use_diff=False))
+
+
+def count_parameters(config: Any) -> int:
+    """Logical parameters, tied ones once: 7,241,732,096 for Mistral-7B."""
+    return sizes_of(config).parameters
+
+
+def count_lora(config: Any, r: int, targets: str | list[str] = "all-linear") -> int:
+    """Parameters of rank-`r` adapters, r (inputs + outputs) per target (arXiv:2106.09685): 41,943,040 for Mistral-7B
+    at r 16. `targets`: 'all-linear', or last parts of module names such as q_proj. Raises UserError for an absent one.
+    """
+    return lora_parameters(sizes_of(config), r, targets)
+
+
+def lora_parameters(sizes: Sizes, r: int, targets: str | list[str] = "all-linear") -> int:
+    """As `count_lora`, of a model already counted."""
+    names = {name for name, _, _ in sizes.linears}
+    wanted = names if targets == "all-linear" else {targets} if isinstance(targets, str) else set(targets)
+    if wanted - names:
+        raise UserError(f"the model has no linear layer '{min(wanted - names)}'; it has {', '.join(sorted(names))}")
+    return sum(r * (inputs + outputs) for name, inputs, outputs in sizes.linears if name in wanted)
+
+
+@cache
+def _count(config_class: type[Any], values: str) -> Sizes:
+    import json
+
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    from medsft.models.meta import empty_model
+
+    config = config_class.from_dict(json.loads(values))
+    model = empty_model(config, "float32")
+    head, text = model.get_output_embeddings(), config.get_text_config()
+    linears = []
+    for name, module in model.named_modules():
+        last = name.rpartition(".")[2]
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            linears.append((last, module.in_features, module.out_features))
+        elif isinstance(module, Conv1D):  # GPT-2's linear layer, with its weight transposed
+            linears.append((last, *module.weight.shape))
+    return Sizes(
+        parameters=sum(p.numel() for p in model.parameters()),
+        linears=tuple(linears),
+        layer=sum(p.numel() for p in _layers(model, text.num_hidden_layers)[0].parameters()),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        vocabulary=text.vocab_size,
+        uniform=_alike(_layers(model, text.num_hidden_layers), text),
+        tensors=tuple(p.numel() for p in model.parameters()),
+    )
+
+
+def _layers(model: Any, depth: int) -> list[Any]:
+    import torch
+
+    lists: list[Any] = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth]
+    if not lists:
+        raise UserError(f"the memory plan knows decoders of layers in a list; '{model.config.model_type}' has none")
+    largest: Any = max(lists, key=lambda stack: sum(p.numel() for p in stack.parameters()))
+    return list(largest)
+
+
+def _alike(layers: list[Any], text: Any) -> bool:
+    """Whether all layers have the same tensors and settings, so that two of them tell of all."""
+    shapes = {tuple((n, tuple(p.shape)) for n, p in layer.named_parameters()) for layer in layers}
+    lists = [v for v in vars(text).values() if isinstance(v, list) and len(v) == len(layers)]
+    return len(shapes) == 1 and all(len({str(v) for v in values}) == 1 for values in lists)

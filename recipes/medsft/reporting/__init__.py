@@ -1,0 +1,1 @@
+"""results.json, the report, figures, model cards, comparison of studies."""

@@ -1,0 +1,124 @@
+"""The report's three figures as PNG: losses, scores with intervals, lengths. Colour never stands alone.
+
+Drawn 6.4 inches wide with 11 point text, so that they stay readable at the 360 pixels of a phone.
+"""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from medsft.reporting import ablation_report
+from medsft.reporting.results import ARM_ORDER, Study
+from medsft.source_study import published_figure
+from medsft.text import label
+
+# Okabe and Ito 2008, without its yellow, which is too pale on white.
+COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours, so that the pairs differ for 56 arms
+STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
+FLOOR_COLOUR = "#6b6b6b"
+FLOOR = {"color": FLOOR_COLOUR, "marker": "o"}
+WIDTH, DPI, BINS = 6.4, 160, 40
+NO_METADATA = {"Software": None}  # the same input gives the same bytes
+matplotlib.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def draw_all(study: Study, results: dict[str, Any], folder: Path) -> None:
+    """Write loss, scores, lengths, published and, of a study of faults, faults as PNG into `folder`."""
+    folder.mkdir()
+    trains = {arm.name: arm.train for arm in study.arms if arm.train}
+    drawn = {"loss": losses(study), "scores": scores(results), "lengths": lengths(study.data)}
+    drawn["published"] = published_figure.figure(results, trains, arm_looks(results["arms"]))
+    if results["faults"]:
+        drawn["faults"] = ablation_report.figure(results)
+    for name, figure in drawn.items():
+        figure.savefig(folder / f"{name}.png", dpi=DPI, metadata=NO_METADATA)
+
+
+def losses(study: Study) -> Figure:
+    """Training loss above, dev loss below, over optimizer steps; one line per trained arm."""
+    figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
+    looks = arm_looks(arm.name for arm in study.arms)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for axes, key, title in ((upper, "loss", "Training loss"), (lower, "eval_loss", "Loss on the dev split")):
+        for arm in study.arms:
+            history = arm.train["history"] if arm.train else []
+            points = [(row["step"], row[key]) for row in history if row.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=_plain(arm.name), markersize=4, **looks[arm.name])
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        axes.set_ylabel("nats per token with loss")
+        axes.grid(color="#dddddd", linewidth=0.6)
+        if not axes.get_lines() or axes is upper:
+            _legend_or_note(axes, "nothing was logged")
+    lower.set_xlabel("optimizer step")
+    return figure
+
+
+def scores(results: dict[str, Any]) -> Figure:
+    """One panel per primary metric: mean and interval of every arm (colour, filled) and floor (grey, hollow)."""
+    metrics, arms, floors = results["primary"], results["arms"], results["floors"]
+    rows = -(-len(metrics) // 2) or 1
+    names, looks = [*arms, *floors], arm_looks(arms)
+    figure = Figure(figsize=(WIDTH, 0.6 + rows * (0.7 + 0.24 * len(names))), layout="constrained")
+    panels = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
+    for panel, metric in zip(panels, metrics, strict=False):
+        for position, name in enumerate(names):
+            value = {**floors, **arms}[name]["metrics"].get(metric)
+            if value:
+                _interval(panel, value, position, FLOOR if name in floors else looks[name])
+        panel.set_title(label(metric), loc="left", fontsize=11, fontweight="bold")
+        panel.grid(axis="x", color="#dddddd", linewidth=0.6)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+    for panel in panels[len(metrics) :]:
+        panel.set_axis_off()
+    panels[0].set_yticks(range(len(names)), [_plain(name if name in arms else f"floor: {name}") for name in names])
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+def lengths(data: dict[str, Any]) -> Figure:
+    """Histogram of the training rows' lengths in tokens, with the token budget where it is known."""
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    axes = figure.subplots()
+    tokens = data.get("lengths", [])
+    if tokens:
+        axes.hist(tokens, bins=BINS, color=COLOURS[1], edgecolor="white", linewidth=0.4, label="training dialogues")
+    budget = data.get("arguments", {}).get("max_length")
+    if budget:
+        axes.axvline(budget, color=COLOURS[4], linestyle="--", label=f"budget: {budget} tokens")
+    axes.set_xlabel("tokens of the whole dialogue")
+    axes.set_ylabel("rows")
+    _legend_or_note(axes, "no lengths were recorded", loc="lower left", bbox_to_anchor=(0, 1), ncols=4)  # above it
+    return figure
+
+
+def _interval(panel: Axes, value: dict[str, float], position: int, style: dict[str, Any]) -> None:
+    panel.plot([value["low"], value["high"]], [position, position], color=style["color"], linewidth=2)
+    face = "white" if style is FLOOR else style["color"]
+    panel.plot([value["mean"]], [position], style["marker"], color=style["color"], markerfacecolor=face, markersize=6)
+
+
+def arm_looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and line of each arm. A known arm looks the same in every study; others take the looks left."""
+    known = [*ARM_ORDER, *(name for name in names if name not in ARM_ORDER)]
+    looks = zip(known, *map(itertools.cycle, (COLOURS, MARKERS, STYLES)), strict=False)
+    return {name: {"color": colour, "marker": marker, "linestyle": style} for name, colour, marker, style in looks}
+
+
+def _legend_or_note(axes: Axes, note: str, **place: Any) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, **place)
+    else:
+        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=FLOOR_COLOUR)
+
+
+def _plain(text: str) -> str:
+    """An arm's name as it is: a dollar sign would start mathematics."""
+    return text.replace("$", r"\$")

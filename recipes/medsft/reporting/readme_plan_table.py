@@ -1,0 +1,48 @@
+"""README's ladder: what fits which machine for the study's model, as Markdown between two marks."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medsft.errors import UserError
+from medsft.files import write_text
+from medsft.hardware.specs import Hardware, described
+from medsft.memory.strategies import METHODS
+
+BEGIN, END = "<!-- ladder: python recipes/plan_memory.py --ladder_table README.md -->", "<!-- end of ladder -->"
+MACHINES = [("a100-80gb", "167GB"), ("l40s", "256GB"), ("l40s", "128GB"), ("a100-40gb", "128GB"), ("a100-40gb", "64GB"),
+            ("rtx4090", "128GB"), ("rtx4090", "64GB")]  # fmt: skip
+MODEL, BATCH, LENGTH, RANK = "mistralai/Mistral-7B-Instruct-v0.2", 4, 512, 16
+
+
+def table(here: Hardware) -> str:
+    """One column a machine, one row a strategy: the largest micro-batch where it fits, a dash where it does not."""
+    from medsft.memory import planner
+
+    config: Any = planner.known_config(MODEL)
+    columns = [replace(described(here, gpu, 1, host, "2TB"), cpus=16) for gpu, host in MACHINES]
+    plans = [{r["name"]: r for r in planner.strategies(config, c, BATCH, LENGTH, RANK)} for c in columns]
+    heads = [f"{c.device_bytes / 1e9:.0f} GB GPU, {host} host" for c, (_, host) in zip(columns, MACHINES, strict=True)]
+    lines = ["| | one GPU needs | host needs | " + " | ".join(heads) + " |", "|---" * (3 + len(heads)) + "|"]
+    for name in METHODS:
+        if name not in plans[0]:
+            continue
+        row = plans[0][name]
+        cells = [str(p[name]["largest_micro_batch"]) if p[name]["fits"] else "-" for p in plans]
+        needs = f"{sum(row['device_bytes'].values()) / 1e9:.1f} GB | {row['host_bytes'] / 1e9:.0f} GB"
+        lines.append(f"| {name}{' (2 TB NVMe only)' if METHODS[name].swap else ''} | {needs} | {' | '.join(cells)} |")
+    best = [planner.recommend([*plan.values()], c)[0] or "nothing" for plan, c in zip(plans, columns, strict=True)]
+    lines.append(f"| **recommended** | | | {' | '.join(best)} |")
+    return "\n".join(lines)
+
+
+def update(readme: Path, here: Hardware) -> bool:
+    """Write the table between the marks of `readme`; True where that changed it. Raises UserError without marks."""
+    text = readme.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise UserError(f"{readme}: expected one line '{BEGIN}' and one '{END}'")
+    before, rest = text.split(BEGIN)
+    new = f"{before}{BEGIN}\n{table(here)}\n{END}{rest.split(END)[1]}"
+    if new != text:
+        write_text(readme, new)
+    return new != text

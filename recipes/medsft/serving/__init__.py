@@ -1,0 +1,1 @@
+"""Trained arms in use: merging, export formats, the chat page, the review page."""

@@ -1,0 +1,117 @@
+"""An adapter merged into a freshly loaded base at full precision, and the proof that nothing was lost on the way.
+
+Merging into 4-bit weights would round the adapter away, so a QLoRA arm is merged into the unquantized base too; it then
+differs from what was trained by the quantization error of the base, which no merge can avoid.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from medsft.errors import DoesNotFit, UserError
+from medsft.hardware.specs import machine
+from medsft.hub import hub_reachable
+from medsft.models import loading
+
+# Mean Kullback-Leibler divergence, in nats a token, between the next-token distributions before and after. Measured on
+# a 5-step adapter of SmolLM2-135M: under 1e-8 in float32, 0.005 in bfloat16, whose weights carry 8 bits; losing the
+# adapter altogether is 0.38. The second bound catches an adapter so small that losing it would pass the first.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
+SHARE_OF_ADAPTER = 0.2
+BYTES = {"float32": 4, "bfloat16": 2}
+PROBES = (
+    ("I have had a headache for two days and light hurts my eyes.", "Have you had a fever or a stiff neck with it?"),
+    ("My son of four coughs at night.", "Keep him upright, let him drink, and see a doctor if he breathes fast."),
+    ("Can I take ibuprofen with my blood pressure tablets?", "Please ask your pharmacist first: it may raise it."),
+)
+
+
+def check_base(base: str, recorded: str | None) -> None:
+    """Raise UserError where the base is absent, gated or not the revision that `recorded` (train.json) names."""
+    path = loading.resolve(base)
+    if not Path(path).is_dir():
+        _check_hub(base)
+    if recorded and (found := loading.revision(base)) != recorded:
+        raise UserError(
+            f"{base} is now revision {found}, but the arm was trained on {recorded}; restore that revision, "
+            "or train the arm again"
+        )
+
+
+def check_room(base: str, folder: Path, dtype: str, parameters: int) -> None:
+    """Raise DoesNotFit where host memory or disk cannot hold `parameters` weights of `base` in `dtype`."""
+    needed, here = parameters * BYTES[dtype], machine(folder)
+    for what, free in (("host memory", here.host_available_bytes), ("disk", here.disk_bytes)):
+        if needed > free:
+            raise DoesNotFit(
+                f"{base} in {dtype} takes {needed / 1e9:.1f} GB of {what}, {free / 1e9:.1f} are free; "
+                "--format adapter needs neither"
+            )
+
+
+def merge(base: str, adapter: Path, dtype: str) -> tuple[Any, Any, dict[str, float]]:
+    """(merged network, its logits on the probes, how far the adapter moved the base) of an adapter on `base`.
+
+    The logits, float32 of shape (tokens, vocabulary), are those of base and adapter before the merge.
+    """
+    from peft import PeftModel
+
+    network = loading.load_model(base, dtype).eval()
+    tokenizer = loading.load_tokenizer(str(adapter))
+    untrained = probe_logits(network, tokenizer)
+    adapted = PeftModel.from_pretrained(network, str(adapter), autocast_adapter_dtype=False).eval()
+    before = probe_logits(adapted, tokenizer)
+    # The merge refuses NaN; on a processor peft adds in float32 and rounds once.
+    return adapted.merge_and_unload(safe_merge=True), before, {"moved_from_base": divergence(before, untrained)}
+
+
+def check_merge(folder: Path, before: Any, dtype: str, moved: float) -> float:
+    """The divergence of the model saved in `folder` from the logits `before` the merge.
+
+    Raises UserError where it exceeds the tolerance: the folder would not answer as the arm did.
+    """
+    network = loading.load_model(str(folder), dtype).eval()
+    lost = divergence(before, probe_logits(network, loading.load_tokenizer(str(folder))))
+    bound = min(TOLERANCE[dtype], max(SHARE_OF_ADAPTER * moved, 1e-6))
+    if not lost <= bound:
+        remedy = "; try --dtype float32" if dtype != "float32" else "; keep the adapter and report this"
+        raise UserError(
+            f"merged weights answer differently: mean divergence {lost:.2g} nats a token, allowed {bound:.2g}{remedy}"
+        )
+    return lost
+
+
+def probe_logits(network: Any, tokenizer: Any) -> Any:
+    """Next-token logits in float32 over all positions of the probe dialogues: (tokens, vocabulary)."""
+    import torch
+
+    rows = []
+    for asked, answer in PROBES:
+        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        ids = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)["input_ids"]
+        with torch.inference_mode():
+            rows.append(network(ids.to(network.device)).logits[0].float().cpu())
+    return torch.cat(rows)
+
+
+def divergence(one: Any, other: Any) -> float:
+    """Mean Kullback-Leibler divergence of `other` from `one` over positions, in nats; both (tokens, vocabulary)."""
+    p, q = one.log_softmax(-1), other.log_softmax(-1)
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+def _check_hub(base: str) -> None:
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+
+    if isinstance(try_to_load_from_cache(base, "config.json"), str):
+        return
+    remedy = "export where the arm was trained, or with --format adapter, which needs no base"
+    if not hub_reachable():
+        raise UserError(f"{base} is not on this machine and the hub cannot be reached; {remedy}")
+    try:
+        HfApi().auth_check(base)
+    except GatedRepoError as error:
+        terms = f"accept its terms at https://huggingface.co/{base}"
+        raise UserError(f"{base} is gated: {terms}, then run `hf auth login`") from error
+    except HfHubHTTPError as error:
+        raise UserError(f"{base} is not on the hub, or private; {remedy}") from error

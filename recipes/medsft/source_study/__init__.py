@@ -1,0 +1,1 @@
+"""The published study that this project starts from: its facts, scores and memory claims."""

@@ -1,0 +1,112 @@
+"""How metrics, numbers, intervals and sizes are written for people."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from medsft.errors import UserError
+
+LABELS = {
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
+    "bertscore_f1": "BERTScore F1",
+    "bertscore_f1_rescaled": "BERTScore F1, rescaled",
+    "bleu": "BLEU (0 to 100)",
+    "chrf": "chrF2 (0 to 100)",
+    "meteor": "METEOR",
+    "end_of_turn": "ended its own turn (share)",
+    "length_ratio": "length ratio to the doctor",
+    "distinct_1": "distinct words",
+    "distinct_2": "distinct word pairs",
+    "loop": "loops (share)",
+    "boilerplate": "boilerplate (share)",
+    "identity": "invented identity (share)",
+    "reading_grade": "reading grade (school years)",
+    "red_flag_recall": "red-flag recall",
+    "over_escalation": "over-escalation (share)",
+    "copy_8": "copied 8-grams (share)",
+    "copy_13": "copied 13-grams (share)",
+    "longest_copy": "longest copy (words)",
+    "nll": "nats per answer token",
+    "bits_per_byte": "bits per byte",
+    "perplexity": "perplexity",
+    "recited": "recited to the end (share)",
+    "matched": "leading tokens recited (of 30)",
+    "agreement": "tokens in agreement (share)",
+}
+
+
+PARTS = {"stripped": "without boilerplate", "matched": "at matched length"}
+
+
+def label(metric: str) -> str:
+    """How a metric is called in text and figures; an unknown one keeps its own name."""
+    base, _, part = metric.rpartition("_")
+    if metric.startswith("bertscore_") and metric not in LABELS:
+        return f"BERTScore {PARTS.get(part, part)}"
+    return LABELS.get(metric) or (f"{LABELS[base]} {PARTS.get(part, part)}" if base in LABELS else metric)
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Three decimals below 10 (scores), one above (lengths), with a true minus sign; '–' for None."""
+    if value is None:
+        return "–"
+    text = f"{value:{sign},.3f}" if abs(value) < 10 else f"{value:{sign},.1f}"
+    return text.replace("-", "−")
+
+
+def interval(row: dict[str, Any], sign: str = "") -> str:
+    return f"[{number(row['low'], sign)}, {number(row['high'], sign)}]"
+
+
+def gb(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value / 1e9:,.2f}\u00a0GB" if value else "none used"
+
+
+def pvalue(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def count(value: Any) -> str:
+    """Whole numbers with thousands separators, other numbers with at most two decimals, the rest as it is."""
+    if value is None:
+        return "–"
+    return f"{value:,.2f}".removesuffix(".00") if isinstance(value, int | float) else str(value)
+
+
+LONGEST_NUMBER = 26  # characters of a mean with its interval
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of text; `note` stands above it, `empty` in its place where it has no rows."""
+
+    title: str
+    note: str
+    heads: list[str]
+    rows: list[list[str]]
+    source: str
+    empty: str = "Nothing was measured."
+
+    def numeric(self, column: int) -> bool:
+        """Whether a column is aligned as numbers: all its cells begin as one and none is a sentence."""
+        cells = [row[column] for row in self.rows]
+        return all(not cell or (cell[0] in "0123456789+−–-~<[" and len(cell) < LONGEST_NUMBER) for cell in cells)
+
+
+UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+
+UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def parse_bytes(text: str) -> int:
+    """'167GB' -> 167_000_000_000. kB, MB, GB, TB are decimal; KiB, MiB, GiB, TiB binary. Raises UserError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower(), re.ASCII)
+    if match is None or match[2] not in UNITS:
+        raise UserError(f"'{text}' is not a size; write for example 167GB (decimal) or 160GiB (binary)")
+    return round(float(match[1]) * UNITS[match[2]])

@@ -1,0 +1,87 @@
+"""What this processor or GPU does faster, chosen where the recipe leaves it open, and said with its reason."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from medsft.config import is_on, peek
+from medsft.files import read_json
+from medsft.hardware import matmul_benchmark
+
+
+class Choice(NamedTuple):
+    """One option that the machine decides, the value, and why."""
+
+    option: str
+    value: str
+    reason: str
+
+
+def choose(default_config: Path) -> None:
+    """Append this machine's choices to the command line, so that they are parsed and recorded like a user's.
+
+    An option named in the YAML or on the command line is left as it is, except bf16 on a processor where it is slower
+    than float32: it may be a hundred times. bf16 stays where states in it (bf16_states) are asked for, to save memory,
+    and where the user's own DeepSpeed file says it.
+    """
+    on_cpu = is_on("use_cpu", default_config) or not _compute_capability()
+    choices = _for_processor(matmul_benchmark.measured()) if on_cpu else _for_gpu(_compute_capability())
+    if is_on("bf16_states", default_config) or _deepspeed_file_says_bf16():
+        choices = [choice for choice in choices if choice.option not in ("bf16", "dtype")]
+    forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype")}
+    if "bf16" in forced and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what the launcher says DeepSpeed and FSDP would go by
+    for option, value, reason in choices:
+        if option not in forced and peek(option, None, default_config) is not None:
+            continue
+        sys.argv += [f"--{option}", value]
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"chosen for this machine: {option} {value} ({reason})")
+
+
+def _deepspeed_file_says_bf16() -> bool:
+    """Whether bf16 is more than "auto" in the file that accelerate's YAML names as deepspeed_config_file."""
+    path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "")
+    settings = read_json(Path(path)) if path.endswith(".json") else {}  # it may be the settings themselves, in base64
+    return settings.get("bf16", {}).get("enabled") is True
+
+
+def _for_processor(speed: dict[str, float]) -> list[Choice]:
+    """`speed`: GFLOP/s by precision, as matrix_speed measures it."""
+    # Fused attention of short sequences is slow on processors: a step of 4 x 512 took a fifth longer with sdpa.
+    choices = [Choice("attn_implementation", "eager", "faster than sdpa on a processor at a few hundred tokens")]
+    if speed["bfloat16"] < matmul_benchmark.GAIN * speed["float32"]:
+        reason = "products here: bf16 {bfloat16:.0f}, float32 {float32:.0f} GFLOP/s".format(**speed)
+        choices += [Choice("bf16", "false", reason), Choice("dtype", "float32", reason)]
+    return choices
+
+
+def _for_gpu(capability: float) -> list[Choice]:
+    """`capability`: CUDA compute capability, such as 8.0 for an A100, of the least able visible GPU."""
+    if capability < 8:
+        return [Choice("attn_implementation", "sdpa", f"flash attention needs compute capability 8, here {capability}")]
+    choices = [Choice("tf32", "true", "float32 products on tensor cores; the weights' own precision is not touched")]
+    if find_spec("flash_attn"):
+        choices.append(Choice("attn_implementation", "flash_attention_2", "flash-attn is installed"))
+    else:
+        choices.append(Choice("attn_implementation", "sdpa", "flash-attn is not installed"))
+    if find_spec("liger_kernel"):
+        choices.append(Choice("use_liger_kernel", "true", "liger-kernel is installed: fused norms, rotary and MLP"))
+    return choices
+
+
+def _compute_capability() -> float:
+    """The lowest CUDA compute capability of this machine's GPUs; 0 without one."""
+    binary = shutil.which("nvidia-smi")
+    if binary is None:
+        return 0.0
+    query = [binary, "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
+        return min(float(line) for line in answer.splitlines())
+    except (subprocess.SubprocessError, OSError, ValueError):
+        return 0.0

@@ -1,0 +1,99 @@
+"""The study's split as the trainer reads it: `messages`, the tokenizer, and which of its tokens carry loss."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from medsft.arguments import StudyArguments
+from medsft.data.prepare import load_split
+from medsft.errors import UserError
+from medsft.files import fingerprint, read_json
+from medsft.models import loading
+from medsft.tokenization import chat_template
+
+
+class Data(NamedTuple):
+    """The prepared rows as `messages`, and the tokenizer with its training template."""
+
+    train: Any
+    dev: Any
+    tokenizer: Any
+    template: str
+    saved_template: str
+    answer_tokens: int
+    tokens: int
+    longest: int  # tokens of the longest row of train
+    fingerprint: str
+
+
+def load_data(study: StudyArguments, max_length: int | None, base_model: str, template_path: str | None) -> Data:
+    """The study's split, ready for the trainer. Raises UserError where its answers would not fit `max_length`."""
+    report = read_json(Path(study.study_dir) / "data" / "data_report.json")
+    prepared = report["arguments"]["max_length"]
+    if max_length is not None and max_length < report["tokens"]["train"]["max"] and not study.truncate_answers:
+        raise UserError(
+            f"max_length {max_length} would cut answers: {study.study_dir}/data was prepared for {prepared} tokens; "
+            f"run prepare_data.py with --max_length {max_length}, or train with --max_length {prepared}"
+        )
+    tokenizer = loading.load_tokenizer(base_model)
+    own = None if template_path else tokenizer.chat_template
+    template = chat_template.training_template(tokenizer, template_path)
+    if study.double_bos:
+        template = chat_template.with_second_bos(tokenizer, template)
+    if not study.end_of_turn_loss:
+        tokenizer.pad_token = tokenizer.eos_token  # as the study did; its collator masks the loss of both
+    tokenizer.chat_template = template
+    train, dev = load_split(study.study_dir, "train"), load_split(study.study_dir, "dev")
+    train = train.select(range(min(len(train), study.max_train_rows or len(train))))
+    dev = dev.select(range(min(len(dev), study.max_dev_rows or len(dev))))
+    answer_tokens = sum(train["answer_tokens"])
+    return Data(
+        train=train.select_columns("messages"),
+        dev=dev.select_columns("messages"),
+        tokenizer=tokenizer,
+        template=template,
+        saved_template=chat_template.saved_template(own, tokenizer, template),
+        answer_tokens=answer_tokens,
+        tokens=answer_tokens + sum(train["prompt_tokens"]),
+        longest=max(map(sum, zip(train["answer_tokens"], train["prompt_tokens"], strict=True))),
+        fingerprint=report["fingerprint"],
+    )
+
+
+def comparable(study: StudyArguments, config: Any, data: Data) -> dict[str, Any]:
+    """What must be equal between two arms whose scores are compared; kept in train.json, checked by `fairness`."""
+    return {
+        "data": data.fingerprint,
+        "template": fingerprint(chat_template.inference_template(data.template)),
+        "max_length": config.max_length,
+        "train_rows": len(data.train),
+        "rows_seen": _rows_seen(config, len(data.train)),
+        "loss_on": "the doctor's turns" if config.assistant_only_loss else "everything",
+        "end_of_turn_loss": study.end_of_turn_loss,
+        "truncate_answers": study.truncate_answers,
+    }
+
+
+class EndOfTurnUnsupervised:
+    """A collator whose labels leave the end of turn out: what padding with EOS and masking the padding does.
+
+    The source study's fault, kept for reproducing it: a model so trained does not learn to stop.
+    """
+
+    def __init__(self, collator: Any, stop_ids: set[int]) -> None:
+        self.collator, self.stop_ids = collator, sorted(stop_ids)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = self.collator(rows)
+        stops = torch.isin(batch["input_ids"], torch.tensor(self.stop_ids))
+        batch["labels"] = batch["labels"].masked_fill(stops, -100)
+        return batch
+
+
+def _rows_seen(config: Any, rows: int) -> int:
+    """How many rows the run is asked to train on, repetitions counted."""
+    if config.max_steps < 0:
+        return round(rows * config.num_train_epochs)
+    a_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+    return int(config.max_steps * a_step)

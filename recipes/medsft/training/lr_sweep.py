@@ -1,0 +1,146 @@
+"""Short runs of a recipe at several learning rates, and which of them has the lowest dev loss."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from medsft.arguments import SweepArguments
+from medsft.config import read_config
+from medsft.errors import UserError
+from medsft.files import read_json
+
+SCRIPTS = Path(__file__).resolve().parents[2]
+USER_ERROR, DOES_NOT_FIT, INTERRUPTED = 2, 3, 130
+Json = dict[str, Any]
+
+
+def recipes(folder: Path, arms: list[str]) -> list[Path]:
+    """The recipes of a folder of configurations: those named, or the usual ones that are there."""
+    # with 8-bit states or without, full fine-tuning is swept once
+    full = "full_8bit" if (folder / "full_8bit.yaml").exists() else "full"
+    found = [folder / f"{name}.yaml" for name in arms or ("lora", "qlora", full)]
+    if not arms:
+        found = [path for path in found if path.exists()]
+    missing = [path for path in found if not path.exists()]
+    if missing or not found:
+        there = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "nothing"
+        raise UserError(f"{missing[0] if missing else folder}: no such recipe; in {folder} there is {there}")
+    return found
+
+
+def arm_of(recipe: Path) -> str:
+    """The name of the arm that a recipe trains."""
+    return str(read_config(["--config", str(recipe)]).get("arm", recipe.stem))
+
+
+def rates(recipe: Path, factors: list[float]) -> list[float]:
+    """The recipe's own learning rate times each factor, rising, to two digits."""
+    own = read_config(["--config", str(recipe)]).get("learning_rate")
+    if own is None:
+        raise UserError(f"{recipe}: no learning_rate in it to vary; add one")
+    return sorted({float(f"{float(own) * factor:.2g}") for factor in factors})
+
+
+def share_split(study: Path) -> None:
+    """Give the sweep the study's split. Raises UserError where it is not prepared."""
+    data, shared = study / "data", study / "sweep" / "data"
+    report = read_json(data / "data_report.json")
+    if shared.is_dir() and read_json(shared / "data_report.json")["fingerprint"] == report["fingerprint"]:
+        return
+    shutil.rmtree(shared, ignore_errors=True)
+    shutil.copytree(data, shared)
+
+
+def try_rate(recipe: Path, folder: Path, rate: float, arguments: SweepArguments) -> Json:
+    """Train `recipe` at `rate` for a few steps, unless that is done, and return its dev losses.
+
+    `failed` says why there are none: the loss diverged, or the run does not fit. Raises UserError for anything else
+    that stops the run, and KeyboardInterrupt where a signal did.
+    """
+    settings = read_config(["--config", str(recipe)])
+    every = max(1, arguments.steps // arguments.evaluations)
+    arm = f"{arm_of(recipe)}_{rate:g}"
+    wanted = {"study_dir": folder, "arm": arm, "learning_rate": rate, "max_steps": arguments.steps}
+    wanted |= {"eval_strategy": "steps", "eval_steps": every, "eval_on_start": "true", "seed": arguments.seed}
+    wanted |= {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1, "load_best_model_at_end": "false"}
+    if arguments.max_dev_rows is not None:
+        wanted["max_dev_rows"] = arguments.max_dev_rows
+    flags = [word for name, value in wanted.items() for word in (f"--{name}", str(value))]
+    script = "sft_lora.py" if settings.get("use_peft") else "sft_full.py"
+    print(f"{arm}: {arguments.steps} steps", flush=True)
+    command = [*_launcher(settings), str(SCRIPTS / script), "--config", str(recipe), *flags]
+    status, said = _run(command)
+    record = folder / arm / "train.json"
+    done = status == 0 and record.exists()
+    found = losses(rate, read_json(record)["history"]) if done else _failed(rate, arm, status, said)
+    for weights in (folder / arm).glob("*"):
+        if weights.name in ("adapter", "model") or weights.name.startswith("checkpoint-"):
+            shutil.rmtree(weights)
+    return found
+
+
+def losses(rate: float, history: list[Json]) -> Json:
+    """The dev loss before training, the lowest one and its step, from train.json's history."""
+    evals = [row for row in history if "eval_loss" in row]
+    lowest = min(evals, key=lambda row: row["eval_loss"])
+    start = next((row["eval_loss"] for row in evals if row["step"] == 0), None)
+    found = {"start": start, "lowest": lowest["eval_loss"], "step": lowest["step"]}
+    return {"learning_rate": rate, **found, "dev_losses": [[r["step"], r["eval_loss"]] for r in evals], "failed": None}
+
+
+def choose(runs: list[Json]) -> Json:
+    """The run of lowest dev loss; `note` says where the answer may lie outside what was tried."""
+    finished = [tried for tried in runs if tried["failed"] is None]
+    if not finished:
+        return {"chosen": None, "runs": runs, "note": "no rate could be trained to the end; try lower --factors"}
+    best = min(finished, key=lambda tried: tried["lowest"])
+    note = ""
+    if len(runs) > 1 and best in (runs[0], runs[-1]):
+        side, factor = ("lowest", "0.1") if best is runs[0] else ("highest", "10")
+        note = f"{best['learning_rate']:g} is the {side} rate tried; the best may lie beyond it (--factors {factor})"
+    if best["step"] == 0:
+        note = "no rate made the dev loss fall; look at the data, or try lower --factors"
+    return {"chosen": best["learning_rate"], "runs": runs, "note": note}
+
+
+def chosen_rate(study: Path, arm: str) -> float | None:
+    """What the sweep of this study chose for an arm; None where it was not swept."""
+    path = study / "sweep" / "sweep.json"
+    rate = read_json(path)["arms"].get(arm, {}).get("chosen") if path.exists() else None
+    return None if rate is None else float(rate)
+
+
+def _launcher(settings: Json) -> list[str]:
+    on_cpu = str(settings.get("use_cpu", False)).lower() == "true"
+    if on_cpu or shutil.which("nvidia-smi") is None or "LOCAL_RANK" in os.environ:
+        return [sys.executable]
+    return [str(Path(sys.executable).parent / "accelerate"), "launch"]
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """(exit status, the last of what it said); its progress is shown as it goes."""
+    last = b""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, bufsize=0) as process:
+        while process.stderr and (said := process.stderr.read(4096)):
+            sys.stderr.write(said.decode(errors="replace"))
+            sys.stderr.flush()
+            last = (last + said)[-8192:]
+    return process.returncode, last.decode(errors="replace")
+
+
+def _failed(rate: float, arm: str, status: int, errors: str) -> Json:
+    """Why a run gave no loss. Raises what concerns the sweep as a whole."""
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    said = next((line for line in reversed(errors.splitlines()) if line.startswith(("error:", "does not fit:"))), "")
+    if "training diverged" in said:
+        reason = "diverged"
+    elif said.startswith("does not fit:"):
+        reason = "does not fit"
+    else:
+        raise UserError(f"{arm} stopped: {said.removeprefix('error: ') or errors.strip()[-300:] or f'status {status}'}")
+    print(f"{arm}: {said}", file=sys.stderr)
+    return {"learning_rate": rate, "start": None, "lowest": None, "step": None, "dev_losses": [], "failed": reason}

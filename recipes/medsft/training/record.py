@@ -1,0 +1,118 @@
+"""train.json: the measures of one arm, written as its last act; the arm counts as done once it is there."""
+
+import resource
+import sys
+from typing import Any
+
+import torch
+
+from medsft.arguments import StudyArguments
+from medsft.files import write_json
+from medsft.memory import calibration
+from medsft.models import loading
+from medsft.reporting import model_card
+from medsft.training.callbacks import Meter
+from medsft.training.dataset import Data, comparable
+from medsft.training.run_folder import Arm
+from medsft.training.trainer import WatchedTrainer
+from medsft.versions import versions
+
+KEEP = ("step", "loss", "eval_loss", "learning_rate", "grad_norm")
+
+
+def record(
+    trainer: WatchedTrainer,
+    arm: Arm,
+    study: StudyArguments,
+    data: Data,
+    base_model: str,
+    predicted: dict[str, int],
+    wall: float,
+) -> None:
+    """Write train.json from the trainer's state and the meters of all ranks, and the model card that quotes it."""
+    meter, args, state = trainer.callback(Meter), trainer.args, trainer.state
+    spent = [meter.tokens, meter.answer_tokens, _peak_host_bytes(), round(1000 * meter.joules)]
+    spent += [meter.read, meter.written]
+    sums = _over_ranks(trainer, spent, "sum")
+    reserved, used = _over_ranks(trainer, _peak_device_bytes(), "max")
+    if not trainer.is_world_process_zero():
+        return
+    history = [{k: row[k] for k in KEEP if k in row} for row in state.log_history]
+    history = [row for row in history if "loss" in row or "eval_loss" in row]
+    evals = [row for row in history if "eval_loss" in row]
+    trainable, total = parameter_counts(trainer.model)
+    seconds = sum(meter.step_seconds)
+    peak = {"device_bytes": used, "host_bytes": sums[2], "reserved_bytes": reserved}
+    gaps, warning = calibration.compare(predicted, peak)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    write_json(
+        arm.folder / "train.json",
+        {
+            "arm": study.arm,
+            "base_model": base_model,
+            "base_revision": loading.revision(base_model),
+            "total_parameters": total,
+            "trainable_parameters": trainable,
+            "trainable_percent": round(100 * trainable / total, 4),
+            "steps": state.global_step,
+            "tokens_seen": sums[0],
+            "answer_tokens_seen": sums[1],
+            "wall_seconds": round(wall, 2),
+            "tokens_per_second": round(sums[0] / seconds, 2) if seconds else None,
+            "step_seconds": meter.step_seconds,
+            "disk_traffic": {"read_bytes": sums[4], "written_bytes": sums[5]},
+            "energy_joules": sums[3] / 1000 or None,
+            "energy_counted_by": meter.energy.names() if meter.energy else "",
+            "peak_memory": peak,
+            "predicted_memory": predicted,
+            "memory_gap": gaps,
+            "history": history,
+            "best_step": min(evals, key=lambda row: row["eval_loss"])["step"] if evals else None,
+            "saved_step": state.best_global_step if args.load_best_model_at_end else state.global_step,
+            "seed": args.seed,
+            "processes": args.world_size,
+            "micro_batch": args.per_device_train_batch_size,
+            "distributed": str(trainer.accelerator.distributed_type.value),
+            "quantization": "nf4" if getattr(trainer.model, "is_loaded_in_4bit", False) else None,
+            "comparable": comparable(study, args, data),
+            "settings": arm.settings,
+            "versions": versions(),
+            "fingerprint": arm.fingerprint,
+        },
+    )
+    model_card.write(arm.folder)
+
+
+def parameter_counts(network: Any) -> tuple[int, int]:
+    """(trainable, total) logical parameters: sharded ones counted whole, 4-bit ones counted unpacked."""
+    trainable = total = 0
+    for parameter in network.parameters():
+        size = getattr(parameter, "ds_numel", parameter.numel())
+        if parameter.__class__.__name__ == "Params4bit":
+            size = parameter.quant_state.shape.numel()
+        trainable += size if parameter.requires_grad else 0
+        total += size
+    return trainable, total
+
+
+def _over_ranks(trainer: WatchedTrainer, values: list[int], how: str) -> list[int]:
+    tensor = torch.tensor(values, dtype=torch.int64, device=trainer.args.device)
+    return (
+        [int(v) for v in trainer.accelerator.reduce(tensor, "sum").tolist()]
+        if how == "sum"
+        else [int(v) for v in trainer.accelerator.gather(tensor[None]).max(0).values.tolist()]
+    )
+
+
+def _peak_host_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def _peak_device_bytes() -> list[int]:
+    """[reserved by torch, used as nvidia-smi counts] at the peak; the second includes others on the same GPU."""
+    if not torch.cuda.is_available():
+        return [0, 0]
+    free, total = torch.cuda.mem_get_info()
+    reserved = torch.cuda.max_memory_reserved()
+    return [reserved, reserved + max(0, total - free - torch.cuda.memory_reserved())]

@@ -1,0 +1,83 @@
+"""The folder of one arm inside a study: whose run it holds, whether it is done, and that only one run writes to it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from filelock import FileLock, Timeout
+
+from medsft.arguments import DataArguments, StudyArguments
+from medsft.config import config_path, parse
+from medsft.data.prepare import prepare
+from medsft.errors import UserError
+from medsft.files import fingerprint, read_json, write_text
+from medsft.versions import versions
+
+# What may differ between two starts of one run: it decides nothing about the result.
+INDIFFERENT = ("study_dir", "disable_tqdm", "report_to", "host_reserve_gb", "host_floor_gb", "nvme_path")
+
+
+class Arm(NamedTuple):
+    """One way of training inside a study: its folder, the fingerprint of all that decides its result, if it is done."""
+
+    folder: Path
+    fingerprint: str
+    settings: dict[str, Any]
+    done: bool
+    lock: FileLock | None = None  # held until the process ends
+
+
+def ensure_split(study: StudyArguments, config: Any, default_config: Path) -> None:
+    """Prepare the study's split from the recipe's data YAML, where it is not prepared yet."""
+    if (Path(study.study_dir) / "data" / "data_report.json").exists():
+        return
+    beside = config_path(default_config).parent / study.data_config
+    if not beside.exists():
+        raise UserError(
+            f"{study.study_dir}/data: not prepared; run: python recipes/prepare_data.py --study_dir {study.study_dir}"
+        )
+    with config.main_process_first(local=False, desc="preparing the split"):
+        (data,) = parse([DataArguments], argv=["--config", str(beside), "--study_dir", study.study_dir])
+        prepare(data)
+
+
+def open_arm(study: StudyArguments, settings: dict[str, Any], is_main: bool) -> Arm:
+    """Find out whether this arm is done, half done or new, and take it for this run.
+
+    Raises UserError where the folder holds another run, or another process is training in it.
+    """
+    folder = Path(study.study_dir) / study.arm
+    data = read_json(Path(study.study_dir) / "data" / "data_report.json")
+    decisive = {key: value for key, value in settings.items() if key not in INDIFFERENT}
+    mark = fingerprint(decisive, data["fingerprint"], versions())
+    record = folder / "train.json"
+    if record.exists() and read_json(record)["fingerprint"] == mark:
+        return Arm(folder, mark, settings, done=True)
+    stamp = folder / "fingerprint"
+    if stamp.exists() and stamp.read_text(encoding="utf-8").strip() != mark:
+        raise UserError(
+            f"{folder} holds a run with other {_difference(folder, decisive)}; "
+            f"choose another --arm, or delete the folder"
+        )
+    if not is_main:
+        return Arm(folder, mark, settings, done=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")  # the kernel lets go of it when the process ends, however it ends
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"{folder}: another run is training in it now; wait for it, or choose another --arm") from error
+    if not stamp.exists():
+        write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+        write_text(stamp, mark + "\n")
+    return Arm(folder, mark, settings, done=False, lock=lock)
+
+
+def _difference(folder: Path, settings: dict[str, Any]) -> str:
+    """The settings that the folder's run had otherwise; what is left are the data or the package versions."""
+    try:
+        before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError):
+        return "settings, data or package versions"
+    differ = [k for k in {**before, **settings} if k not in INDIFFERENT and before.get(k) != settings.get(k)]
+    return f"settings ({', '.join(sorted(differ))})" if differ else "data or package versions"

@@ -1,0 +1,77 @@
+"""What a person wants to read before the first step: sizes, tokens, precision, predicted memory."""
+
+from pathlib import Path
+from typing import Any
+
+from medsft.arguments import StudyArguments
+from medsft.hardware.specs import machine
+from medsft.training.dataset import Data
+from medsft.training.lr_sweep import chosen_rate
+from medsft.training.record import parameter_counts
+
+
+def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[str, int]) -> None:
+    """Print the derived numbers of a run; on the main process only."""
+    if not trainer.is_world_process_zero():
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    args = trainer.args
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    rows = len(trainer.train_dataset)
+    steps_per_epoch = max(1, rows // batch)
+    steps = args.max_steps if args.max_steps > 0 else round(steps_per_epoch * args.num_train_epochs)
+    trainable, total = parameter_counts(trainer.model)
+    kinds = sorted({str(p.dtype).removeprefix("torch.") for p in trainer.model.parameters() if p.requires_grad})
+    frozen = sorted({str(p.dtype).removeprefix("torch.") for p in trainer.model.parameters() if not p.requires_grad})
+
+    table = Table(title=f"arm '{study.arm}'", show_header=False, title_justify="left")
+    unlearnable = "" if rows == len(data.train) else f" ({len(data.train) - rows:,} left out: cut before any answer)"
+    packed = f"{len(data.train):,} ({rows:,} after packing)"
+    table.add_row("rows to train on", packed if args.packing else f"{rows:,}{unlearnable}")
+    learned = "these carry loss" if args.assistant_only_loss else "but all carry loss"
+    table.add_row("tokens", f"{data.tokens:,}, of which the doctor's ({learned}) {data.answer_tokens:,}")
+    table.add_row("a step", f"{batch} rows, about {data.tokens * batch // max(1, len(data.train)):,} tokens")
+    table.add_row("steps", f"{steps:,} ({steps / steps_per_epoch:.2f} epochs of {steps_per_epoch:,})")
+    table.add_row("parameters", f"{trainable:,} trainable of {total:,} ({100 * trainable / total:.3f} %)")
+    table.add_row(
+        "precision", f"trained {', '.join(kinds)}; frozen {', '.join(frozen) or 'none'}; autocast {_autocast(args)}"
+    )
+    swept = chosen_rate(Path(study.study_dir), study.arm)
+    rate = f"{args.learning_rate:g}" + (
+        f" (the sweep chose {swept:g})" if swept not in (None, args.learning_rate) else ""
+    )
+    table.add_row("optimizer", f"{args.optim.value}, {_states(args, kinds)}, {args.lr_scheduler_type.value} at {rate}")
+    kernels = "Liger" if args.use_liger_kernel else "torch's own"
+    compiled = ", torch.compile" if args.torch_compile else ""
+    table.add_row("attention", f"{trainer.model.config._attn_implementation}; kernels {kernels}{compiled}")
+    table.add_row(
+        "runs as", f"{args.world_size} process(es) on {args.device}, {trainer.accelerator.distributed_type.value}"
+    )
+    here = machine(args.output_dir)
+    table.add_row(
+        "predicted peak",
+        f"device {_gb(predicted['device_bytes'])} of {_gb(here.device_available_bytes)} free, "
+        f"host {_gb(predicted['host_bytes'])} of {_gb(here.host_available_bytes)} free",
+    )
+    Console().print(table)
+
+
+def _states(args: Any, trained: list[str]) -> str:
+    """The precision of the optimizer's states; DeepSpeed keeps float32 ones beside float32 master weights."""
+    if "8bit" in args.optim.value:
+        return "states in 8 bits"
+    if args.deepspeed_plugin is not None:
+        return "states and master weights in float32"
+    if "32bit" in args.optim.value:  # bitsandbytes keeps them so whatever it trains
+        return "states in float32"
+    return f"states in {', '.join(trained)}"
+
+
+def _autocast(args: Any) -> str:
+    return "bfloat16" if args.bf16 else "float16" if args.fp16 else "off"
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
