@@ -1,6 +1,6 @@
 """What of this machine or container stands in the way of training, and what to do about each.
 
-    make doctor        # the same inside an image: docker run --rm --gpus all medsft:gpu make doctor
+    python recipes/doctor.py      # or: make doctor; in an image: docker run --rm --gpus all medsft:gpu make doctor
 
 One line a finding: 'ok', 'look' (slower or narrower than it could be) or 'stop' (something will not run), and a remedy.
 Nothing is changed, nothing is sent. Exit status 3 where a finding is 'stop', else 0.
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medsft import hub
+from medsft.arguments import DoctorArguments
 from medsft.cli import run
+from medsft.config import parse
 from medsft.distributed import deepspeed_ops
 from medsft.errors import DoesNotFit
 from medsft.hardware import cgroups, specs
@@ -39,7 +41,17 @@ class Finding(NamedTuple):
 
 
 def main() -> None:
-    findings = [*processors(), *gpus(), *between_processes(), *memory(), *disk(), *compiler(), *caches(), *model_hub()]
+    (args,) = parse([DoctorArguments])
+    findings = [
+        *processors(),
+        *gpus(),
+        *between_processes(),
+        *memory(),
+        *disk(Path(args.study_dir)),
+        *compiler(),
+        *caches(),
+        *model_hub(),
+    ]
     width = max(len(finding.what) for finding in findings)
     for grade, what, found, remedy in findings:
         print(f"{grade:<5} {what:<{width}}  {found}")
@@ -181,9 +193,9 @@ def memory() -> Iterator[Finding]:
         yield Finding("ok", "host memory", found)
 
 
-def disk() -> Iterator[Finding]:
+def disk(study_dir: Path) -> Iterator[Finding]:
     """Where studies are written: space, and whether this uid may."""
-    folder = Path("runs").resolve()
+    folder = study_dir.resolve()
     writable = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(writable).free
     if not os.access(writable, os.W_OK):
@@ -247,4 +259,4 @@ def _smi(field: str) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__)
+    run(main, __doc__, DoctorArguments)

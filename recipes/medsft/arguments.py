@@ -54,6 +54,7 @@ class StudyArguments:
 
     study_dir: str = option("runs/mistral_7b", "folder of the study, as written by prepare_data.py")
     arm: str = option("lora", "name of this arm: its folder inside study_dir")
+    strategy: str = option("", "how this arm is trained, by its name in the memory plan; lora or full if not given")
     max_train_rows: int | None = option(None, "train on the first this many rows of the shuffled split")
     max_dev_rows: int | None = option(None, "measure the dev loss on at most this many rows")
     data_config: str = option("data.yaml", "YAML beside the recipe that prepares the split, where there is none")
@@ -105,6 +106,13 @@ class BeyondArguments:
     max_rows: int = option(400, "dialogues read, of which the batch is taken")
     learning_rate: float = option(1e-4, "rate of AdamW, constant")
     seed: int = option(42, "draws the weights")
+
+
+@dataclass
+class DoctorArguments:
+    """Options of doctor.py."""
+
+    study_dir: str = option("runs", "folder whose disk is looked at")
 
 
 @dataclass

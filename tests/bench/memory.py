@@ -154,14 +154,14 @@ def against_resident(places: list[str]) -> list[dict[str, Any]]:
     """DeepSpeed ZeRO-3 offload of a 97 M model: the dry run and the process before it, against resident memory."""
     from medsft.hardware.specs import described, machine
     from medsft.memory.peaks import bytes_of_strategies
-    from medsft.memory.strategies import METHODS
+    from medsft.memory.strategies import STRATEGIES
     from medsft.models.parameter_counts import sizes_of
 
     config, rows = AutoConfig.for_model(**ENGINE_MODEL), []
     here = described(machine("."), "none")
     for place in places:
         name = "full_nvme" if place == "nvme" else "full_zero3_offload"
-        found = bytes_of_strategies({name: METHODS[name]}, config, sizes_of(config), here, 2, 128, {}, False)
+        found = bytes_of_strategies({name: STRATEGIES[name]}, config, sizes_of(config), here, 2, 128, {}, False)
         device, host, _ = found[name]
         with tempfile.TemporaryDirectory() as folder:
             real = _measure(

@@ -10,17 +10,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from medsft.arguments import StudyArguments
 from medsft.distributed import deepspeed_ops
 from medsft.errors import DoesNotFit, UserError
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, machine
 from medsft.models.parameter_counts import Sizes, sizes_of
-
-if TYPE_CHECKING:
-    from medsft.arguments import StudyArguments
-    from medsft.training.run_folder import Arm
 
 SWAPPED = 16  # bytes a parameter on the disk: float32 master, gradient and two moments
 MOVED = 16  # bytes a parameter read, and as many written, by an optimizer step on NVMe
@@ -48,8 +45,10 @@ def aio_settings(cpus: int, ranks: int) -> dict[str, Any]:
     return {"block_size": 2**20, "queue_depth": 32, "intra_op_parallelism": threads, "overlap_events": True}
 
 
-def fit_to_machine(arm: "Arm", config: Any, architecture: Any, study: "StudyArguments") -> None:
-    """Complete the DeepSpeed configuration of this run; without DeepSpeed nothing happens.
+def fit_to_machine(folder: Path, mark: str, config: Any, architecture: Any, study: StudyArguments) -> None:
+    """Complete the DeepSpeed configuration of the run in this arm folder; without DeepSpeed nothing happens.
+
+    `mark` is the fingerprint of the run: two runs do not share files on the disk of NVMe offload.
 
     Raises UserError where memory cannot be locked or /dev/shm is too small, DoesNotFit where the disk is.
     """
@@ -58,9 +57,9 @@ def fit_to_machine(arm: "Arm", config: Any, architecture: Any, study: "StudyArgu
         if study.bf16_states:
             raise UserError("bf16_states is DeepSpeed's; launch with accelerate_configs/zero3_offload.yaml")
         return
-    here, sizes = machine(arm.folder), sizes_of(architecture)
+    here, sizes = machine(folder), sizes_of(architecture)
     check_shared_memory(config.world_size)
-    path = arm.folder / "engine.json"
+    path = folder / "engine.json"
     with config.main_process_first(desc="choosing DeepSpeed's settings"):
         if config.should_save:
             deepspeed_ops.remove_stale_locks(Path(os.environ["TORCH_EXTENSIONS_DIR"]))
@@ -76,7 +75,7 @@ def fit_to_machine(arm: "Arm", config: Any, architecture: Any, study: "StudyArgu
         settings.setdefault("aio", aio_settings(here.cpus, config.world_size))
         place = zero["offload_optimizer"]
         # accelerate's launcher does not pass its nvme_path on; and two runs must not share files
-        place["nvme_path"] = str(Path(study.nvme_path) / arm.fingerprint[:16])
+        place["nvme_path"] = str(Path(study.nvme_path) / mark[:16])
         check_swap_space(Path(place["nvme_path"]), sizes.parameters, zero["sub_group_size"])
     if study.bf16_states:
         # The explicit optimizer is how DeepSpeed 0.19 keeps states in bf16; accelerate's own way cannot say it.

@@ -28,7 +28,7 @@ def command(recipes: Path, study: Path) -> str:
     """The launch line, up to the script's own options. Raises UserError where the folder has no such recipe."""
     name, config = choose(recipes, study)
     launcher = "python" if config in IN_ONE_PROCESS else f"accelerate launch --config_file accelerate_configs/{config}"
-    return f"{launcher} recipes/sft_full.py --config {recipes / recipe_of(name)}"
+    return f"{launcher} recipes/sft_full.py --config {recipe_of(recipes, name)}"
 
 
 def choose(recipes: Path, study: Path) -> tuple[str, str]:
@@ -38,11 +38,11 @@ def choose(recipes: Path, study: Path) -> tuple[str, str]:
         plan = read_json(path)
         order = ORDER if plan["hardware"]["gpus"] else ORDER_ON_CPU
         fitting = {row["name"]: row["accelerate_config"] for row in plan["strategies"] if row["fits"]}
-        for name in [n for n in order if n in fitting and (recipes / recipe_of(n)).is_file()]:
+        for name in [n for n in order if n in fitting and recipe_of(recipes, n)]:
             if name.startswith("full"):
                 print(f"{name}: {order[name]} ({path})", file=sys.stderr)
                 return name, fitting[name]
-    name = next((n for n in ("full_8bit", "full") if (recipes / recipe_of(n)).is_file()), "")
+    name = next((n for n in ("full_8bit", "full_fp32", "full") if recipe_of(recipes, n)), "")
     if not name:
         raise UserError(f"{recipes} has no recipe for full fine-tuning")
     why = "the plan has none that fits" if path.is_file() else "no plan yet: make plan"

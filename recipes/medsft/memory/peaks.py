@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medsft.hardware.specs import Hardware
 from medsft.memory.planner import LIVE_PARAMETERS, NVME_BUFFERS
-from medsft.memory.strategies import Method
+from medsft.memory.strategies import Strategy
 from medsft.models.parameter_counts import Sizes
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ DEVICE = ("weights", "gradients", "optimizer", "activations", "temporary")
 
 
 def bytes_of_strategies(
-    methods: dict[str, Method],
+    chosen: dict[str, Strategy],
     config: Any,
     sizes: Sizes,
     hardware: Hardware,
@@ -39,10 +39,10 @@ def bytes_of_strategies(
 
     ranks, on_cpu = max(1, hardware.gpus), hardware.gpus == 0
     base = Step(batch=batch, length=length, on_gpu=not on_cpu)
-    steps = {n: replace(base, **m.step | settings) for n, m in methods.items() if not m.engine}
+    steps = {n: replace(base, **m.step | settings) for n, m in chosen.items() if not m.engine}
     # One plain step of full fine-tuning tells what each layer keeps between its forward and its backward.
     kept = replace(base, **settings | {"dtype": "bfloat16", "autocast": False, "optimizer": Step.optimizer})
-    sharded = {n: m for n, m in methods.items() if m.engine}
+    sharded = {n: m for n, m in chosen.items() if m.engine}
     engines = {n: _engine(m, sizes, kept, hardware) for n, m in sharded.items() if m.engine != "fsdp2"}
     wanted = [*steps.values(), *([kept] if sharded else [])]
     # What a row adds is the same under every optimizer: two traces tell it for all steps that differ in nothing else.
@@ -61,17 +61,19 @@ def bytes_of_strategies(
         if hardware.gpus > 1:  # DistributedDataParallel's buckets are a second copy of the gradients
             device["temporary"] += device["optimizer"] // 2
         found[name] = device, _paged(steps[name], device), growth
-    for name, method in sharded.items():
+    for name, strategy in sharded.items():
         plain = peaks[len(wanted) - 1]
         if name in engines:
             result = results[list(engines).index(name)]
-            device, host = _engines_bytes(method, result, engines[name], _kept_per_layer(plain, sizes), sizes, hardware)
+            device, host = _engines_bytes(
+                strategy, result, engines[name], _kept_per_layer(plain, sizes), sizes, hardware
+            )
         else:
             device, host = fsdp2_bytes(sizes, plain, ranks)
         # The engine's buffers stay as they are: what grows is what grows in a plain step.
         growth = [(sum(device.values()), max(per_row for _, per_row in growths[-1]))] if growths[-1] else []
         found[name] = device, host, growth
-    return {name: found[name] for name in methods}
+    return {name: found[name] for name in chosen}
 
 
 def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]:
@@ -97,23 +99,25 @@ def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]
     return device, host
 
 
-def _engine(method: Method, sizes: Sizes, step: "Step", hardware: Hardware) -> dict[str, Any]:
+def _engine(strategy: Strategy, sizes: Sizes, step: "Step", hardware: Hardware) -> dict[str, Any]:
     from medsft.distributed.deepspeed_config import zero_settings
 
     ranks = max(1, hardware.gpus)
-    optimizer, parameters = ("none" if place == "none" else "cpu" for place in (method.optimizer, method.parameters))
-    gathering = method.engine == "zero3" and (parameters == "cpu" or ranks > 1)
+    optimizer, parameters = (
+        "none" if place == "none" else "cpu" for place in (strategy.optimizer, strategy.parameters)
+    )
+    gathering = strategy.engine == "zero3" and (parameters == "cpu" or ranks > 1)
     layers = math.ceil(LIVE_PARAMETERS / sizes.layer) + 2 if gathering else 2
     # Without a GPU the buckets are in the memory that NVMe offload is to save: as the run sets them.
-    tight = method.optimizer == "nvme" and not step.on_gpu
+    tight = strategy.optimizer == "nvme" and not step.on_gpu
     return {
-        "stage": 2 if method.engine == "zero2" else 3,
+        "stage": 2 if strategy.engine == "zero2" else 3,
         "device": "meta",
         "zero": zero_settings(sizes, hardware.host_bytes, ranks) if tight else {},
         "ranks": ranks,
         "optimizer": optimizer,
         "parameters": parameters,
-        "bf16_states": method.bf16_states,
+        "bf16_states": strategy.bf16_states,
         "batch": step.batch,
         "length": step.length,
         "checkpointing": step.checkpointing,
@@ -139,7 +143,7 @@ def _kept_per_layer(peaks: "Peaks", sizes: Sizes) -> int:
 
 
 def _engines_bytes(
-    method: Method, result: dict[str, Any], engine: dict[str, Any], per_layer: int, sizes: Sizes, hardware: Hardware
+    strategy: Strategy, result: dict[str, Any], engine: dict[str, Any], per_layer: int, sizes: Sizes, hardware: Hardware
 ) -> tuple[Bytes, Bytes]:
     """The engine's bytes of one device, and of the host by all ranks on it; the save gathers 16-bit weights there."""
     from medsft.distributed.deepspeed_config import zero_settings
@@ -151,7 +155,7 @@ def _engines_bytes(
     device["activations"] += per_layer * (sizes.layers - engine["layers"])
     host = {c: size * ranks for c, size in result["host"].items() if size and c != "temporary"}
     host["temporary"] = result["host"].get("temporary", 0) * ranks
-    if method.optimizer == "nvme":
+    if strategy.optimizer == "nvme":
         # Master copy, moments and gradients are on the disk; swap buffers and the accumulated gradient stay.
         # Tensors are not cut: the embedding may come on top of a sub-group that is almost full.
         group = zero_settings(sizes, hardware.host_bytes, ranks)["sub_group_size"] + sizes.vocabulary * sizes.hidden
@@ -161,7 +165,7 @@ def _engines_bytes(
         # One more copy is what the states are initialized from, before there are gradients.
         host["optimizer"] = NVME_BUFFERS * 4 * group * ranks + max(0, 4 * group * ranks - host["gradients"])
     host["save"] = 2 * sizes.parameters
-    if method.optimizer == "cpu":
+    if strategy.optimizer == "cpu":
         host["pinned"], host["pinned_rounding"] = result["pinned"] * ranks, result["pinned_rounding"] * ranks
     return device, host
 

@@ -7,12 +7,13 @@ beside them stand what no trace sees, named here with its source. GB is 10**9 by
 from collections.abc import Callable
 from typing import Any
 
+from medsft.config import CONFIGS
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.specs import Hardware
 from medsft.memory import calibration
 from medsft.memory.step_config import shared
 from medsft.memory.step_time import seconds_per_step
-from medsft.memory.strategies import METHODS, ON_CPU, ORDER, ORDER_ON_CPU, Method, applies, recipe_of
+from medsft.memory.strategies import ON_CPU, ORDER, ORDER_ON_CPU, STRATEGIES, Strategy, applies, recipe_of
 from medsft.models.parameter_counts import count_lora, count_parameters, known_config, lora_parameters, sizes_of
 
 __all__ = ["check_fits", "count_lora", "count_parameters", "known_config", "predict", "recommend", "strategies"]
@@ -40,9 +41,9 @@ def strategies(
     exact = _rows([own], config, hardware, batch, length, settings, not only_own) if own else []
     if only_own and exact and exact[0]["fits"]:
         return exact
-    names = [n for n in METHODS if applies(n, hardware.gpus) and n != own]
+    names = [n for n in STRATEGIES if applies(n, hardware.gpus) and n != own]
     rows = exact + _rows(names, config, hardware, batch, length, shared(settings), with_growth=True)
-    return sorted(rows, key=lambda row: [*METHODS].index(row["name"]))
+    return sorted(rows, key=lambda row: [*STRATEGIES].index(row["name"]))
 
 
 def predict(
@@ -53,8 +54,8 @@ def predict(
 
     `step`: the fields of `training_step.Step` that the recipe decides (`training_step.of_recipe`).
     """
-    if name not in METHODS:
-        raise UserError(f"unknown strategy '{name}'; there are {', '.join(METHODS)}")
+    if name not in STRATEGIES:
+        raise UserError(f"unknown strategy '{name}'; there are {', '.join(STRATEGIES)}")
     row = _rows([name], config, hardware, batch, length, {"lora_r": lora_r} | step)[0]
     device, host, _ = _needs(row, hardware)
     traced = sum(v for k, v in row["device_bytes"].items() if k not in ("context", "other"))
@@ -103,30 +104,30 @@ def _rows(
     from medsft.memory.peaks import bytes_of_strategies
 
     sizes = sizes_of(config)
-    methods = {n: (METHODS | ON_CPU if hardware.gpus == 0 else METHODS)[n] for n in names}
-    found = bytes_of_strategies(methods, config, sizes, hardware, batch, length, settings, with_growth)
+    chosen = {n: (STRATEGIES | ON_CPU if hardware.gpus == 0 else STRATEGIES)[n] for n in names}
+    found = bytes_of_strategies(chosen, config, sizes, hardware, batch, length, settings, with_growth)
     rows = []
-    for name, method in methods.items():
-        trained = sizes.parameters if method.trains_all else lora_parameters(sizes, settings["lora_r"])
+    for name, strategy in chosen.items():
+        trained = sizes.parameters if strategy.trains_all else lora_parameters(sizes, settings["lora_r"])
         device, host, growth = found[name]
-        row = _places(name, method, device, host, hardware, batch)
-        row["disk_bytes"] = _disk(method, sizes.parameters, trained)
+        row = _places(name, strategy, device, host, hardware, batch)
+        row["disk_bytes"] = _disk(strategy, sizes.parameters, trained)
         row |= _verdict(row, hardware) | {"largest_micro_batch": _largest(growth, batch, row, hardware)}
         weights, tokens = row["device_bytes"]["weights"], batch * length
         row["seconds_per_step"] = seconds_per_step(
-            sizes.parameters, method.trains_all, tokens, weights, method.pcie, method.swap, hardware
+            sizes.parameters, strategy.trains_all, tokens, weights, strategy.pcie, strategy.swap, hardware
         )
         rows.append(row)
     return rows
 
 
 def _places(
-    name: str, method: Method, device: dict[str, int], host: dict[str, int], hardware: Hardware, batch: int
+    name: str, strategy: Strategy, device: dict[str, int], host: dict[str, int], hardware: Hardware, batch: int
 ) -> Row:
     """Bytes by place and category, with what no trace sees: context and slack of the device, the process itself."""
     on_cpu, gpus = hardware.gpus == 0, max(1, hardware.gpus)
     known = calibration.of_machine(hardware, batch)
-    slack = calibration.RETURNED if on_cpu and method.optimizer == "nvme" else known.slack
+    slack = calibration.RETURNED if on_cpu and strategy.optimizer == "nvme" else known.slack
     device = device | {"context": known.context_bytes, "other": int(slack * sum(device.values()))}
     host = {"process": known.process_bytes * gpus, **host}
     rounding, pinned = (0 if on_cpu else host.pop(k, 0) for k in ("pinned_rounding", "pinned"))
@@ -140,16 +141,16 @@ def _places(
         "host_bytes_by": host,
         "pinned_bytes": pinned,
         "host_bytes_pinned": sum(host.values()) + rounding,
-        "note": method.note,
-        "recipe": recipe_of(name),
-        "accelerate_config": method.config
+        "note": strategy.note,
+        "recipe": getattr(recipe_of(CONFIGS / "mistral_7b", name), "name", None),
+        "accelerate_config": strategy.config
         or ("cpu.yaml" if on_cpu else "single_gpu.yaml" if gpus == 1 else "multi_gpu.yaml"),
     }
 
 
-def _disk(method: Method, parameters: int, trained: int) -> int:
+def _disk(strategy: Strategy, parameters: int, trained: int) -> int:
     """The downloaded weights, the saved ones, two checkpoints of weights and states, and what is swapped."""
-    return int(2 * parameters + 2 * trained + 2 * (2 + method.states) * trained + method.swap * parameters)
+    return int(2 * parameters + 2 * trained + 2 * (2 + strategy.states) * trained + strategy.swap * parameters)
 
 
 def _verdict(row: Row, hardware: Hardware) -> Row:

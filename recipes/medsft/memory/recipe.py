@@ -9,9 +9,17 @@ from medsft.arguments import PlanArguments, StudyArguments
 from medsft.config import nearest, read_config
 from medsft.errors import UserError
 from medsft.memory.step_config import of_recipe
-from medsft.memory.strategies import METHODS, strategy_of_recipe
+from medsft.memory.strategies import check_options
 
-OWN = ("arm", "use_peft", "num_train_epochs", "max_steps", "learning_rate", "optim")  # no plan.yaml has any of them
+OWN = (
+    "arm",
+    "strategy",
+    "use_peft",
+    "num_train_epochs",
+    "max_steps",
+    "learning_rate",
+    "optim",
+)  # no plan.yaml has any of them
 
 
 class Recipe(NamedTuple):
@@ -41,9 +49,14 @@ def read_recipe(argv: list[str]) -> Recipe | None:
             raise UserError(f"unknown option '{key}' in {path}: {nearest(key, known)}")
     of_plan = {f.name for f in dataclasses.fields(PlanArguments)}
     chosen = SimpleNamespace(**{name: _default(f) for name, f in known.items()} | values)
+    strategy = chosen.strategy or ("lora" if chosen.use_peft else "full")
+    try:
+        check_options(strategy, chosen, chosen, chosen)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return Recipe(
         path=path,
-        strategy=strategy_of_recipe(path.name) or _by_content(chosen),
+        strategy=strategy,
         step=of_recipe(chosen, chosen, chosen),
         options={k: v for k, v in values.items() if k in of_plan},
         on_cpu=bool(chosen.use_cpu),
@@ -53,11 +66,3 @@ def read_recipe(argv: list[str]) -> Recipe | None:
 
 def _default(field: Any) -> Any:
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-
-
-def _by_content(chosen: Any) -> str:
-    """The way of training of a file that is named after none; what the launcher offloads is not in it."""
-    if chosen.use_peft:
-        return "qlora" if chosen.load_in_4bit else "lora"
-    same = [n for n, m in METHODS.items() if m.step.get("optimizer") == str(chosen.optim)]
-    return same[0] if same else "full_fp32" if chosen.dtype == "float32" and not chosen.use_cpu else "full"

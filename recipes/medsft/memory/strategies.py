@@ -1,11 +1,16 @@
 """The ways of training that the memory plan compares, the order in which it recommends them, and their recipes."""
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from medsft.config import nearest
+from medsft.errors import UserError
 
 
 @dataclass(frozen=True)
-class Method:
+class Strategy:
     """One way of training: what of `training_step.Step` is special to it, or where a sharding engine keeps things.
 
     `engine`: '' (one process holds all), 'zero2', 'zero3' (DeepSpeed) or 'fsdp2'. `optimizer`, `parameters`: the place
@@ -28,33 +33,33 @@ class Method:
         return self.step.get("method", "full") == "full"
 
 
-METHODS = {
-    "lora": Method({"method": "lora"}, states=8),
-    "qlora": Method({"method": "qlora"}, states=8, note="4-bit base"),
-    "full_fp32": Method({"dtype": "float32"}, states=8, note="fp32 weights under bf16 autocast"),
-    "full": Method(states=4, note="all bf16, no fp32 master"),
-    "full_8bit": Method({"optimizer": "paged_adamw_8bit"}, states=2.03, note="bf16, 8-bit AdamW"),
-    "full_adafactor": Method({"optimizer": "adafactor"}, states=0.01, note="bf16, factored states"),
-    "full_zero3": Method(engine="zero3", states=12, config="zero3.yaml", note="fp32 master"),
-    "full_zero2_offload": Method(
+STRATEGIES = {
+    "lora": Strategy({"method": "lora"}, states=8),
+    "qlora": Strategy({"method": "qlora"}, states=8, note="4-bit base"),
+    "full_fp32": Strategy({"dtype": "float32"}, states=8, note="fp32 weights under bf16 autocast"),
+    "full": Strategy(states=4, note="all bf16, no fp32 master"),
+    "full_8bit": Strategy({"optimizer": "paged_adamw_8bit"}, states=2.03, note="bf16, 8-bit AdamW"),
+    "full_adafactor": Strategy({"optimizer": "adafactor"}, states=0.01, note="bf16, factored states"),
+    "full_zero3": Strategy(engine="zero3", states=12, config="zero3.yaml", note="fp32 master"),
+    "full_zero2_offload": Strategy(
         engine="zero2", optimizer="cpu", states=12, pcie=6, config="zero2_offload.yaml", note="fp32 master"
     ),
-    "full_zero3_optimizer_offload": Method(
+    "full_zero3_optimizer_offload": Strategy(
         engine="zero3", optimizer="cpu", states=12, pcie=10, config="zero3_optimizer_offload.yaml", note="fp32 master"
     ),
-    "full_zero3_offload": Method(
+    "full_zero3_offload": Strategy(
         engine="zero3", optimizer="cpu", parameters="cpu", states=12, pcie=14, config="zero3_offload.yaml",
         note="fp32 master",
     ),
-    "full_zero3_offload_bf16": Method(
+    "full_zero3_offload_bf16": Strategy(
         engine="zero3", optimizer="cpu", parameters="cpu", bf16_states=True, states=6, pcie=12,
         config="zero3_offload.yaml", note="bf16 master and states",
     ),
-    "full_fsdp2_offload": Method(
+    "full_fsdp2_offload": Strategy(
         engine="fsdp2", optimizer="cpu", parameters="cpu", states=8, pcie=12, config="fsdp2_offload.yaml",
         note="fp32 weights; by arithmetic, not traced",
     ),
-    "full_nvme": Method(
+    "full_nvme": Strategy(
         engine="zero3", optimizer="nvme", parameters="cpu", states=12, swap=16, pcie=14, config="zero3_nvme.yaml",
         note="states on NVMe",
     ),
@@ -78,14 +83,11 @@ ORDER = {
     "full_nvme": "full fine-tuning with optimizer states on NVMe, which is slow",
 }
 # Without a GPU `full` is in fp32: the reference, so first.
-ON_CPU = {"full": Method({"dtype": "float32"}, states=8, note="fp32 weights and states")}
+ON_CPU = {"full": Strategy({"dtype": "float32"}, states=8, note="fp32 weights and states")}
 ORDER_ON_CPU = {"full": "full fine-tuning in fp32 fits in host memory: the reference in quality"}
 ORDER_ON_CPU |= {name: reason for name, reason in ORDER.items() if name != "full"}
 # `full` is the fp32 one there, 8-bit AdamW is for CUDA only, and the others only move what is in one place anyway.
 GPU_ONLY = ("full_fp32", "full_8bit", "full_adafactor", "full_zero3", "full_zero2_offload", "full_fsdp2_offload")
-
-# Recipes are named after their strategy but for these.
-RECIPES = {"full_zero3_offload": "full_offload", "full_zero3_offload_bf16": "full_offload_bf16"}
 
 
 def applies(name: str, gpus: int) -> bool:
@@ -95,11 +97,43 @@ def applies(name: str, gpus: int) -> bool:
     return gpus > 1 or name != "full_zero3"
 
 
-def recipe_of(name: str) -> str:
-    """The file of a strategy's recipe in a folder of recipes/configs: full_zero3_offload -> full_offload.yaml."""
-    return f"{RECIPES.get(name, name)}.yaml"
+def recipe_of(folder: Path, strategy: str) -> Path | None:
+    """The training recipe of a folder of recipes/configs whose YAML names this strategy; None where there is none."""
+    return next((path for path in sorted(folder.glob("*.yaml")) if strategy == _named(path)), None)
 
 
-def strategy_of_recipe(file_name: str) -> str | None:
-    """The other way round; None for a file that is named after no strategy."""
-    return next((name for name in METHODS if recipe_of(name) == file_name), None)
+def _named(path: Path) -> str | None:
+    found = re.search(r"^strategy: *(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else None
+
+
+def _saves_by(optimizer: str) -> str:
+    """The strategy that saves memory by this optimizer; '' for those that keep whole states."""
+    return "full_8bit" if "8bit" in optimizer else "full_adafactor" if optimizer == "adafactor" else ""
+
+
+def check_options(name: str, study: Any, config: Any, model_args: Any) -> None:
+    """Raise UserError where the options of a run contradict its strategy.
+
+    The three are the run's StudyArguments, SFTConfig and ModelConfig, or one object that holds the fields of all.
+    """
+    if name not in STRATEGIES:
+        raise UserError(f"strategy '{name}': {nearest(name, STRATEGIES)}")
+    strategy, optimizer = STRATEGIES[name], str(getattr(config.optim, "value", config.optim))
+    wrong = ""
+    if strategy.trains_all == bool(model_args.use_peft):
+        wrong = f"use_peft: {bool(model_args.use_peft)}".lower()
+    elif not strategy.trains_all and (name == "qlora") != bool(model_args.load_in_4bit):
+        wrong = f"load_in_4bit: {bool(model_args.load_in_4bit)}".lower()
+    elif strategy.bf16_states != study.bf16_states:
+        wrong = f"bf16_states: {study.bf16_states}".lower()
+    elif strategy.trains_all and _saves_by(optimizer) != (name if "optimizer" in strategy.step else ""):
+        wrong = f"optim: {optimizer}"
+    elif name == "full_fp32" and model_args.dtype != "float32":
+        wrong = f"dtype: {model_args.dtype}"
+    elif name == "full" and model_args.dtype == "float32" and not config.use_cpu:
+        wrong = "dtype: float32 on a GPU"
+    if wrong:
+        raise UserError(
+            f"strategy {name} does not go with {wrong}; change one of the two (strategies: docs/methods.md)"
+        )

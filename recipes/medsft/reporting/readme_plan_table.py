@@ -7,7 +7,7 @@ from typing import Any
 from medsft.errors import UserError
 from medsft.files import write_text
 from medsft.hardware.specs import Hardware, described
-from medsft.memory.strategies import METHODS
+from medsft.memory.strategies import STRATEGIES
 
 BEGIN, END = "<!-- ladder: python recipes/plan_memory.py --ladder_table README.md -->", "<!-- end of ladder -->"
 MACHINES = [("a100-80gb", "167GB"), ("l40s", "256GB"), ("l40s", "128GB"), ("a100-40gb", "128GB"), ("a100-40gb", "64GB"),
@@ -24,13 +24,15 @@ def table(here: Hardware) -> str:
     plans = [{r["name"]: r for r in planner.strategies(config, c, BATCH, LENGTH, RANK)} for c in columns]
     heads = [f"{c.device_bytes / 1e9:.0f} GB GPU, {host} host" for c, (_, host) in zip(columns, MACHINES, strict=True)]
     lines = ["| | one GPU needs | host needs | " + " | ".join(heads) + " |", "|---" * (3 + len(heads)) + "|"]
-    for name in METHODS:
+    for name in STRATEGIES:
         if name not in plans[0]:
             continue
         row = plans[0][name]
         cells = [str(p[name]["largest_micro_batch"]) if p[name]["fits"] else "-" for p in plans]
         needs = f"{sum(row['device_bytes'].values()) / 1e9:.1f} GB | {row['host_bytes'] / 1e9:.0f} GB"
-        lines.append(f"| {name}{' (2 TB NVMe only)' if METHODS[name].swap else ''} | {needs} | {' | '.join(cells)} |")
+        lines.append(
+            f"| {name}{' (2 TB NVMe only)' if STRATEGIES[name].swap else ''} | {needs} | {' | '.join(cells)} |"
+        )
     best = [planner.recommend([*plan.values()], c)[0] or "nothing" for plan, c in zip(plans, columns, strict=True)]
     lines.append(f"| **recommended** | | | {' | '.join(best)} |")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.cgroups import host_memory
 from medsft.hardware.specs import machine
 from medsft.hub import hub_reachable
+from medsft.memory.strategies import STRATEGIES, check_options
 
 if TYPE_CHECKING:
     from medsft.training.micro_batch import Run
@@ -81,8 +82,11 @@ def check_training(study: StudyArguments, config: Any, model_args: Any) -> None:
 def check_lora(study: StudyArguments, config: Any, model_args: Any) -> None:
     """Refuse combinations that would train something else than LoRA or QLoRA. Raises UserError."""
     check_training(study, config, model_args)
+    study.strategy = study.strategy or "lora"
     if not model_args.use_peft:
         raise UserError("sft_lora.py trains adapters; set use_peft: true, or run sft_full.py")
+    check_options(study.strategy, study, config, model_args)
+    check_launch(study.strategy, config)
     if study.adapter_dtype not in ("float32", "bfloat16"):
         raise UserError(f"adapter_dtype '{study.adapter_dtype}': use float32 or bfloat16")
     targets = model_args.lora_target_modules or []
@@ -97,6 +101,9 @@ def check_full(study: StudyArguments, config: Any, model_args: Any) -> None:
     check_training(study, config, model_args)
     if model_args.use_peft or model_args.load_in_4bit or model_args.load_in_8bit:
         raise UserError("sft_full.py trains every weight; adapters and quantized weights belong to sft_lora.py")
+    study.strategy = study.strategy or "full"
+    check_options(study.strategy, study, config, model_args)
+    check_launch(study.strategy, config)
 
 
 def check_memory(run: "Run", saves: bool = True) -> dict[str, int]:
@@ -117,28 +124,34 @@ def check_memory(run: "Run", saves: bool = True) -> dict[str, int]:
     return predicted | {"process_bytes": process}
 
 
-def strategy_of(config: Any, dtype: str) -> str:
-    """The memory plan's name for a full fine-tuning run: what is offloaded, and in which precision its states are."""
+def check_launch(name: str, config: Any) -> None:
+    """Raise UserError where the launcher shards or offloads otherwise than the strategy `name` says."""
+    strategy = STRATEGIES[name]
+    wanted = strategy.engine, strategy.optimizer, strategy.parameters
+    found = _engine(config)
+    if found == wanted or not (strategy.trains_all or found[0] == "fsdp2"):
+        return
+    said = f"engine {found[0] or 'none'}, optimizer on {found[1]}, parameters on {found[2]}".replace(
+        "on none", "in place"
+    )
+    launch = f"accelerate launch --config_file accelerate_configs/{strategy.config or 'single_gpu.yaml'} ..."
+    same = [n for n, s in STRATEGIES.items() if s.trains_all and (s.engine, s.optimizer, s.parameters) == found]
+    other = f", or name what this launch does: --strategy {' or '.join(same)}" if same else ""
+    raise UserError(f"strategy {name} is not what this launch does ({said}); use {launch}{other}")
+
+
+def _engine(config: Any) -> tuple[str, str, str]:
+    """(engine, place of the optimizer's states, place of the parameters) of this launch, as `Strategy` names them."""
     zero = _deepspeed(config).get("zero_optimization", {})
-    if zero:
-        optimizer = (zero.get("offload_optimizer") or {}).get("device", "none")
-        parameters = (zero.get("offload_param") or {}).get("device", "none")
-        if optimizer == "nvme":
-            return "full_nvme"
-        if optimizer == "cpu" and zero.get("stage") == 2:
-            return "full_zero2_offload"
-        if optimizer == "cpu" and _deepspeed(config).get("bf16", {}).get("bf16_optimizer_states"):
-            return "full_zero3_offload_bf16"
-        if optimizer == "cpu":
-            return "full_zero3_offload" if parameters == "cpu" else "full_zero3_optimizer_offload"
-        return "full_zero3" if zero.get("stage") == 3 else "full_zero2_offload"
-    if isinstance(config.fsdp_config, dict) and config.fsdp_config.get("offload_params"):
-        return "full_fsdp2_offload"
-    if str(config.optim.value) == "adafactor":
-        return "full_adafactor"
-    if "8bit" in str(config.optim.value):
-        return "full_8bit"
-    return "full" if dtype == "bfloat16" or config.use_cpu else "full_fp32"
+    if zero.get("stage"):
+        places = [(zero.get(key) or {}).get("device", "none") for key in ("offload_optimizer", "offload_param")]
+        return f"zero{zero['stage']}", places[0], places[1]
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() != "true" and not config.fsdp:
+        return "", "none", "none"
+    # accelerate's launcher tells its children by environment; fsdp_config then holds None (transformers 5.23)
+    named = config.fsdp_config.get("offload_params") if isinstance(config.fsdp_config, dict) else None
+    offloads = named or os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() == "true"
+    return ("fsdp2", "cpu", "cpu") if offloads else ("fsdp2", "none", "none")
 
 
 def _unprepared_data(default_config: Path) -> str:

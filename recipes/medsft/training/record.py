@@ -10,7 +10,6 @@ from medsft.arguments import StudyArguments
 from medsft.files import write_json
 from medsft.memory import calibration
 from medsft.models import loading
-from medsft.reporting import model_card
 from medsft.training.callbacks import Meter
 from medsft.training.dataset import Data, comparable
 from medsft.training.run_folder import Arm
@@ -29,7 +28,7 @@ def record(
     predicted: dict[str, int],
     wall: float,
 ) -> None:
-    """Write train.json from the trainer's state and the meters of all ranks, and the model card that quotes it."""
+    """Write train.json from the trainer's state and the meters of all ranks."""
     meter, args, state = trainer.callback(Meter), trainer.args, trainer.state
     spent = [meter.tokens, meter.answer_tokens, _peak_host_bytes(), round(1000 * meter.joules)]
     spent += [meter.read, meter.written]
@@ -81,7 +80,6 @@ def record(
             "fingerprint": arm.fingerprint,
         },
     )
-    model_card.write(arm.folder)
 
 
 def parameter_counts(network: Any) -> tuple[int, int]:

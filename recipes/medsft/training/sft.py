@@ -1,4 +1,4 @@
-"""What LoRA, QLoRA and full fine-tuning share between data and record: the trainer, the run, the saved artefact."""
+"""One arm from its options to its record: what LoRA, QLoRA and full fine-tuning share."""
 
 import atexit
 import os
@@ -13,16 +13,56 @@ from transformers import EarlyStoppingCallback, GenerationConfig, set_seed
 
 from medsft import manifest
 from medsft.arguments import StudyArguments
+from medsft.config import settings
 from medsft.distributed import deepspeed_config, deepspeed_resume
 from medsft.errors import UserError
 from medsft.hardware.malloc import keep_freed_memory, return_freed_memory
+from medsft.memory import step_config
 from medsft.models import answer_loss, loading, lora_linear
 from medsft.tokenization import chat_template
-from medsft.training import checkpoints
+from medsft.training import checkpoints, micro_batch
 from medsft.training.callbacks import History, Meter, Watch
-from medsft.training.dataset import Data, EndOfTurnUnsupervised
-from medsft.training.run_folder import Arm
+from medsft.training.dataset import Data, EndOfTurnUnsupervised, load_data
+from medsft.training.preflight import check_memory
+from medsft.training.record import record
+from medsft.training.run_folder import Arm, ensure_split, open_arm
+from medsft.training.summary import print_summary
 from medsft.training.trainer import WatchedTrainer
+
+
+def train_arm(
+    parsed: tuple[StudyArguments, Any, Any], default_config: Path, saved_as: str, **adapters: Any
+) -> WatchedTrainer | None:
+    """Train one arm of a study: split, memory check, training, saved weights, train.json. None if it is done already.
+
+    `parsed`: the run's StudyArguments, SFTConfig and ModelConfig. `saved_as`: 'adapter' or 'model', the folder of the
+    trained weights. `adapters`: peft_config and quantization_config of LoRA and QLoRA. Raises UserError or DoesNotFit.
+    """
+    study, config, model_args = parsed
+    ensure_split(study, config, default_config)
+    arm = open_arm(study, settings(parsed, default_config), config.should_save)
+    if arm.done:
+        print(f"already done: {arm.folder}/train.json")
+        return None
+    base = model_args.model_name_or_path
+    deepspeed_config.fit_to_machine(arm.folder, arm.fingerprint, config, loading.load_config(base), study)
+    data = load_data(study, config.max_length, base, config.chat_template_path)
+    step = step_config.of_recipe(study, config, model_args)
+    this_run = micro_batch.Run(study.strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
+    if study.auto_batch:
+        micro_batch.choose_micro_batch(arm, this_run)
+    keeps = saved_as == "adapter" or study.keep_model
+    predicted = check_memory(this_run, saves=keeps or config.save_strategy.value != "no")
+
+    with micro_batch.explained(arm, this_run, study.auto_batch), deepspeed_config.swap_space(config, base):
+        init = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
+        trainer = build_trainer(arm, data, study, base, config, init, **adapters)
+        print_summary(trainer, data, study, predicted)
+        wall = train(trainer)
+        if keeps:
+            save(trainer, arm, data, saved_as)
+        record(trainer, arm, study, data, base, predicted, wall)
+    return trainer
 
 
 def build_trainer(
@@ -131,7 +171,7 @@ def stopping(tokenizer: Any) -> GenerationConfig:
 
 
 def end(trainer: WatchedTrainer) -> None:
-    """Finish the trackers and part with the other ranks; of several processes, each ends here with status 0.
+    """Finish the trackers and shut down the process group; of several processes, each ends here with status 0.
 
     They skip the teardown of the interpreter: one of gloo's threads that still holds a tensor of the last collective
     would ask for the interpreter's lock in the midst of it and abort the process, all being saved (pytorch issue

@@ -10,7 +10,7 @@ from medsft.training.lr_sweep import chosen_rate
 from medsft.training.record import parameter_counts
 
 
-def print_plan(trainer: Any, data: Data, study: StudyArguments, predicted: dict[str, int]) -> None:
+def print_summary(trainer: Any, data: Data, study: StudyArguments, predicted: dict[str, int]) -> None:
     """Print the derived numbers of a run; on the main process only."""
     if not trainer.is_world_process_zero():
         return

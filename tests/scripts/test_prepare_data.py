@@ -15,7 +15,7 @@ from medsft.arguments import DataArguments
 from medsft.data.prepare import load_split, prepare
 from medsft.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 KEYS = {"rows_read", "rows_kept", "dropped", "repaired", "redacted", "duplicates", "splits", "tokens", "truncated"}
 TOPICS = ["ear", "knee", "back", "throat", "elbow", "ankle", "wrist", "shoulder", "hip", "neck", "thumb", "heel"]

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsft import hub, text
+from medsft import hub
 from medsft.errors import UserError
 from medsft.hardware import cgroups, specs
+from medsft.text import parse_bytes
 
 RECIPES = Path(specs.__file__).parents[1]
 TWO_GPUS = "NVIDIA A100-SXM4-80GB, 81920, 81000\nNVIDIA A100-SXM4-80GB, 40960, 40000\n"
@@ -45,19 +46,19 @@ def nvidia_smi(tmp_path, monkeypatch):
     ],
 )
 def test_parse_bytes(text, size):
-    assert text.parse_bytes(text) == size
+    assert parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "167", "GB", "-1GB", "1e3GB", "12 Gigabytes", "1,5GB", "nanGB", "٣GB"])
 def test_parse_bytes_refuses(text):
     with pytest.raises(UserError, match="167GB"):
-        text.parse_bytes(text)
+        parse_bytes(text)
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB"]))
 def test_binary_units_are_larger_than_decimal(number, unit):
-    decimal = text.parse_bytes(f"{number}{unit.replace('i', '')}")
-    binary = text.parse_bytes(f"{number}{unit[0]}i{unit[-1]}")
+    decimal = parse_bytes(f"{number}{unit.replace('i', '')}")
+    binary = parse_bytes(f"{number}{unit[0]}i{unit[-1]}")
     assert binary >= decimal and decimal % 1000 == 0 and binary % 1024 == 0
 
 

@@ -17,7 +17,7 @@ from medsft.memory.trace.trace_nf4 import materialize
 from medsft.memory.trace.trace_step import highest, trace, trace_layers
 from medsft.models.parameter_counts import known_config
 
-MEASURE = Path(__file__).parent / "bench" / "measured_step.py"
+MEASURE = Path(__file__).parents[1] / "bench" / "measured_step.py"
 SHAPE = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
 LLAMA = {"model_type": "llama", "num_key_value_heads": 2, "intermediate_size": 176, **SHAPE}
 TINY = LlamaConfig(**{k: v for k, v in LLAMA.items() if k != "model_type"})

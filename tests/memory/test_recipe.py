@@ -1,8 +1,10 @@
 """Training recipes as the memory plan reads them, and the ladder's names for them."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from medsft.config import CONFIGS
 from medsft.errors import UserError
@@ -10,23 +12,33 @@ from medsft.hardware import specs
 from medsft.memory import calibration
 from medsft.memory.recipe import read_recipe
 from medsft.memory.step_config import Step, of_recipe, shared
-from medsft.memory.strategies import GPU_ONLY, METHODS, ORDER, ORDER_ON_CPU, applies, recipe_of, strategy_of_recipe
+from medsft.memory.strategies import GPU_ONLY, ORDER, ORDER_ON_CPU, STRATEGIES, applies, recipe_of
 
 RECIPES = sorted(p for p in CONFIGS.glob("*/*.yaml") if p.stem.startswith(("lora", "qlora", "full")))
 
 
-def test_every_way_of_training_has_its_place_and_its_recipe():
-    assert set(METHODS) == set(ORDER) == set(ORDER_ON_CPU)
-    for name in METHODS:
-        assert strategy_of_recipe(recipe_of(name)) == name
+def test_every_strategy_has_its_place_and_its_recipe():
+    assert set(STRATEGIES) == set(ORDER) == set(ORDER_ON_CPU)
+    for name in STRATEGIES:
+        recipe = recipe_of(CONFIGS / "mistral_7b", name)
+        assert recipe is not None and read_recipe(["--config", str(recipe)]).strategy == name
         assert applies(name, 2) and applies(name, 0) == (name not in GPU_ONLY)
-    assert recipe_of("full_zero3_offload") == "full_offload.yaml" and strategy_of_recipe("plan.yaml") is None
+    assert recipe_of(CONFIGS / "demo", "full_zero2_offload") is None
+
+
+@pytest.mark.parametrize("folder", sorted(p for p in CONFIGS.iterdir() if p.is_dir()), ids=lambda p: p.name)
+def test_every_recipe_names_its_strategy_and_no_two_of_a_folder_train_fully_by_the_same_one(folder):
+    named = [yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")]
+    strategies = [values["strategy"] for values in named if "learning_rate" in values]
+    assert set(strategies) <= set(STRATEGIES)
+    full = [name for name in strategies if name.startswith("full")]
+    assert len(full) == len(set(full))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_shipped_recipes_are_read(path):
     recipe = read_recipe(["--config", str(path)])
-    assert recipe.strategy in METHODS and recipe.strategy.startswith(path.stem.split("_")[0])
+    assert recipe.strategy in STRATEGIES and recipe.strategy.startswith(path.stem.split("_")[0])
     assert recipe.options["max_length"] > 0 and recipe.options["model_name_or_path"]
     Step(**recipe.step)
     assert recipe.on_cpu == (path.parent.name == "demo" or recipe.on_cpu)
@@ -42,19 +54,29 @@ def test_a_plan_is_no_recipe_and_a_misspelt_key_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "strategy"),
+    ("text", "found"),
     [
         ("use_peft: true", "lora"),
-        ("use_peft: true\nload_in_4bit: true", "qlora"),
-        ("optim: adafactor\ndtype: bfloat16", "full_adafactor"),
-        ("optim: adamw_torch\ndtype: float32", "full_fp32"),
+        ("use_peft: true\nload_in_4bit: true", "strategy lora does not go with load_in_4bit: true"),
+        ("use_peft: true\nload_in_4bit: true\nstrategy: qlora", "qlora"),
+        ("strategy: full_adafactor\noptim: adafactor\ndtype: bfloat16", "full_adafactor"),
+        ("optim: adafactor\ndtype: bfloat16", "strategy full does not go with optim: adafactor"),
+        ("strategy: full_8bit\noptim: adamw_torch", "strategy full_8bit does not go with optim: adamw_torch"),
+        ("optim: adamw_torch\ndtype: float32", "strategy full does not go with dtype: float32 on a GPU"),
         ("optim: adamw_torch\ndtype: float32\nuse_cpu: true", "full"),
+        ("strategy: full_fp32\ndtype: bfloat16", "strategy full_fp32 does not go with dtype: bfloat16"),
+        ("strategy: full_zero3_offload_bf16", "does not go with bf16_states: false"),
+        ("strategy: full_ofload\nuse_peft: false", "strategy 'full_ofload': did you mean"),
     ],
 )
-def test_files_of_other_names_are_known_by_their_content(tmp_path, text, strategy):
+def test_a_recipe_is_of_the_strategy_it_names_and_a_contradiction_is_refused(tmp_path, text, found):
     file = tmp_path / "mine.yaml"
     file.write_text(f"arm: mine\n{text}\n")
-    assert read_recipe(["--config", str(file)]).strategy == strategy
+    if found in STRATEGIES:
+        assert read_recipe(["--config", str(file)]).strategy == found
+    else:
+        with pytest.raises(UserError, match=re.escape(found)):
+            read_recipe(["--config", str(file)])
 
 
 def test_packing_and_flash_attention_decide_the_mask():

@@ -112,7 +112,7 @@ def test_accelerate_reads_its_config(path: Path) -> None:
 
 
 def test_the_plan_names_accelerate_configs_that_exist() -> None:
-    from medsft.memory.strategies import METHODS
+    from medsft.memory.strategies import STRATEGIES
 
-    named = {method.config for method in METHODS.values() if method.config} | {"cpu.yaml", "single_gpu.yaml"}
+    named = {method.config for method in STRATEGIES.values() if method.config} | {"cpu.yaml", "single_gpu.yaml"}
     assert named <= {path.name for path in ACCELERATE}

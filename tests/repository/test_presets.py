@@ -13,7 +13,7 @@ from medsft.config import parse
 
 CONFIGS = RECIPES / "configs"
 MISTRAL = CONFIGS / "mistral_7b"
-NAMES = {"arm", "study_dir", "data_config"}
+NAMES = {"strategy", "arm", "study_dir", "data_config"}
 
 
 def lora(recipe: Path) -> tuple[Any, Any]:

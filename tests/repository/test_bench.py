@@ -17,6 +17,7 @@ import external  # noqa: E402
 import kills  # noqa: E402
 import stage  # noqa: E402
 import stages  # noqa: E402
+
 import training  # noqa: E402
 
 

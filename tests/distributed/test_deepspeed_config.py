@@ -22,9 +22,8 @@ from medsft.files import write_json
 from medsft.hardware import disk_benchmark
 from medsft.hardware.specs import described, machine
 from medsft.memory import launch_command
-from medsft.memory.strategies import METHODS, ORDER, recipe_of
+from medsft.memory.strategies import ORDER, STRATEGIES, recipe_of
 from medsft.models.parameter_counts import Sizes, known_config, sizes_of
-from medsft.training.run_folder import Arm
 
 MISTRAL: Any = known_config("mistralai/Mistral-7B-Instruct-v0.2")
 FOLDER = RECIPES / "configs" / "mistral_7b"
@@ -61,10 +60,9 @@ def run_of(device: str, parameters: str = "cpu", stage: int = 3) -> Any:
 
 
 def fitted(folder: Path, config: Any, **study: Any) -> dict[str, Any]:
-    arm = Arm(folder, "0123456789abcdef0123", {}, done=False)
     architecture = LlamaConfig(vocab_size=500, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
                                num_attention_heads=4)  # fmt: skip
-    deepspeed_config.fit_to_machine(arm, config, architecture, StudyArguments(**study))
+    deepspeed_config.fit_to_machine(folder, "0123456789abcdef0123", config, architecture, StudyArguments(**study))
     return config.deepspeed_plugin.deepspeed_config
 
 
@@ -94,9 +92,8 @@ def test_bf16_states_are_asked_for_by_an_explicit_optimizer(tmp_path: Path) -> N
     assert settings["bf16"]["bf16_optimizer_states"] is True
     assert settings["optimizer"]["params"]["fp32_optimizer_states"] is False
     with pytest.raises(UserError, match="bf16_states is DeepSpeed's"):
-        deepspeed_config.fit_to_machine(
-            None, SimpleNamespace(deepspeed_plugin=None), MISTRAL, StudyArguments(bf16_states=True)
-        )  # type: ignore[arg-type]
+        plain = SimpleNamespace(deepspeed_plugin=None)
+        deepspeed_config.fit_to_machine(tmp_path, "", plain, MISTRAL, StudyArguments(bf16_states=True))
 
 
 def test_pinned_buffers_are_exact_where_memory_may_be_locked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +144,8 @@ def test_disk_speed_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def plan(folder: Path, fits: set[str], gpus: int = 1) -> Path:
     rows = [
-        {"name": n, "fits": n in fits, "accelerate_config": METHODS[n].config or "single_gpu.yaml"} for n in METHODS
+        {"name": n, "fits": n in fits, "accelerate_config": STRATEGIES[n].config or "single_gpu.yaml"}
+        for n in STRATEGIES
     ]
     write_json(folder / "plan.json", {"hardware": {"gpus": gpus}, "strategies": rows})
     return folder
@@ -157,14 +155,14 @@ def plan(folder: Path, fits: set[str], gpus: int = 1) -> Path:
 def test_every_strategy_of_the_plan_has_its_recipe_and_launch_line(tmp_path: Path, name: str) -> None:
     line = launch_command.command(FOLDER, plan(tmp_path, {name, "lora"}))
     recipe = Path(line.split()[-1])
-    assert recipe == FOLDER / recipe_of(name)
+    assert recipe == recipe_of(FOLDER, name)
     assert recipe.is_file()
-    assert METHODS[name].config in line
+    assert STRATEGIES[name].config in line
     head = recipe.read_text()
-    assert METHODS[name].config in head or "accelerate launch recipes/sft_full.py" in head
+    assert STRATEGIES[name].config in head or "accelerate launch recipes/sft_full.py" in head
 
 
-def test_the_recommended_rung_is_the_first_that_fits(tmp_path: Path) -> None:
+def test_the_recommended_strategy_is_the_first_that_fits(tmp_path: Path) -> None:
     assert launch_command.choose(FOLDER, plan(tmp_path, {"full_8bit", "full_nvme", "full_zero3_offload"}))[0] == (
         "full_zero3_offload"
     )

@@ -13,7 +13,7 @@ from conftest import read_all
 from medsft.data.rules.cleaning import clean, clean_text
 from medsft.data.rules.deidentification import deidentify, deidentify_turns
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 @pytest.mark.parametrize(
