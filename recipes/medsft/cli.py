@@ -9,8 +9,9 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
-from medsft import startup
+from medsft import startup, terminal
 from medsft.config import is_on, peek
 from medsft.errors import DoesNotFit, UserError
 
@@ -21,14 +22,13 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
         print(help_text(doc or "", arguments))
         return
     try:
+        terminal.quiet_libraries()
         startup.import_quickly(_compiles())
         main()
     except UserError as error:
-        _say(f"error: {error}")
-        sys.exit(2)
+        _end(f"error: {error}", 2)
     except DoesNotFit as error:
-        _say(f"does not fit: {error}")
-        sys.exit(3)
+        _end(f"does not fit: {error}", 3)
     except Exception as error:
         _end_for(error)
         raise
@@ -50,14 +50,12 @@ def _end_for(error: BaseException) -> None:
     if full := next((cause for cause in _chain(error) if _is_full(cause)), None):
         name = getattr(full, "filename", None)
         place = f"{name}: " if name else ""
-        _say(f"does not fit: {place}no space left on the disk; free some, and the same command goes on")
-        sys.exit(3)
+        _end(f"does not fit: {place}no space left on the disk; free some, and the same command goes on", 3)
     if not isinstance(error, OSError) or not error.filename:
         return
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
         remedy = "give a folder that can be written, such as runs/NAME"
-        _say(f"error: {error.filename}: {str(error.strerror).lower()}; {remedy}")
-        sys.exit(2)
+        _end(f"error: {error.filename}: {str(error.strerror).lower()}; {remedy}", 2)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -70,6 +68,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _is_full(error: BaseException) -> bool:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or "No space left" in str(error)
+
+
+def _end(line: str, status: int) -> NoReturn:
+    _say(line)
+    terminal.say_last(line)
+    sys.exit(status)
 
 
 def _say(line: str) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback, GenerationConfig, set_seed
+from transformers import EarlyStoppingCallback, GenerationConfig, ProgressCallback, set_seed
 
 from medsft import manifest
 from medsft.arguments import StudyArguments
@@ -24,6 +24,7 @@ from medsft.training import checkpoints, micro_batch
 from medsft.training.callbacks import History, Meter, Watch
 from medsft.training.dataset import Data, EndOfTurnUnsupervised, load_data
 from medsft.training.preflight import check_memory
+from medsft.training.progress import Progress
 from medsft.training.record import record
 from medsft.training.run_folder import Arm, ensure_split, open_arm
 from medsft.training.summary import print_summary
@@ -98,6 +99,9 @@ def build_trainer(
         callbacks=callbacks,
         **adapters,
     )
+    if not config.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(Progress())
     loading.keep_trainable_layout(trainer.model)
     if adapters:  # TRL holds those on NF4 in bfloat16, which drops small updates, and the others in float32
         loading.cast_trained(trainer.model, study.adapter_dtype)

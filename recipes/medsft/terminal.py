@@ -1,0 +1,49 @@
+"""What a person sees in the terminal: no line of a library that is not for them, and our own error as the last one."""
+
+import logging
+import os
+import subprocess
+import sys
+import warnings
+
+# They say which kernel or accelerator was not found, and what a later version will rename.
+NOISY = ("DeepSpeed", "accelerate", "bitsandbytes", "torch.distributed")
+SAY_LAST = """
+import os, sys, time
+launcher, line = int(sys.argv[1]), sys.argv[2]
+end = time.monotonic() + 30
+while time.monotonic() < end:
+    try:
+        os.kill(launcher, 0)
+    except OSError:
+        break
+    time.sleep(0.02)
+print(line, file=sys.stderr, flush=True)
+"""
+
+
+def quiet_libraries() -> None:
+    """Leave out warnings of libraries and progress bars of less than two seconds; MEDSFT_VERBOSE=1 shows all of them.
+
+    What they say is for developers of this project, who see it in the tests. Errors are never left out.
+    """
+    if os.environ.get("MEDSFT_VERBOSE", "") not in ("", "0"):
+        return
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")  # processes that this one starts
+    for name in NOISY:  # a filter stays where a library sets the level of its logger as it is imported
+        logging.getLogger(name).addFilter(_is_error)
+    os.environ.setdefault("TQDM_DELAY", "2")  # seconds; read once, as tqdm is imported
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+def say_last(line: str) -> None:
+    """Print an error once more when `accelerate launch`, which started this process, has printed its own traceback."""
+    if "ACCELERATE_MIXED_PRECISION" not in os.environ or os.environ.get("RANK", "0") != "0":
+        return
+    command = [sys.executable, "-S", "-c", SAY_LAST, str(os.getppid()), line]
+    subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
