@@ -53,6 +53,9 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.t
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# a comma inside an argument of $(call ...)
+, := ,
+
 # ---- environment ----------------------------------------------------------------------------------------------------
 
 # set to nothing in the images, where only what offloads should wait for the compiler
@@ -192,11 +195,28 @@ paper-stages: plan
 	$(PY) recipes/report.py --config $(CFG)/report.yaml $(IN) --title "What is each fault of the source study worth?"
 	@echo "open $(STUDY_DIR)/report/report.html"
 
+# each stage is announced with its number and what is left; `full` is ZeRO-3 offload where its operators are compiled
+say = @printf '\n[%s of 7] %s\n' $(1)
+
 .PHONY: demo-stages
-demo-stages: $(VENV)/.operators data plan lora qlora
+demo-stages: $(VENV)/.operators
+	@echo "study: $(STUDY_DIR), data: $(or $(DATA),the embedded sample of synthetic dialogues)"
+	$(call say,1 "the data: clean$(,) de-identify$(,) split")
+	@$(MAKE) --no-print-directory data
+	$(call say,2 "the memory plan: what fits this machine")
+	@$(MAKE) --no-print-directory plan
+	$(call say,3 "LoRA. Left: QLoRA$(,) full fine-tuning$(,) answers and scores$(,) report")
+	@$(MAKE) --no-print-directory lora
+	$(call say,4 "QLoRA. Left: full fine-tuning$(,) answers and scores$(,) report")
+	@$(MAKE) --no-print-directory qlora
+	$(call say,5 "full fine-tuning. Left: answers and scores$(,) report")
 	@if [ -e $(VENV)/.operators ]; then $(MAKE) --no-print-directory fft-offload; \
-	else echo "full fine-tuning runs without ZeRO-3 offload: its operators are not compiled (see make setup)"; $(MAKE) --no-print-directory fft; fi
-	@$(MAKE) --no-print-directory evaluate report
+	else echo "without ZeRO-3 offload: its operators are not compiled (see make setup)"; $(MAKE) --no-print-directory fft; fi
+	$(call say,6 "answers and scores of every arm. Left: report")
+	@$(MAKE) --no-print-directory evaluate
+	$(call say,7 "the report")
+	@$(MAKE) --no-print-directory report
+	@echo "study: $(STUDY_DIR), data: $(or $(DATA),the embedded sample of synthetic dialogues)"
 	@echo "open $(STUDY_DIR)/report/report.html"
 
 # ---- quality --------------------------------------------------------------------------------------------------------
