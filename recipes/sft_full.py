@@ -13,15 +13,16 @@ from pathlib import Path
 
 from medsft.arguments import StudyArguments
 from medsft.cli import run
-from medsft.config import CONFIGS, parse
+from medsft.config import CONFIGS, command_line, parse
 from medsft.training import auto_options, preflight
 
 DEFAULT = CONFIGS / "mistral_7b" / "full_8bit.yaml"
 
 
 def main() -> None:
-    preflight.check_machine(DEFAULT)
-    auto_options.choose(DEFAULT)
+    argv = command_line(DEFAULT)
+    preflight.check_machine(argv)
+    argv += auto_options.choose(argv)
 
     import torch._dynamo  # noqa: F401 - imported later, inside DeepSpeed's zero.Init, it fails with a signature mismatch
     from trl import ModelConfig, SFTConfig
@@ -29,9 +30,9 @@ def main() -> None:
     from medsft.reporting import model_card
     from medsft.training import sft
 
-    parsed = parse([StudyArguments, SFTConfig, ModelConfig], DEFAULT)
+    parsed = parse([StudyArguments, SFTConfig, ModelConfig], argv)
     preflight.check_full(*parsed)
-    trainer = sft.train_arm(parsed, DEFAULT, "model")
+    trainer = sft.train_arm(parsed, argv, "model")
     if trainer is None:  # done before
         return
     if trainer.is_world_process_zero():

@@ -12,15 +12,16 @@ from pathlib import Path
 
 from medsft.arguments import StudyArguments
 from medsft.cli import run
-from medsft.config import CONFIGS, parse
+from medsft.config import CONFIGS, command_line, parse
 from medsft.training import auto_options, preflight
 
 DEFAULT = CONFIGS / "mistral_7b" / "lora.yaml"
 
 
 def main() -> None:
-    preflight.check_machine(DEFAULT)
-    auto_options.choose(DEFAULT)
+    argv = command_line(DEFAULT)
+    preflight.check_machine(argv)
+    argv += auto_options.choose(argv)
 
     from trl import ModelConfig, SFTConfig, get_peft_config
 
@@ -28,12 +29,12 @@ def main() -> None:
     from medsft.reporting import model_card
     from medsft.training import sft
 
-    study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], DEFAULT)
+    study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], argv)
     preflight.check_lora(study, config, model_args)
     arithmetic = study.bnb_4bit_compute_dtype or model_args.dtype
     nf4 = loading.nf4(arithmetic, model_args.use_bnb_nested_quant) if study.strategy == "qlora" else None
     trainer = sft.train_arm(
-        parsed, DEFAULT, "adapter", peft_config=get_peft_config(model_args), quantization_config=nf4
+        parsed, argv, "adapter", peft_config=get_peft_config(model_args), quantization_config=nf4
     )
     if trainer is None:  # done before
         return

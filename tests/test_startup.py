@@ -14,7 +14,8 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
 import gc, sys
 from medsft.arguments import DataArguments
-from medsft.cli import parse, run
+from medsft.cli import run
+from medsft.config import parse
 
 def main():
     sys.argv = sys.argv[:1]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 from medsft import startup, terminal
-from medsft.config import is_on, peek
+from medsft.config import command_line, is_on, peek
 from medsft.errors import DoesNotFit, UserError
 
 
@@ -42,7 +42,8 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
 def _compiles() -> bool:
     """Whether the user asks for torch's compiler: by an option, by accelerate's YAML, or for flexible attention."""
     launcher = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO"
-    return launcher or is_on("torch_compile") or peek("attn_implementation", None) == "flex_attention"
+    argv = command_line()
+    return launcher or is_on("torch_compile", argv) or peek("attn_implementation", None, argv) == "flex_attention"
 
 
 def _end_for(error: BaseException) -> None:

@@ -11,7 +11,7 @@ import pytest
 from conftest import RECIPES, run_script
 from medsft.arguments import DataArguments
 from medsft.cli import run
-from medsft.config import is_on, parse, read_config, settings
+from medsft.config import command_line, is_on, parse, read_config, settings
 from medsft.errors import UserError
 
 SCRIPTS = sorted(path.name for path in RECIPES.glob("*.py"))
@@ -59,10 +59,11 @@ def test_guards_before_torch_read_options_as_the_parser_does(
     config = tmp_path / "train.yaml"
     config.write_text("use_cpu: true\nbf16: false\nremove_unused_columns: true\n")
     monkeypatch.setattr(sys, "argv", ["sft_lora.py", "--output_dir", str(tmp_path), *flags])
-    parsed = parse([SFTConfig], config)
-    assert is_on("ignore_data_skip", config) == parsed[0].ignore_data_skip
-    assert is_on("remove_unused_columns", config) == parsed[0].remove_unused_columns
-    chosen = {"ignore_data_skip": False, **settings(parsed, config)}
+    argv = command_line(config)
+    parsed = parse([SFTConfig], argv)
+    assert is_on("ignore_data_skip", argv) == parsed[0].ignore_data_skip
+    assert is_on("remove_unused_columns", argv) == parsed[0].remove_unused_columns
+    chosen = {"ignore_data_skip": False, **settings(parsed, argv)}
     assert chosen["ignore_data_skip"] == parsed[0].ignore_data_skip
     assert chosen["remove_unused_columns"] == parsed[0].remove_unused_columns
 

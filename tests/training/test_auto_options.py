@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,10 +28,9 @@ def test_precision_follows_the_processor(
     config.write_text(f"use_cpu: true\nbf16: true\nbf16_states: {str(states).lower()}\n")
     engine.write_text(json.dumps({"bf16": {"enabled": bf16}}))
     monkeypatch.setattr(matmul_benchmark, "measured", lambda: speed)
-    monkeypatch.setattr(sys, "argv", ["sft_full.py"])
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(engine))
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    auto_options.choose(config)
-    assert ("float32" in sys.argv) is float32
+    chosen = auto_options.choose(["--config", str(config)])
+    assert ("float32" in chosen) is float32
     assert os.environ["ACCELERATE_MIXED_PRECISION"] == ("no" if float32 else "bf16")
-    assert "eager" in sys.argv
+    assert "eager" in chosen

@@ -1,12 +1,12 @@
 """What cannot work is refused before a weight is loaded, on machines that are not this one."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conftest import RECIPES
+from medsft.config import command_line
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware import specs
 from medsft.training import preflight
@@ -16,8 +16,7 @@ MISTRAL = RECIPES / "configs" / "mistral_7b" / "lora.yaml"
 
 
 @pytest.fixture(autouse=True)
-def without_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["sft_lora.py"])
+def without_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
 
 
@@ -31,15 +30,15 @@ def test_several_gpus_need_a_launcher_and_it_is_named(monkeypatch: pytest.Monkey
     with pytest.raises(
         UserError, match=r"4 GPUs are visible.*accelerate launch --num_processes 4.*CUDA_VISIBLE_DEVICES=0"
     ):
-        preflight.check_machine(MISTRAL)
+        preflight.check_machine(command_line(MISTRAL, given=[]))
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setattr(preflight, "hub_reachable", lambda: True)
-    preflight.check_machine(MISTRAL)  # started by a launcher
+    preflight.check_machine(command_line(MISTRAL, given=[]))  # started by a launcher
 
 
 def test_a_recipe_for_a_processor_does_not_mind_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     with_gpus(monkeypatch, 4)
-    preflight.check_machine(DEMO)
+    preflight.check_machine(command_line(DEMO, given=[]))
 
 
 def test_without_a_gpu_and_without_the_hub_both_are_named_at_once(
@@ -47,6 +46,5 @@ def test_without_a_gpu_and_without_the_hub_both_are_named_at_once(
 ) -> None:
     with_gpus(monkeypatch, 0)
     monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["sft_lora.py", "--study_dir", str(tmp_path)])
     with pytest.raises(DoesNotFit, match=r"needs an NVIDIA GPU.*OpenMed/MedDialog.*hub cannot be reached.*make demo"):
-        preflight.check_machine(MISTRAL)
+        preflight.check_machine(command_line(MISTRAL, given=[]))

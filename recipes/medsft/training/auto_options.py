@@ -1,9 +1,8 @@
-"""What this processor or GPU does faster, chosen where the recipe leaves it open, and said with its reason."""
+"""Options that the recipe leaves open, set to what is faster on this processor or GPU, and printed with the reason."""
 
 import os
 import shutil
 import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -21,29 +20,31 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(default_config: Path) -> None:
-    """Append this machine's choices to the command line, so that they are parsed and recorded like a user's.
+def choose(argv: list[str]) -> list[str]:
+    """This machine's choices as words to add to the command line `argv`, so that they are recorded like a user's.
 
     An option named in the YAML or on the command line is left as it is, except bf16 on a processor where it is slower
-    than float32: it may be a hundred times. bf16 stays where states in it (bf16_states) are asked for, to save memory,
-    and where the user's own DeepSpeed file says it.
+    than float32: up to a hundred times. bf16 stays where bf16_states asks for it, to save memory, and where the user's
+    own DeepSpeed file sets it.
     """
-    on_cpu = is_on("use_cpu", default_config) or not _compute_capability()
+    on_cpu = is_on("use_cpu", argv) or not _compute_capability()
     choices = _for_processor(matmul_benchmark.measured()) if on_cpu else _for_gpu(_compute_capability())
-    if is_on("bf16_states", default_config) or _deepspeed_file_says_bf16():
+    if is_on("bf16_states", argv) or _deepspeed_file_sets_bf16():
         choices = [choice for choice in choices if choice.option not in ("bf16", "dtype")]
     forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype")}
     if "bf16" in forced and "ACCELERATE_MIXED_PRECISION" in os.environ:
-        os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what the launcher says DeepSpeed and FSDP would go by
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # DeepSpeed and FSDP read the launcher's value
+    words = []
     for option, value, reason in choices:
-        if option not in forced and peek(option, None, default_config) is not None:
+        if option not in forced and peek(option, None, argv) is not None:
             continue
-        sys.argv += [f"--{option}", value]
+        words += [f"--{option}", value]
         if int(os.environ.get("RANK", "0")) == 0:
             print(f"chosen for this machine: {option} {value} ({reason})")
+    return words
 
 
-def _deepspeed_file_says_bf16() -> bool:
+def _deepspeed_file_sets_bf16() -> bool:
     """Whether bf16 is more than "auto" in the file that accelerate's YAML names as deepspeed_config_file."""
     path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "")
     settings = read_json(Path(path)) if path.endswith(".json") else {}  # it may be the settings themselves, in base64

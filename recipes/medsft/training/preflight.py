@@ -22,15 +22,15 @@ TO_PLAN = 1_200_000_000  # bytes: torch, TRL and the first trace of a step, meas
 OFFLOADABLE = {"adamw_torch", "adamw_torch_fused"}
 
 
-def check_machine(default_config: Path) -> None:
+def check_machine(argv: list[str]) -> None:
     """Raise UserError or DoesNotFit within seconds where the model, the data or the device cannot be had here."""
     if (free := host_memory()[1]) < TO_PLAN:  # else the kernel ends it without a word
         raise DoesNotFit(
             f"{free / 1e9:.1f} GB of host memory are free, and libraries and plan alone take {TO_PLAN / 1e9} GB; "
             "end other programs, or raise the container's limit"
         )
-    name = str(peek("model_name_or_path", "", default_config))
-    gpus, on_cpu = machine(".").gpus, _on_cpu(default_config)
+    name = str(peek("model_name_or_path", "", argv))
+    gpus, on_cpu = machine(".").gpus, _on_cpu(argv)
     if gpus > 1 and not on_cpu and "LOCAL_RANK" not in os.environ:
         raise UserError(
             f"{gpus} GPUs are visible and no launcher was used; start with: accelerate launch --num_processes {gpus} "
@@ -38,7 +38,7 @@ def check_machine(default_config: Path) -> None:
         )
     no_gpu = not on_cpu and gpus == 0
     from_hub = [name] if not (_is_local(name) or _in_cache(name)) else []
-    data = _unprepared_data(default_config)
+    data = _unprepared_data(argv)
     if data and not (data == "sample" or Path(data).exists()):
         from_hub.append(data)
     missing = ["an NVIDIA GPU (nvidia-smi finds none)"] if no_gpu else []
@@ -154,17 +154,17 @@ def _engine(config: Any) -> tuple[str, str, str]:
     return ("fsdp2", "cpu", "cpu") if offloads else ("fsdp2", "none", "none")
 
 
-def _unprepared_data(default_config: Path) -> str:
+def _unprepared_data(argv: list[str]) -> str:
     """What the split of this study would be prepared from; '' where it is prepared already."""
-    study = Path(str(peek("study_dir", "runs/mistral_7b", default_config)))
+    study = Path(str(peek("study_dir", "runs/mistral_7b", argv)))
     if (study / "data" / "data_report.json").exists():
         return ""
-    beside = Path(config_path(default_config)).parent / "data.yaml"
+    beside = config_path(argv).parent / "data.yaml"
     return str(read_config(["--config", str(beside)]).get("data", "sample")) if beside.exists() else ""
 
 
-def _on_cpu(default_config: Path) -> bool:
-    return is_on("use_cpu", default_config) or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+def _on_cpu(argv: list[str]) -> bool:
+    return is_on("use_cpu", argv) or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
 
 
 def _is_local(name: str) -> bool:

@@ -27,11 +27,11 @@ class Arm(NamedTuple):
     lock: FileLock | None = None  # held until the process ends
 
 
-def ensure_split(study: StudyArguments, config: Any, default_config: Path) -> None:
+def ensure_split(study: StudyArguments, config: Any, argv: list[str]) -> None:
     """Prepare the study's split from the recipe's data YAML, where it is not prepared yet."""
     if (Path(study.study_dir) / "data" / "data_report.json").exists():
         return
-    beside = config_path(default_config).parent / study.data_config
+    beside = config_path(argv).parent / study.data_config
     if not beside.exists():
         raise UserError(
             f"{study.study_dir}/data: not prepared; run: python recipes/prepare_data.py --study_dir {study.study_dir}"

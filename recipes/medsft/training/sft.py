@@ -32,7 +32,7 @@ from medsft.training.trainer import WatchedTrainer
 
 
 def train_arm(
-    parsed: tuple[StudyArguments, Any, Any], default_config: Path, saved_as: str, **adapters: Any
+    parsed: tuple[StudyArguments, Any, Any], argv: list[str], saved_as: str, **adapters: Any
 ) -> WatchedTrainer | None:
     """Train one arm of a study: split, memory check, training, saved weights, train.json. None if it is done already.
 
@@ -40,8 +40,8 @@ def train_arm(
     trained weights. `adapters`: peft_config and quantization_config of LoRA and QLoRA. Raises UserError or DoesNotFit.
     """
     study, config, model_args = parsed
-    ensure_split(study, config, default_config)
-    arm = open_arm(study, settings(parsed, default_config), config.should_save)
+    ensure_split(study, config, argv)
+    arm = open_arm(study, settings(parsed, argv), config.should_save)
     if arm.done:
         print(f"already done: {arm.folder}/train.json")
         return None
