@@ -24,12 +24,13 @@ def main() -> None:
     preflight.check_machine(argv)
     argv += auto_options.choose(argv)
 
-    import torch._dynamo  # noqa: F401 - imported later, inside DeepSpeed's zero.Init, it fails with a signature mismatch
     from trl import ModelConfig, SFTConfig
 
+    from medsft.patches import deepspeed
     from medsft.reporting import model_card
     from medsft.training import sft
 
+    deepspeed.import_dynamo()
     parsed = parse([StudyArguments, SFTConfig, ModelConfig], argv)
     preflight.check_full(*parsed)
     trainer = sft.train_arm(parsed, argv, "model")

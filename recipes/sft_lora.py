@@ -33,9 +33,7 @@ def main() -> None:
     preflight.check_lora(study, config, model_args)
     arithmetic = study.bnb_4bit_compute_dtype or model_args.dtype
     nf4 = loading.nf4(arithmetic, model_args.use_bnb_nested_quant) if study.strategy == "qlora" else None
-    trainer = sft.train_arm(
-        parsed, argv, "adapter", peft_config=get_peft_config(model_args), quantization_config=nf4
-    )
+    trainer = sft.train_arm(parsed, argv, "adapter", peft_config=get_peft_config(model_args), quantization_config=nf4)
     if trainer is None:  # done before
         return
     if trainer.is_world_process_zero():

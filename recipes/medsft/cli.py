@@ -14,6 +14,7 @@ from typing import NoReturn
 from medsft import startup, terminal
 from medsft.config import command_line, is_on, peek
 from medsft.errors import DoesNotFit, UserError
+from medsft.patches import tqdm
 
 
 def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
@@ -79,9 +80,7 @@ def _end(line: str, status: int) -> NoReturn:
 
 def _say(line: str) -> None:
     """Print to stderr, on the last line, also where a progress bar is under way."""
-    bars = sys.modules.get("tqdm")
-    for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():
-        bar.close()
+    tqdm.close_bars()
     print(line, file=sys.stderr, flush=True)
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from medsft.errors import UserError
@@ -64,3 +65,14 @@ def test_a_folder_without_its_own_safetensors_is_refused(tmp_path: Path, index: 
 
 def test_bertscore_encoder_is_the_embedded_minilm() -> None:
     assert loading.load_config(embedded.MINILM).num_hidden_layers == 6
+
+
+def test_the_revision_of_a_hub_model_is_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "models--someone--model"
+    (cached / "snapshots" / commit).mkdir(parents=True)
+    (cached / "snapshots" / commit / "config.json").write_text("{}")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert loading.revision("someone/model") == commit

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from medsft.models import loading
+from medsft.patches import bitsandbytes
 from medsft.tokenization import chat_template
 
 pytestmark = pytest.mark.slow
@@ -19,7 +20,7 @@ def gradients(tiny_model: Path, evaluated_first: bool) -> torch.Tensor:
     torch.manual_seed(0)
     base = loading.load_model(str(tiny_model), "bfloat16", loading.nf4("bfloat16"))
     network = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
-    loading.keep_trainable_layout(network)
+    bitsandbytes.keep_trainable_layout(network)
     ids = torch.arange(100, 164)[None]
     if evaluated_first:
         network.eval()

@@ -55,11 +55,14 @@ def load_config(name: str) -> Any:
 
 
 def revision(name: str) -> str:
-    """What the weights of a model are, for records: a hub commit, or 16 digits over the weights of a local folder."""
+    """Identifies the weights of a model in records: the hub commit, or 16 hexadecimal digits over a local folder's."""
     folder = Path(resolve(name))
     if folder.is_dir():
         return fingerprint({file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))})
-    return str(load_config(name)._commit_hash)
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json")  # CACHE/models--OWNER--NAME/snapshots/COMMIT/config.json
+    return Path(cached).parent.name if isinstance(cached, str) else "unknown"
 
 
 def load_tokenizer(name: str) -> Any:
@@ -98,17 +101,6 @@ def nf4(dtype: str, double_quant: bool = True) -> Any:
         bnb_4bit_use_double_quant=double_quant,
         bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
-
-
-def keep_trainable_layout(network: Any) -> None:
-    """Keep 4-bit layers in the layout that has gradients.
-
-    On processors with AVX512-BF16 bitsandbytes 0.50.2 repacks them at the first evaluation for a kernel without a
-    backward pass, and leaves them so: training after it would lose what should flow back through these layers.
-    """
-    for module in network.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
 
 
 def cast_trained(network: Any, dtype: str) -> None:

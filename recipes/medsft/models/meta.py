@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from medsft.errors import UserError
+from medsft.patches.transformers import set_attention
 
 
 def empty_model(config: Any, dtype: str, attention: str = "sdpa") -> Any:
@@ -14,7 +15,7 @@ def empty_model(config: Any, dtype: str, attention: str = "sdpa") -> Any:
 
     try:
         network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        config._attn_implementation = attention
+        set_attention(config, attention)
         before = torch.get_default_dtype()
         torch.set_default_dtype(getattr(torch, dtype))
         try:

@@ -1,10 +1,7 @@
 """One arm from its options to its record: what LoRA, QLoRA and full fine-tuning share."""
 
-import atexit
-import os
 import pickle
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,12 @@ from transformers import EarlyStoppingCallback, GenerationConfig, ProgressCallba
 from medsft import manifest
 from medsft.arguments import StudyArguments
 from medsft.config import settings
-from medsft.distributed import deepspeed_config, deepspeed_resume
+from medsft.distributed import deepspeed_config
 from medsft.errors import UserError
 from medsft.hardware.malloc import keep_freed_memory, return_freed_memory
 from medsft.memory import step_config
 from medsft.models import answer_loss, loading, lora_linear
+from medsft.patches import bitsandbytes, deepspeed, python
 from medsft.tokenization import chat_template
 from medsft.training import checkpoints, micro_batch
 from medsft.training.callbacks import History, Meter, Watch
@@ -84,7 +82,7 @@ def build_trainer(
     watch = Watch(len(data.tokenizer), floor)
     callbacks = [Meter(), watch, History(), checkpoints.SealCheckpoints(keep)]
     if config.deepspeed_plugin:
-        callbacks.append(deepspeed_resume.CompleteResume())
+        callbacks.append(deepspeed.CompleteResume())
     if study.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(study.early_stopping_patience))
     set_seed(config.seed)  # before the adapters are drawn; the Trainer's own call comes too late for them
@@ -102,7 +100,7 @@ def build_trainer(
     if not config.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(Progress())
-    loading.keep_trainable_layout(trainer.model)
+    bitsandbytes.keep_trainable_layout(trainer.model)
     if adapters:  # TRL holds those on NF4 in bfloat16, which drops small updates, and the others in float32
         loading.cast_trained(trainer.model, study.adapter_dtype)
     if config.device.type == "cpu" and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
@@ -175,16 +173,7 @@ def stopping(tokenizer: Any) -> GenerationConfig:
 
 
 def end(trainer: WatchedTrainer) -> None:
-    """Finish the trackers and shut down the process group; of several processes, each ends here with status 0.
-
-    They skip the teardown of the interpreter: one of gloo's threads that still holds a tensor of the last collective
-    would ask for the interpreter's lock in the midst of it and abort the process, all being saved (pytorch issue
-    190489; 5 of 8 runs of four processes on two cores). Destroying the group is no help where DeepSpeed holds on to it.
-    """
+    """Finish the trackers and shut down the process group; of several processes, each ends here with status 0."""
     trainer.end()
-    if trainer.args.world_size == 1:
-        return
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    if trainer.args.world_size > 1:
+        python.exit_without_teardown()

@@ -5,6 +5,7 @@ from typing import Any
 
 from medsft.arguments import StudyArguments
 from medsft.hardware.specs import machine
+from medsft.patches.transformers import attention_of
 from medsft.training.dataset import Data
 from medsft.training.lr_sweep import chosen_rate
 from medsft.training.record import parameter_counts
@@ -45,7 +46,7 @@ def print_summary(trainer: Any, data: Data, study: StudyArguments, predicted: di
     table.add_row("optimizer", f"{args.optim.value}, {_states(args, kinds)}, {args.lr_scheduler_type.value} at {rate}")
     kernels = "Liger" if args.use_liger_kernel else "torch's own"
     compiled = ", torch.compile" if args.torch_compile else ""
-    table.add_row("attention", f"{trainer.model.config._attn_implementation}; kernels {kernels}{compiled}")
+    table.add_row("attention", f"{attention_of(trainer.model.config)}; kernels {kernels}{compiled}")
     table.add_row(
         "runs as", f"{args.world_size} process(es) on {args.device}, {trainer.accelerator.distributed_type.value}"
     )

@@ -1,0 +1,86 @@
+"""The private names and behaviour of libraries that medsft.patches relies on: these fail when a library changes."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tqdm import tqdm
+
+from conftest import RECIPES
+from medsft.models.meta import empty_model
+from medsft.models.parameter_counts import known_config
+from medsft.patches import bitsandbytes, python, transformers
+from medsft.patches import tqdm as bars
+
+
+def test_open_progress_bars_are_closed(capsys: pytest.CaptureFixture[str]) -> None:
+    with tqdm(total=2) as bar:
+        assert bar in tqdm._instances
+        bars.close_bars()
+        assert bar.disable
+        assert not tqdm._instances
+
+
+def test_a_process_ends_after_its_exit_handlers_and_without_teardown() -> None:
+    script = f"""
+import atexit, sys
+sys.path.insert(0, {str(RECIPES)!r})
+from {python.__name__} import exit_without_teardown
+
+class Late:
+    def __del__(self):
+        print("torn down")
+
+late = Late()
+atexit.register(print, "handler ran")
+exit_without_teardown()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handler ran\n"), done.stderr
+
+
+@pytest.mark.parametrize("name", ["eager", "sdpa"])
+def test_the_attention_of_a_model_is_set_before_it_is_built(name: str) -> None:
+    config = known_config("embedded/SmolLM2-135M-Instruct")
+    assert config is not None
+    model = empty_model(config, "bfloat16", name)
+    assert transformers.attention_of(model.config) == name
+    attention = next(module for module in model.modules() if type(module).__name__ == "LlamaAttention")
+    assert transformers.attention_of(attention.config) == name  # what its forward pass reads
+
+
+def test_4_bit_layers_still_have_the_switch_that_repacks_them() -> None:
+    bnb = pytest.importorskip("bitsandbytes")
+    layer = bnb.nn.Linear4bit(64, 64)
+    assert hasattr(layer, "support_avx512bf16_for_cpu")
+    layer.support_avx512bf16_for_cpu = True
+    bitsandbytes.keep_trainable_layout(torch.nn.Sequential(layer))
+    assert layer.support_avx512bf16_for_cpu is False
+    assert "self.support_avx512bf16_for_cpu" in inspect.getsource(type(layer).forward)
+
+
+def test_deepspeed_still_has_what_a_resumed_run_is_completed_by() -> None:
+    pytest.importorskip("deepspeed")
+    import deepspeed as library
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+    from deepspeed.runtime.swap_tensor.optimizer_utils import OptimizerSwapper
+    from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3 as Stage3
+
+    from transformers import TrainerCallback
+
+    from medsft.patches import deepspeed
+
+    assert issubclass(deepspeed.CompleteResume, TrainerCallback)
+    assert [*inspect.signature(OptimizerSwapper._get_param_swap_info).parameters] == ["self", "parameter"]
+    built = inspect.getsource(Stage3)
+    for method in ("_swappable_optimizer_subgroup", "_reassign_or_swap_out_partitioned_parameters"):
+        assert f"def {method}(self, sub_group_id):" in built
+    for name in ("fp32_partitioned_groups_flat", "fp16_partitioned_groups_flat_numel", "optimizer_swapper"):
+        assert f"self.{name}" in built
+    assert "self.swap_optimizer" in built
+    assert "self.ds_opt_adam.adam_update(self.opt_id" in inspect.getsource(DeepSpeedCPUAdam).replace("\n", "")
+    header = Path(library.__file__).parent / "ops" / "csrc" / "includes" / "cpu_adam.h"
+    assert "IncrementStep" in header.read_text(encoding="utf-8")
