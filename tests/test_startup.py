@@ -1,4 +1,4 @@
-"""What a script does to start sooner is not felt by what it runs."""
+"""What a script does to start sooner does not affect what it runs."""
 
 import os
 import subprocess
@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import RECIPES
-
-pytestmark = pytest.mark.slow
+from medsft import startup
 
 SCRIPT = """
 import gc, sys
@@ -27,6 +26,7 @@ run(main, "")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "environment", "expected"),
     [
@@ -43,3 +43,9 @@ def test_the_compiler_is_imported_where_it_is_asked_for(
     command = [sys.executable, "-c", SCRIPT, *words]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **without_gpu, **environment})
     assert done.stdout.strip() == expected, done.stderr[-2000:]
+
+
+def test_the_environments_own_ninja_is_found_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    startup.find_own_tools()
+    assert os.environ["PATH"].split(os.pathsep) == [f"{sys.prefix}/bin", "/nowhere"]

@@ -24,6 +24,7 @@ def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
         return
     try:
         terminal.quiet_libraries()
+        startup.find_own_tools()
         startup.import_quickly(_compiles())
         main()
     except UserError as error:

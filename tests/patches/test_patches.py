@@ -68,7 +68,6 @@ def test_deepspeed_still_has_what_a_resumed_run_is_completed_by() -> None:
     from deepspeed.ops.adam import DeepSpeedCPUAdam
     from deepspeed.runtime.swap_tensor.optimizer_utils import OptimizerSwapper
     from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3 as Stage3
-
     from transformers import TrainerCallback
 
     from medsft.patches import deepspeed

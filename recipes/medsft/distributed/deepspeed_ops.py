@@ -16,6 +16,7 @@ from pathlib import Path
 
 from medsft.cli import run
 from medsft.errors import UserError
+from medsft.startup import own_path
 
 # What each operator is for; the shared-memory one speeds up several CPU processes.
 BUILDERS = {
@@ -32,8 +33,8 @@ def missing_tools() -> list[str]:
         missing.append("g++ (apt-get install g++)")
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
         missing.append(f"Python.h (apt-get install python{sys.version_info.major}.{sys.version_info.minor}-dev)")
-    if shutil.which("ninja") is None:
-        missing.append("ninja (make setup installs it; activate .venv)")
+    if shutil.which("ninja", path=own_path()) is None:
+        missing.append("ninja (make setup installs it)")
     return missing
 
 

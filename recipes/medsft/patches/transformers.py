@@ -14,7 +14,7 @@ def attention_of(config: "PreTrainedConfig") -> str:
 def set_attention(config: "PreTrainedConfig", name: str) -> None:
     """Set the attention implementation of a model that is not built yet.
 
-    `set_attn_implementation` is public, but a method of the built model. `AutoModel.from_config` takes the name too, but
-    shards the model where DeepSpeed ZeRO-3 is in force.
+    `set_attn_implementation` is public, but a method of the built model. `AutoModel.from_config` takes the name too,
+    but shards the model where DeepSpeed ZeRO-3 is in force.
     """
     config._attn_implementation = name
