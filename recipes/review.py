@@ -63,7 +63,7 @@ def main() -> None:
     sources = {**raters, **({"judge": verdicts} if verdicts else {})}
     for first, second in combinations(sources, 2):
         both = human_review.rated_by_both(sources[first], sources[second])
-        found = rater_agreement.agreement(*both, *resampling)
+        found = rater_agreement.agreement(both[0], both[1], *resampling)
         result["agreement"][f"{first} and {second}"] = found
         kappa = "none" if found["kappa"] is None else f"{found['kappa']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
         print(f"agreement of {first} and {second}: Cohen's kappa {kappa}, n = {found['n']}")

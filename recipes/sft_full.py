@@ -13,7 +13,7 @@ from pathlib import Path
 
 from medsft.arguments import StudyArguments
 from medsft.cli import run
-from medsft.config import CONFIGS, command_line, parse
+from medsft.config import CONFIGS, command_line
 from medsft.training import auto_options, preflight
 
 DEFAULT = CONFIGS / "mistral_7b" / "full_8bit.yaml"
@@ -24,15 +24,13 @@ def main() -> None:
     preflight.check_machine(argv)
     argv += auto_options.choose(argv)
 
-    from trl import ModelConfig, SFTConfig
-
     from medsft.patches import deepspeed
     from medsft.reporting import model_card
-    from medsft.training import sft
+    from medsft.training import option_checks, sft
 
     deepspeed.import_dynamo()
-    parsed = parse([StudyArguments, SFTConfig, ModelConfig], argv)
-    preflight.check_full(*parsed)
+    parsed = sft.parse_recipe(argv)
+    option_checks.check_full(*parsed)
     trainer = sft.train_arm(parsed, argv, "model")
     if trainer is None:  # done before
         return

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from medsft.arguments import StudyArguments
 from medsft.cli import run
-from medsft.config import CONFIGS, command_line, parse
+from medsft.config import CONFIGS, command_line
 from medsft.training import auto_options, preflight
 
 DEFAULT = CONFIGS / "mistral_7b" / "lora.yaml"
@@ -23,17 +23,19 @@ def main() -> None:
     preflight.check_machine(argv)
     argv += auto_options.choose(argv)
 
-    from trl import ModelConfig, SFTConfig, get_peft_config
+    from trl import get_peft_config
 
     from medsft.models import loading
     from medsft.reporting import model_card
-    from medsft.training import sft
+    from medsft.training import option_checks, sft
+    from medsft.training.trainer import Adapters
 
-    study, config, model_args = parsed = parse([StudyArguments, SFTConfig, ModelConfig], argv)
-    preflight.check_lora(study, config, model_args)
-    arithmetic = study.bnb_4bit_compute_dtype or model_args.dtype
+    study, config, model_args = parsed = sft.parse_recipe(argv)
+    option_checks.check_lora(study, config, model_args)
+    arithmetic = study.bnb_4bit_compute_dtype or str(model_args.dtype)
     nf4 = loading.nf4(arithmetic, model_args.use_bnb_nested_quant) if study.strategy == "qlora" else None
-    trainer = sft.train_arm(parsed, argv, "adapter", peft_config=get_peft_config(model_args), quantization_config=nf4)
+    adapters: Adapters = {"peft_config": get_peft_config(model_args), "quantization_config": nf4}
+    trainer = sft.train_arm(parsed, argv, "adapter", adapters)
     if trainer is None:  # done before
         return
     if trainer.is_world_process_zero():

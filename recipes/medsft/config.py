@@ -10,7 +10,7 @@ import gc
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from medsft.errors import UserError
 from medsft.records import Json
@@ -55,7 +55,7 @@ def parse(arguments: Sequence[type[A]], argv: list[str] | None = None) -> tuple[
         pass
 
     try:
-        parsed: tuple[A, ...] = Parser(arguments, allow_abbrev=False).parse_args_and_config(argv)
+        parsed: tuple[A, ...] = Parser(cast(Iterable[Any], arguments), allow_abbrev=False).parse_args_and_config(argv)
     except (TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
     for part in parsed:

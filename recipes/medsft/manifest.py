@@ -11,12 +11,12 @@ from medsft.files import fsync, sha256_file, write_json
 MANIFEST = "manifest.json"
 
 
-def seal(folder: Path, but: str = MANIFEST) -> None:
-    """Bring every file to the disk, then write the manifest: {file: SHA-256}. Threads hash about 1.5 GB/s a core.
+def write(folder: Path, but: str = MANIFEST) -> None:
+    """Flush every file to the disk, then write the manifest: {file: SHA-256}. A thread hashes about 1.5 GB/s.
 
-    `but`: ending of files that may change later.
+    `but`: ending of files that are left out because they may change later.
     """
-    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same in the open
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml has the same settings as text
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith((MANIFEST, but))]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         list(threads.map(fsync, files))
@@ -24,8 +24,8 @@ def seal(folder: Path, but: str = MANIFEST) -> None:
     write_json(folder / MANIFEST, {str(f.relative_to(folder)): s for f, s in zip(files, sums, strict=True)})
 
 
-def fault(folder: Path) -> str:
-    """What is wrong with a checkpoint: '' if nothing, 'unfinished' without a manifest, or the first damaged file."""
+def problem(folder: Path) -> str:
+    """What is wrong with a saved folder: '' if nothing, 'unfinished' without a manifest, or the first damaged file."""
     try:
         expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -36,8 +36,8 @@ def fault(folder: Path) -> str:
 
 
 def verify(weights: Path) -> None:
-    """Raise UserError where a file of a saved adapter or model is not as it was saved; those without manifest pass."""
-    if (weights / MANIFEST).is_file() and (wrong := fault(weights)):
+    """Raise UserError where a file of a saved adapter or model has changed; a folder without a manifest passes."""
+    if (weights / MANIFEST).is_file() and (wrong := problem(weights)):
         raise UserError(
             f"{weights}: {MANIFEST if wrong == 'unfinished' else wrong} is damaged; restore it, or delete "
             f"{weights.parent}/train.json and {weights}, and run the arm's command again"

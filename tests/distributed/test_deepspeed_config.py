@@ -91,7 +91,7 @@ def test_bf16_states_are_asked_for_by_an_explicit_optimizer(tmp_path: Path) -> N
     settings = fitted(tmp_path, run_of("cpu"), bf16_states=True)
     assert settings["bf16"]["bf16_optimizer_states"] is True
     assert settings["optimizer"]["params"]["fp32_optimizer_states"] is False
-    with pytest.raises(UserError, match="bf16_states is DeepSpeed's"):
+    with pytest.raises(UserError, match="bf16_states is an option of DeepSpeed"):
         plain = SimpleNamespace(deepspeed_plugin=None)
         deepspeed_config.fit_to_machine(tmp_path, "", plain, MISTRAL, StudyArguments(bf16_states=True))
 

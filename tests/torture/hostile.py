@@ -159,5 +159,5 @@ def _pickled_checkpoint(study: Path, tiny: Path, mark: Path) -> list[str]:
     shutil.rmtree(study / "planted" / "adapter")
     (study / "planted" / "train.json").unlink()
     (checkpoint / "optimizer.pt").write_bytes(pickle.dumps(Payload(mark)))
-    manifest.seal(checkpoint)
+    manifest.write(checkpoint)
     return words

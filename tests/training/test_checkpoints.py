@@ -19,7 +19,7 @@ def make(folder: Path, step: int) -> Path:
     for name, content in FILES.items():
         (checkpoint / name).write_bytes(content + str(step).encode())
     (checkpoint / "global_step" / "shard.pt").write_bytes(b"shard" * 40)
-    manifest.seal(checkpoint)
+    manifest.write(checkpoint)
     return checkpoint
 
 
@@ -60,7 +60,7 @@ def test_a_torn_manifest_counts_as_unfinished(arm: Path) -> None:
 def test_no_pickled_arguments_stay_in_a_checkpoint(tmp_path: Path) -> None:
     checkpoint = make(tmp_path, 1)
     (checkpoint / "training_args.bin").write_bytes(b"a pickle")
-    manifest.seal(checkpoint)
+    manifest.write(checkpoint)
     assert not (checkpoint / "training_args.bin").exists()
     assert "training_args.bin" not in json.loads((checkpoint / manifest.MANIFEST).read_text())
 
@@ -76,4 +76,4 @@ def test_no_change_of_a_byte_goes_unnoticed(
     if how == "flip":
         content[place] ^= 1
     file.write_bytes(content[:place] if how == "cut" else content + b"x" if how == "grow" else content)
-    assert manifest.fault(file.parent) == name
+    assert manifest.problem(file.parent) == name

@@ -27,12 +27,12 @@ FAULTS: dict[str, tuple[str, ...]] = {
 @pytest.fixture(scope="module")
 def batches(tiny_study: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The first batch that each fault's run trains on, with the trained arms of a study beside it."""
-    from medsft.training.trainer import WatchedTrainer
+    from medsft.training.trainer import RecipeTrainer
 
     study = tmp_path_factory.mktemp("faults") / "study"
     shutil.copytree(tiny_study / "data", study / "data")
     seen: dict[str, Any] = {"study": study}
-    plain = WatchedTrainer.training_step
+    plain = RecipeTrainer.training_step
     for name, flags in FAULTS.items():
         first: list[dict[str, torch.Tensor]] = []
 
@@ -41,7 +41,7 @@ def batches(tiny_study: Path, tiny_model: Path, tmp_path_factory: pytest.TempPat
             return plain(self, network, inputs, *rest, **more)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(WatchedTrainer, "training_step", step)
+            patch.setattr(RecipeTrainer, "training_step", step)
             where = ("--study_dir", study, "--model_name_or_path", tiny_model, "--arm", name)
             short = ("--max_steps", 1, "--eval_strategy", "no", "--save_strategy", "no", "--host_reserve_gb", 0)
             best = ("--load_best_model_at_end", "false")

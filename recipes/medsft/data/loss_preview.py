@@ -39,6 +39,6 @@ def print_preview(args: DataArguments, console: Any = None) -> None:
             text.append("«" if marked and console.color_system is None else "")
             for is_special, part in groupby(ids, key=special.__contains__):
                 style = LOSS if marked else PROMPT
-                text.append(tokenizer.decode(list(part)), f"{SPECIAL} {style}" if is_special else style)
+                text.append(str(tokenizer.decode(list(part))), f"{SPECIAL} {style}" if is_special else style)
             text.append("»" if marked and console.color_system is None else "")
         console.print(text)

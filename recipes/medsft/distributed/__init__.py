@@ -1,1 +1,1 @@
-"""DeepSpeed: its configuration for this machine, its operators, resuming from its checkpoints."""
+"""DeepSpeed: its configuration for this machine, and its operators. What it leaves out on resuming: `patches`."""

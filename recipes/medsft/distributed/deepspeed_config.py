@@ -1,7 +1,7 @@
 """DeepSpeed's settings that follow from machine and model, put into its configuration before a weight is loaded.
 
-accelerate's YAML names the ZeRO stage and the places; whatever it leaves out would be DeepSpeed's default, made for
-other machines. What the user names himself stays. Chosen once for an arm (engine.json), so that a checkpoint fits.
+accelerate's YAML names the ZeRO stage and the offload devices. Whatever it leaves out would be DeepSpeed's default,
+made for other machines. What the user sets stays. Chosen once for an arm (engine.json), so that a checkpoint fits.
 """
 
 import os
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from medsft.arguments import StudyArguments
 from medsft.distributed import deepspeed_ops
@@ -18,6 +18,11 @@ from medsft.errors import DoesNotFit, UserError
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, machine
 from medsft.models.parameter_counts import Sizes, sizes_of
+from medsft.records import Json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+    from trl import SFTConfig
 
 SWAPPED = 16  # bytes a parameter on the disk: float32 master, gradient and two moments
 MOVED = 16  # bytes a parameter read, and as many written, by an optimizer step on NVMe
@@ -26,10 +31,10 @@ SHM_PER_PROCESS = 2**27  # bytes of /dev/shm that the processes of one machine t
 MLOCK = 14  # Linux capability: pin memory without limit (capabilities(7), CAP_IPC_LOCK)
 
 
-def zero_settings(sizes: Sizes, host_bytes: int, ranks: int) -> dict[str, Any]:
+def zero_settings(sizes: Sizes, host_bytes: int, ranks: int) -> dict[str, int]:
     """Sizes of ZeRO's buffers, in parameters.
 
-    The optimizer works through sub-groups, with two float32 copies of one at a time (five under NVMe): held below 5 %
+    The optimizer works through sub-groups, with two float32 copies of one at a time (five under NVMe): kept below 5 %
     of the host's memory, while DeepSpeed's 1e9 would take 20 GB. Buckets hold one layer: smaller ones cost launches,
     DeepSpeed's 5e8 is 1 GB of device memory and as much again where reduction overlaps.
     """
@@ -38,24 +43,25 @@ def zero_settings(sizes: Sizes, host_bytes: int, ranks: int) -> dict[str, Any]:
     return {"sub_group_size": sub_group, "reduce_bucket_size": layer, "stage3_prefetch_bucket_size": layer}
 
 
-def aio_settings(cpus: int, ranks: int) -> dict[str, Any]:
+def aio_settings(cpus: int, ranks: int) -> dict[str, int | bool]:
     """DeepSpeed's asynchronous I/O: blocks of 1 MiB (smaller tensors stay in memory), as many threads as leave half the
     cores to the optimizer."""
     threads = max(1, min(8, cpus // (2 * ranks)))
     return {"block_size": 2**20, "queue_depth": 32, "intra_op_parallelism": threads, "overlap_events": True}
 
 
-def fit_to_machine(folder: Path, mark: str, config: Any, architecture: Any, study: StudyArguments) -> None:
+def fit_to_machine(
+    folder: Path, fingerprint: str, config: "SFTConfig", architecture: "PreTrainedConfig", study: StudyArguments
+) -> None:
     """Complete the DeepSpeed configuration of the run in this arm folder; without DeepSpeed nothing happens.
 
-    `mark` is the fingerprint of the run: two runs do not share files on the disk of NVMe offload.
-
-    Raises UserError where memory cannot be locked or /dev/shm is too small, DoesNotFit where the disk is.
+    `fingerprint`: of the run; two runs do not share files on the disk of NVMe offload. Raises UserError where memory
+    cannot be locked or /dev/shm is too small, DoesNotFit where the disk is.
     """
     plugin = config.deepspeed_plugin
     if plugin is None:
         if study.bf16_states:
-            raise UserError("bf16_states is DeepSpeed's; launch with accelerate_configs/zero3_offload.yaml")
+            raise UserError("bf16_states is an option of DeepSpeed; launch with accelerate_configs/zero3_offload.yaml")
         return
     here, sizes = machine(folder), sizes_of(architecture)
     check_shared_memory(config.world_size)
@@ -73,55 +79,68 @@ def fit_to_machine(folder: Path, mark: str, config: Any, architecture: Any, stud
     pin(settings, sizes.parameters, here, on_gpu=here.gpus > 0 and not config.use_cpu)
     if states_on(config) == "nvme":
         settings.setdefault("aio", aio_settings(here.cpus, config.world_size))
-        place = zero["offload_optimizer"]
-        # accelerate's launcher does not pass its nvme_path on; and two runs must not share files
-        place["nvme_path"] = str(Path(study.nvme_path) / mark[:16])
-        check_swap_space(Path(place["nvme_path"]), sizes.parameters, zero["sub_group_size"])
+        # accelerate's launcher does not pass its nvme_path on
+        swap = Path(study.nvme_path) / fingerprint[:16]
+        zero["offload_optimizer"]["nvme_path"] = str(swap)
+        check_swap_space(swap, sizes.parameters, zero["sub_group_size"])
     if study.bf16_states:
-        # The explicit optimizer is how DeepSpeed 0.19 keeps states in bf16; accelerate's own way cannot say it.
+        # The explicit optimizer is how DeepSpeed 0.19 keeps states in bf16; accelerate has no option for it.
         settings["bf16"] = {"enabled": True, "bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}
         auto = dict.fromkeys(("lr", "betas", "eps", "weight_decay"), "auto")
         settings["optimizer"] = {"type": "AdamW", "params": {**auto, "fp32_optimizer_states": False}}
-    plugin.set_deepspeed_weakref()  # what from_pretrained shards by is a copy
+    plugin.set_deepspeed_weakref()  # from_pretrained shards by a copy of it
     if config.should_save:
         chosen = {k: zero[k] for k in ("sub_group_size", "reduce_bucket_size")} | settings.get("aio", {})
         print("chosen for this machine: " + ", ".join(f"{k} {v}" for k, v in chosen.items()))
 
 
-def pin(settings: dict[str, Any], parameters: int, here: Hardware, on_gpu: bool) -> None:
-    """Say whether host buffers are pinned, and by whom.
+def pin(settings: Json, parameters: int, here: Hardware, on_gpu: bool) -> None:
+    """Set whether host buffers are pinned, and by which allocator.
 
-    torch rounds a pinned block up to a power of two and never gives it back: 16 to 27 GB more for 7.24 billion
+    torch rounds a pinned block up to a power of two and never returns it: 16 to 27 GB more for 7.24 billion
     parameters. DeepSpeed's own allocator takes what is asked for, where the process may lock so much memory. Without a
-    GPU there is nothing to pin for.
+    GPU pinning has no use.
     """
     zero = settings["zero_optimization"]
-    places = [p for p in (zero.get("offload_optimizer"), zero.get("offload_param")) if p and p["device"] != "none"]
+    offloads = [o for o in (zero.get("offload_optimizer"), zero.get("offload_param")) if o and o["device"] != "none"]
     native = on_gpu and lockable() >= PINNED * parameters
-    if places and native:
+    if offloads and native:
         os.environ.setdefault("DS_PIN_MEMORY_BACKEND", "native")
-    for place in places:
-        place.setdefault("pin_memory", native or (on_gpu and 2 * PINNED * parameters < here.host_bytes // 2))
+    for offload in offloads:
+        offload.setdefault("pin_memory", native or (on_gpu and 2 * PINNED * parameters < here.host_bytes // 2))
 
 
-def states_on(config: Any) -> str:
-    """Where DeepSpeed keeps the optimizer's states: 'nvme', 'cpu', or 'none' for with the weights."""
-    settings = config.deepspeed_plugin.deepspeed_config if config.deepspeed_plugin else {}
-    place = settings.get("zero_optimization", {}).get("offload_optimizer") or {}
-    return str(place.get("device", "none"))
+def zero_optimization(config: "SFTConfig") -> Json:
+    """The ZeRO settings in force, from the recipe or from `accelerate launch`; empty without DeepSpeed."""
+    plugin = config.deepspeed_plugin
+    return {} if plugin is None else plugin.deepspeed_config.get("zero_optimization", {})
 
 
-def host_is_scarce(config: Any) -> bool:
-    """Whether states live on the host beside a GPU, or on the disk because the host has no room for them."""
+def zero_stage(config: "SFTConfig") -> int:
+    """0 without DeepSpeed."""
+    return int(zero_optimization(config).get("stage", 0))
+
+
+def offload_device(config: "SFTConfig", what: str) -> str:
+    """The device that `what` ('optimizer' or 'param') is offloaded to: 'nvme', 'cpu', or 'none'."""
+    return str((zero_optimization(config).get(f"offload_{what}") or {}).get("device", "none"))
+
+
+def states_on(config: "SFTConfig") -> str:
+    """The device that the optimizer's states are offloaded to; 'none' where they stay with the weights."""
+    return offload_device(config, "optimizer")
+
+
+def host_is_scarce(config: "SFTConfig") -> bool:
+    """Whether states are on the host beside a GPU, or on the disk because the host has no room for them."""
     return states_on(config) == "nvme" or (states_on(config) == "cpu" and config.device.type != "cpu")
 
 
-def bytes_of_a_save(config: Any, base_model: str) -> int:
+def bytes_of_a_save(config: "SFTConfig", base_model: str) -> int:
     """Host memory that a checkpoint takes: under ZeRO-3 the first process gathers all weights in 16 bits."""
     from medsft.models import loading
 
-    settings = config.deepspeed_plugin.deepspeed_config if config.deepspeed_plugin else {}
-    if settings.get("zero_optimization", {}).get("stage") != 3 or config.save_strategy == "no":
+    if zero_stage(config) != 3 or config.save_strategy == "no":
         return 0
     return 2 * sizes_of(loading.load_config(base_model)).parameters
 
@@ -167,7 +186,7 @@ def lockable(status: Path = Path("/proc/self/status")) -> int:
 
 
 @contextmanager
-def swap_space(config: Any, base_model: str) -> Iterator[None]:
+def swap_space(config: "SFTConfig", base_model: str) -> Iterator[None]:
     """Around training: measure the disk that the optimizer's states go to, and leave no file of them behind."""
     if states_on(config) != "nvme":
         yield
@@ -176,8 +195,7 @@ def swap_space(config: Any, base_model: str) -> Iterator[None]:
     from medsft.models import loading
 
     parameters = sizes_of(loading.load_config(base_model)).parameters
-    settings = config.deepspeed_plugin.deepspeed_config
-    folder = Path(settings["zero_optimization"]["offload_optimizer"]["nvme_path"])
+    folder = Path(zero_optimization(config)["offload_optimizer"]["nvme_path"])
     if config.should_save:
         shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed
         folder.mkdir(parents=True)

@@ -3,7 +3,7 @@
     python -m medsft.distributed.deepspeed_ops           # build what is missing (one to three minutes)
     python -m medsft.distributed.deepspeed_ops --nvme   # with asynchronous I/O for NVMe (three to five more)
 
-The compiled files stay in the cache (TORCH_EXTENSIONS_DIR, set by the package). Exit status 2 where a tool is missing.
+Compiled files stay in the cache (TORCH_EXTENSIONS_DIR, set by the package). Exit status 2 where a tool is missing.
 """
 
 import os
@@ -18,7 +18,7 @@ from medsft.cli import run
 from medsft.errors import UserError
 from medsft.startup import own_path
 
-# What each operator is for; the shared-memory one speeds up several CPU processes.
+# Operator -> what it is for; the shared-memory one makes several CPU processes faster.
 BUILDERS = {
     "CPUAdamBuilder": "the optimizer of ZeRO offload",
     "ShareMemCommBuilder": "communication between CPU processes",

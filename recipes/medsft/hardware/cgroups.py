@@ -15,7 +15,7 @@ def host_memory() -> tuple[int, int]:
 
 def disk_traffic(own: Path = Path("/proc/self/io")) -> tuple[int, int]:
     """Bytes that this process has caused to be read from and written to disks so far (proc(5)); zeros if not known."""
-    counts = dict(line.split(": ") for line in _read(own).splitlines())
+    counts = dict(line.split(": ") for line in read(own).splitlines())
     return int(counts.get("read_bytes", 0)), int(counts.get("write_bytes", 0))
 
 
@@ -26,11 +26,11 @@ def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
     """
     limits, available = [2**63], [2**63]
     for folder, limit_file, used_file, cache in _cgroup_folders(root, own):
-        limit = _read(folder / limit_file).strip()
+        limit = read(folder / limit_file).strip()
         if not limit.isdigit():  # absent, or 'max'
             continue
-        reclaimable = re.search(rf"^{cache} (\d+)$", _read(folder / "memory.stat"), re.MULTILINE)
-        used = int(_read(folder / used_file) or 0) - (int(reclaimable[1]) if reclaimable else 0)
+        reclaimable = re.search(rf"^{cache} (\d+)$", read(folder / "memory.stat"), re.MULTILINE)
+        used = int(read(folder / used_file) or 0) - (int(reclaimable[1]) if reclaimable else 0)
         limits.append(int(limit))
         available.append(int(limit) - max(0, used))
     return min(limits), max(0, min(available))
@@ -38,16 +38,24 @@ def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
 
 def cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> int:
     """Processors that the control group's quota amounts to, rounded up (`docker run --cpus`); 2**15 without one."""
-    quota, period = (*_read(root / "cpu.max").split(), "", "")[:2]
+    quota, period = (*read(root / "cpu.max").split(), "", "")[:2]
     if not quota:  # version 1, where -1 means none
-        quota, period = (_read(root / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+        quota, period = (read(root / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
     return max(1, -(-int(quota) // int(period))) if quota.isdigit() and period.isdigit() else 2**15
+
+
+def read(path: Path) -> str:
+    """The text of a file; '' where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _cgroup_folders(root: Path, own: Path) -> list[tuple[Path, str, str, str]]:
     """This process's control groups and their parents, each with its file names (version 1 or 2) for memory."""
     found = []
-    for line in _read(own).splitlines():
+    for line in read(own).splitlines():
         _, controllers, group = line.split(":", 2)
         if "memory" in controllers.split(","):
             base, files = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -58,10 +66,3 @@ def _cgroup_folders(root: Path, own: Path) -> list[tuple[Path, str, str, str]]:
         inside = base / group.lstrip("/")
         found += [(folder, *files) for folder in [inside, *inside.parents] if folder.is_relative_to(base)]
     return found
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""

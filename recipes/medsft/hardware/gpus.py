@@ -28,7 +28,7 @@ KNOWN_GPUS: dict[str, tuple[int, float, float]] = {
 }
 
 
-def _visible_gpus() -> tuple[str, int, int, int]:
+def visible_gpus() -> tuple[str, int, int, int]:
     """(name, count, total bytes, free bytes) of the GPUs this process may use; the smallest one's memory."""
     rows = _nvidia_smi()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -56,13 +56,14 @@ def _nvidia_smi() -> list[tuple[str, int, int]]:
     return [(f[0], int(f[1]) * MIB, int(f[2]) * MIB) for f in fields if f[1:] and all(n.isdigit() for n in f[1:])]
 
 
-def _known_name(reported: str) -> str | None:
+def known_name(reported: str) -> str | None:
     """'NVIDIA A100-SXM4-80GB' -> 'a100-80gb'; None where the table has no such GPU."""
     words = set(re.split(r"[^a-z0-9]+", reported.lower().replace("geforce rtx ", "rtx")))
     return next((name for name in KNOWN_GPUS if set(name.split("-")) <= words), None)
 
 
-def _known(gpu: str) -> tuple[int, float, float]:
+def known(gpu: str) -> tuple[int, float, float]:
+    """The entry of KNOWN_GPUS. Raises UserError that names the nearest one."""
     if gpu.lower() in KNOWN_GPUS:
         return KNOWN_GPUS[gpu.lower()]
     begins = [name for name in KNOWN_GPUS if name.startswith(gpu.lower())]

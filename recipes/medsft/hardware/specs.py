@@ -1,6 +1,6 @@
-"""Facts of the machine: GPUs, host memory (the container's limit included), disk, processor, reachable hub.
+"""Facts of the machine: GPUs, host memory (the container's limit included), disk, processor.
 
-Nothing heavy is imported: the guards of every script read these facts before torch is loaded.
+Nothing heavy is imported: every script's preflight checks read these facts before torch is loaded.
 """
 
 import os
@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medsft.errors import UserError
-from medsft.hardware.cgroups import _read, cgroup_cpus, host_memory
-from medsft.hardware.gpus import KNOWN_GPUS, MIB, _known, _known_name, _visible_gpus
+from medsft.hardware.cgroups import cgroup_cpus, host_memory, read
+from medsft.hardware.gpus import KNOWN_GPUS, MIB, known, known_name, visible_gpus
 from medsft.text import parse_bytes
 
 
@@ -35,8 +35,8 @@ class Hardware:
 
 def machine(path: Path | str) -> Hardware:
     """What this machine has; `disk_bytes` is free where `path` is (or will be made)."""
-    gpu, gpus, total, free = _visible_gpus()
-    _, tflops, bandwidth = KNOWN_GPUS.get(_known_name(gpu) or "", (0, None, None))
+    gpu, gpus, total, free = visible_gpus()
+    _, tflops, bandwidth = KNOWN_GPUS.get(known_name(gpu) or "", (0, None, None))
     host, available = host_memory()
     existing = next(p for p in [Path(path).absolute(), *Path(path).absolute().parents] if p.exists())
     disk, cpus = shutil.disk_usage(existing).free, min(len(os.sched_getaffinity(0)), cgroup_cpus())
@@ -46,9 +46,9 @@ def machine(path: Path | str) -> Hardware:
 def described(
     here: Hardware, gpu: str | None = None, gpus: int | None = None, host: str | None = None, disk: str | None = None
 ) -> Hardware:
-    """`here` with the parts that the user describes in words put in place. Raises UserError for what makes no sense."""
+    """`here` with the parts that the user describes replaced. Raises UserError for what makes no sense."""
     if gpu is not None:
-        memory, tflops, bandwidth = (0, None, None) if gpu.lower() == "none" else _known(gpu)
+        memory, tflops, bandwidth = (0, None, None) if gpu.lower() == "none" else known(gpu)
         count = 0 if gpu.lower() == "none" else 1
         here = replace(here, gpu=gpu.lower(), gpus=count, tflops=tflops, bandwidth=bandwidth)
         here = replace(here, device_bytes=memory * MIB, device_available_bytes=memory * MIB)
@@ -64,4 +64,4 @@ def described(
 
 def has_bf16_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the processor multiplies bfloat16 itself; where it does not, bf16 training is many times slower."""
-    return bool({"avx512_bf16", "amx_bf16"} & set(_read(cpuinfo).split()))
+    return bool({"avx512_bf16", "amx_bf16"} & set(read(cpuinfo).split()))

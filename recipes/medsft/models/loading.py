@@ -1,13 +1,15 @@
 """Models by one field: the embedded ones, a local folder, or a hub id. Safetensors only, no remote code."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, sha256_file
-from medsft.models.embedded import MINILM, SMOLLM2, _minilm, _smollm2
+from medsft.models.embedded import MINILM, SMOLLM2, minilm, smollm2
 
-SAFE = {"use_safetensors": True}  # never a pickle
+if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 
 def resolve(name: str) -> str:
@@ -16,9 +18,9 @@ def resolve(name: str) -> str:
     Raises UserError for an unknown embedded name, a missing package or a failed checksum.
     """
     if name == SMOLLM2:
-        return str(_smollm2())
+        return str(smollm2())
     if name == MINILM:
-        return str(_minilm())
+        return str(minilm())
     if name.startswith("embedded/"):
         raise UserError(f"model '{name}' is not embedded; there are {SMOLLM2} and {MINILM}")
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
@@ -26,9 +28,9 @@ def resolve(name: str) -> str:
     return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
 
 
-def check_weights(place: str) -> None:
-    """Raise UserError where `place`, as `resolve` gives it, is a folder whose weights are no safetensors in itself."""
-    folder = Path(place)
+def check_weights(path: str) -> None:
+    """Raise UserError where `path`, as `resolve` returns it, is a folder whose weights are not safetensors in it."""
+    folder = Path(path)
     if not folder.is_dir() or (folder / "adapter_config.json").is_file():
         return
     index = folder / "model.safetensors.index.json"
@@ -39,7 +41,7 @@ def check_weights(place: str) -> None:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Which file holds which weight, as the index of a model in several files says."""
+    """{weight: file} of a model in several files, from its index."""
     read = read_json(index)
     parts = read.get("weight_map") if isinstance(read, dict) else None
     if not (isinstance(parts, dict) and parts and all(isinstance(file, str) for file in parts.values())):
@@ -47,11 +49,12 @@ def _weight_map(index: Path) -> dict[str, str]:
     return parts
 
 
-def load_config(name: str) -> Any:
-    """The architecture of a model (transformers' config)."""
+def load_config(name: str) -> "PreTrainedConfig":
+    """The architecture of a model."""
     from transformers import AutoConfig
 
-    return _from_pretrained(AutoConfig, name)
+    config: PreTrainedConfig = _from_pretrained(AutoConfig, name)
+    return config
 
 
 def revision(name: str) -> str:
@@ -65,32 +68,39 @@ def revision(name: str) -> str:
     return Path(cached).parent.name if isinstance(cached, str) else "unknown"
 
 
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer, padding with a token that does not end a turn (else the end of turn is easily masked too)."""
+def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
+    """The tokenizer, padding with a token that does not end a turn: masking the padding would mask the end of turn."""
     from transformers import AutoTokenizer
 
-    tokenizer = _from_pretrained(AutoTokenizer, name)
+    tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, name)
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         usable = tokenizer.unk_token is not None and tokenizer.unk_token_id != tokenizer.eos_token_id
         tokenizer.pad_token = tokenizer.unk_token if usable else tokenizer.eos_token
     return tokenizer
 
 
-def load_model(name: str, dtype: str, quantization: Any = None) -> Any:
-    """The causal language model in `dtype`, or in NF4 where a BitsAndBytesConfig is given."""
+def load_model(name: str, dtype: str, quantization: "BitsAndBytesConfig | None" = None) -> Any:
+    """The causal language model (a PreTrainedModel, whose `to` has a wrong type) in `dtype`, or in NF4 where a
+    BitsAndBytesConfig is given.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     # Fused attention of single bf16 queries is slow on processors: 48 answers took 54 s with sdpa, 41 s with eager.
     attention = "sdpa" if torch.cuda.is_available() else "eager"
-    # A quantized model is placed where it will stay; everything else is moved by its user.
-    place = {"quantization_config": quantization} if quantization is not None else {}
+    # A quantized model cannot be moved later; any other is moved by its user.
+    storage = {"quantization_config": quantization} if quantization is not None else {}
     return _from_pretrained(
-        AutoModelForCausalLM, name, dtype=getattr(torch, dtype), attn_implementation=attention, **SAFE, **place
+        AutoModelForCausalLM,
+        name,
+        dtype=getattr(torch, dtype),
+        attn_implementation=attention,
+        use_safetensors=True,
+        **storage,
     )
 
 
-def nf4(dtype: str, double_quant: bool = True) -> Any:
+def nf4(dtype: str, double_quant: bool = True) -> "BitsAndBytesConfig":
     """QLoRA's 4-bit NormalFloat storage, computing in `dtype` (Dettmers et al. 2023, arXiv:2305.14314)."""
     import torch
     from transformers import BitsAndBytesConfig
@@ -103,8 +113,8 @@ def nf4(dtype: str, double_quant: bool = True) -> Any:
     )
 
 
-def cast_trained(network: Any, dtype: str) -> None:
-    """Hold the trained weights in `dtype`: before the optimizer is made, which keeps its states in the same."""
+def cast_trained(network: "torch.nn.Module", dtype: str) -> None:
+    """Convert the trained weights to `dtype`; before the optimizer is made, because its states take their precision."""
     import torch
 
     for parameter in network.parameters():
@@ -112,12 +122,12 @@ def cast_trained(network: Any, dtype: str) -> None:
             parameter.data = parameter.data.to(getattr(torch, dtype))
 
 
-def _from_pretrained(auto_class: Any, name: str, **kwargs: Any) -> Any:
-    place = resolve(name)
+def _from_pretrained(auto_class: Any, name: str, **kwargs: object) -> Any:
+    path = resolve(name)
     if "use_safetensors" in kwargs:
-        check_weights(place)
+        check_weights(path)
     try:
-        return auto_class.from_pretrained(place, trust_remote_code=False, **kwargs)
+        return auto_class.from_pretrained(path, trust_remote_code=False, **kwargs)
     except (OSError, ValueError) as error:
         if name.startswith("embedded/"):
             raise

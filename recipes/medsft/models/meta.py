@@ -1,20 +1,23 @@
 """Models without weights, on torch's meta device."""
 
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from medsft.errors import UserError
 from medsft.patches.transformers import set_attention
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
-def empty_model(config: Any, dtype: str, attention: str = "sdpa") -> Any:
+
+def empty_model(config: "PreTrainedConfig", dtype: str, attention: str = "sdpa") -> "PreTrainedModel":
     """The causal language model of `config` on meta. Raises UserError where transformers has none."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
     from transformers.initialization import no_init_weights
 
     try:
-        network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        network = cast("type[PreTrainedModel]", MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
         set_attention(config, attention)
         before = torch.get_default_dtype()
         torch.set_default_dtype(getattr(torch, dtype))

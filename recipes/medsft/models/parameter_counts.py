@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from medsft.errors import UserError
 from medsft.files import read_json
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 CONFIGS = Path(__file__).resolve().parent / "model_configs"
 
@@ -14,7 +18,7 @@ CONFIGS = Path(__file__).resolve().parent / "model_configs"
 @dataclass(frozen=True)
 class Sizes:
     """A decoder. `linears`: (last part of the name, inputs, outputs) of each linear layer but the output head; experts
-    that are kept in one tensor are none. `layer`: parameters of the first layer. `uniform`: all layers are alike.
+    in one tensor are not among them. `layer`: parameters of the first layer. `uniform`: all layers are alike.
     """
 
     parameters: int
@@ -32,7 +36,7 @@ class Sizes:
         return sum(inputs * outputs for _, inputs, outputs in self.linears)
 
 
-def known_config(name: str) -> Any | None:
+def known_config(name: str) -> "PreTrainedConfig | None":
     """The architecture of a well-known hub id or embedded model without network; None if it is not kept here."""
     file = CONFIGS / f"{name.replace('embedded/', 'HuggingFaceTB/').replace('/', '--')}.json"
     if not file.is_file():
@@ -44,20 +48,20 @@ def known_config(name: str) -> Any | None:
     return AutoConfig.for_model(values.pop("model_type"), **values)
 
 
-def sizes_of(config: Any) -> Sizes:
+def sizes_of(config: "PreTrainedConfig") -> Sizes:
     """Count the parameters of the model class that belongs to `config`.
 
     Raises UserError, with the reason, where transformers has no decoder for it.
     """
-    return _count(config.__class__, config.to_json_string(use_diff=False))
+    return _count(config.__class__, config.to_json_string(use_diff=False))  # type: ignore[arg-type]
 
 
-def count_parameters(config: Any) -> int:
+def count_parameters(config: "PreTrainedConfig") -> int:
     """Logical parameters, tied ones once: 7,241,732,096 for Mistral-7B."""
     return sizes_of(config).parameters
 
 
-def count_lora(config: Any, r: int, targets: str | list[str] = "all-linear") -> int:
+def count_lora(config: "PreTrainedConfig", r: int, targets: str | list[str] = "all-linear") -> int:
     """Parameters of rank-`r` adapters, r (inputs + outputs) per target (arXiv:2106.09685): 41,943,040 for Mistral-7B
     at r 16. `targets`: 'all-linear', or last parts of module names such as q_proj. Raises UserError for an absent one.
     """
@@ -74,7 +78,7 @@ def lora_parameters(sizes: Sizes, r: int, targets: str | list[str] = "all-linear
 
 
 @cache
-def _count(config_class: type[Any], values: str) -> Sizes:
+def _count(config_class: "type[PreTrainedConfig]", values: str) -> Sizes:
     import json
 
     import torch
@@ -104,18 +108,19 @@ def _count(config_class: type[Any], values: str) -> Sizes:
     )
 
 
-def _layers(model: Any, depth: int) -> list[Any]:
+def _layers(model: "PreTrainedModel", depth: int) -> "list[torch.nn.Module]":
     import torch
 
-    lists: list[Any] = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth]
+    lists: list[torch.nn.ModuleList] = [
+        m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth
+    ]
     if not lists:
-        raise UserError(f"the memory plan knows decoders of layers in a list; '{model.config.model_type}' has none")
-    largest: Any = max(lists, key=lambda stack: sum(p.numel() for p in stack.parameters()))
-    return list(largest)
+        raise UserError(f"the memory plan needs a decoder with a list of layers; '{model.config.model_type}' has none")
+    return max(lists, key=lambda layers: sum(p.numel() for layer in layers for p in layer.parameters()))
 
 
-def _alike(layers: list[Any], text: Any) -> bool:
-    """Whether all layers have the same tensors and settings, so that two of them tell of all."""
+def _alike(layers: "list[torch.nn.Module]", text: "PreTrainedConfig") -> bool:
+    """Whether all layers have the same tensors and settings, so that two of them stand for all."""
     shapes = {tuple((n, tuple(p.shape)) for n, p in layer.named_parameters()) for layer in layers}
     lists = [v for v in vars(text).values() if isinstance(v, list) and len(v) == len(layers)]
     return len(shapes) == 1 and all(len({str(v) for v in values}) == 1 for values in lists)

@@ -14,4 +14,4 @@ def keep_trainable_layout(network: "torch.nn.Module") -> None:
     """
     for module in network.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]

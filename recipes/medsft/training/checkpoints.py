@@ -1,41 +1,41 @@
-"""Checkpoints that are whole or not used: sealed with the SHA-256 of every file, verified before training resumes.
+"""Checkpoints with a manifest of the SHA-256 of every file, verified before training resumes.
 
-A checkpoint counts from the moment its manifest is written, after every other file is on the disk. Older ones are
-deleted only then, so a crash at any moment leaves at least one that verifies, once there was one.
+A checkpoint is valid from the moment its manifest is written, after every other file is on the disk. Older ones are
+deleted only then, so a crash at any moment leaves at least one valid checkpoint, once there was one.
 """
 
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints, sort_checkpoints
 
+from medsft import manifest
 from medsft.files import read_json
-from medsft.manifest import fault, seal
 
 
-class SealCheckpoints(TrainerCallback):
-    """Seals each checkpoint as it is written and keeps the newest `keep` and the best one."""
+class CheckpointManifests(TrainerCallback):
+    """Writes the manifest of each checkpoint once it is saved, and keeps the newest `keep` and the best one."""
 
     def __init__(self, keep: int | None) -> None:
         self.keep = keep
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         wait_for_all(args)  # other ranks write their optimizer shards and random states
         if state.is_world_process_zero:
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-            rotate_checkpoints(args.output_dir, self.keep, state.best_model_checkpoint)
+            folder = Path(str(args.output_dir))
+            manifest.write(folder / f"checkpoint-{state.global_step}")
+            rotate_checkpoints(str(folder), self.keep, state.best_model_checkpoint)
         wait_for_all(args)
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint of `folder` that verifies. Unfinished ones are deleted, damaged ones set aside by name."""
+    """The newest valid checkpoint of `folder`. Unfinished ones are deleted, damaged ones renamed to damaged-*."""
     if not folder.is_dir():
         return None
     for checkpoint in map(Path, reversed(sort_checkpoints(str(folder)))):
-        wrong = fault(checkpoint)
+        wrong = manifest.problem(checkpoint)
         if not wrong:
             return checkpoint
         if wrong == "unfinished":
@@ -49,11 +49,11 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
-def resume_from(args: Any) -> str | None:
-    """`newest`, decided by the first process and told to all, so that none resumes from another step."""
+def resume_from(args: TrainingArguments) -> str | None:
+    """`newest`, decided by the first process and broadcast, so that all processes resume from the same step."""
     found: list[str | None] = [None]
     if args.process_index == 0:
-        checkpoint = newest(Path(args.output_dir))
+        checkpoint = newest(Path(str(args.output_dir)))
         found = [str(checkpoint) if checkpoint else None]
     if args.world_size > 1:
         import torch
@@ -62,7 +62,7 @@ def resume_from(args: Any) -> str | None:
     return found[0]
 
 
-def wait_for_all(args: Any) -> None:
+def wait_for_all(args: TrainingArguments) -> None:
     """A barrier, where there is more than one process."""
     if args.world_size > 1:
         import torch
@@ -71,7 +71,7 @@ def wait_for_all(args: Any) -> None:
 
 
 def evaluation_left_out(checkpoint: Path, strategy: str) -> bool:
-    """Whether an evaluation was due at the checkpoint's step that a stop on a signal did not wait for."""
+    """Whether an evaluation was due at the checkpoint's step, and was skipped because a signal stopped the run."""
     state = read_json(checkpoint / "trainer_state.json")
     step = state["global_step"]
     if any("eval_loss" in row and row["step"] == step for row in state["log_history"]):

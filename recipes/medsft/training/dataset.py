@@ -1,7 +1,8 @@
 """The study's split as the trainer reads it: `messages`, the tokenizer, and which of its tokens carry loss."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -10,15 +11,23 @@ from medsft.data.prepare import load_split
 from medsft.errors import UserError
 from medsft.files import fingerprint, read_json
 from medsft.models import loading
+from medsft.records import Json
 from medsft.tokenization import chat_template
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+    from trl import SFTConfig
+
+Row = dict[str, list[int]]  # token ids and labels of one dialogue
 
 
 class Data(NamedTuple):
     """The prepared rows as `messages`, and the tokenizer with its training template."""
 
-    train: Any
-    dev: Any
-    tokenizer: Any
+    train: "Dataset"
+    dev: "Dataset"
+    tokenizer: "PreTrainedTokenizerBase"
     template: str
     saved_template: str
     answer_tokens: int
@@ -42,7 +51,7 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
     if study.double_bos:
         template = chat_template.with_second_bos(tokenizer, template)
     if not study.end_of_turn_loss:
-        tokenizer.pad_token = tokenizer.eos_token  # as the study did; its collator masks the loss of both
+        tokenizer.pad_token = tokenizer.eos_token  # like the source study, whose collator masks both
     tokenizer.chat_template = template
     train, dev = load_split(study.study_dir, "train"), load_split(study.study_dir, "dev")
     train = train.select(range(min(len(train), study.max_train_rows or len(train))))
@@ -61,8 +70,8 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
     )
 
 
-def comparable(study: StudyArguments, config: Any, data: Data) -> dict[str, Any]:
-    """What must be equal between two arms whose scores are compared; kept in train.json, checked by `fairness`."""
+def comparable(study: StudyArguments, config: "SFTConfig", data: Data) -> Json:
+    """What must be equal in two arms that are compared: kept in train.json, checked by evaluation.comparability."""
     return {
         "data": data.fingerprint,
         "template": fingerprint(chat_template.inference_template(data.template)),
@@ -76,23 +85,23 @@ def comparable(study: StudyArguments, config: Any, data: Data) -> dict[str, Any]
 
 
 class EndOfTurnUnsupervised:
-    """A collator whose labels leave the end of turn out: what padding with EOS and masking the padding does.
+    """A collator that takes the end of turn out of the labels: the effect of padding with EOS and masking the padding.
 
-    The source study's fault, kept for reproducing it: a model so trained does not learn to stop.
+    A fault of the source study, kept to reproduce it: a model trained like this does not learn to stop.
     """
 
-    def __init__(self, collator: Any, stop_ids: set[int]) -> None:
+    def __init__(self, collator: Callable[[list[Row]], dict[str, torch.Tensor]], stop_ids: set[int]) -> None:
         self.collator, self.stop_ids = collator, sorted(stop_ids)
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
         batch = self.collator(rows)
         stops = torch.isin(batch["input_ids"], torch.tensor(self.stop_ids))
         batch["labels"] = batch["labels"].masked_fill(stops, -100)
         return batch
 
 
-def _rows_seen(config: Any, rows: int) -> int:
-    """How many rows the run is asked to train on, repetitions counted."""
+def _rows_seen(config: "SFTConfig", rows: int) -> int:
+    """How many rows the run trains on, counting repetitions."""
     if config.max_steps < 0:
         return round(rows * config.num_train_epochs)
     a_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size

@@ -1,33 +1,41 @@
-"""Cheaper settings that the memory plan says fit: chosen before training by --auto_batch, named after it ran out."""
+"""The memory of a run: checked before it, the micro-batch of --auto_batch, and what would fit after it ran out."""
 
 import errno
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import psutil
+
+from medsft.distributed import deepspeed_config
 from medsft.errors import DoesNotFit
 from medsft.files import read_json, write_json
-from medsft.hardware.specs import machine
-from medsft.memory import planner
+from medsft.hardware.specs import Hardware, machine
+from medsft.memory import calibration, planner
 from medsft.models import loading
-from medsft.training.run_folder import Arm
+from medsft.models.parameter_counts import count_parameters
+from medsft.records import Json, Memory, PlanRow
+from medsft.training.run_folder import ArmFolder
+
+if TYPE_CHECKING:
+    from trl import SFTConfig
 
 FULL_DISK = 64 * 2**20  # bytes; with less than this free a failed write is a full disk
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the memory plan must know of a run; `config` is its SFTConfig, `step` what `training_step.of_recipe` says of
-    it, `longest` the tokens of its longest row.
+    """What the memory plan needs to know of a run. `step`: of `step_config.of_recipe`; `longest`: tokens of the longest
+    row.
     """
 
     strategy: str
     base_model: str
-    config: Any
-    step: dict[str, Any]
+    config: "SFTConfig"
+    step: Json
     longest: int
     reserve_bytes: int = 0
 
@@ -42,32 +50,48 @@ class Run:
 
     @property
     def length(self) -> int:
-        """Tokens of a row as it is padded: the longest one's, and never more than is kept of it."""
+        """Tokens of a padded row: those of the longest one, cut to max_length; with packing always max_length."""
         limit = self.config.max_length or self.longest
         return int(limit if self.step["packing"] else min(limit, self.longest))
 
-    def predicted(self, batch: int, checkpointing: bool) -> dict[str, int]:
+    def predicted(self, batch: int, checkpointing: bool) -> Memory:
         """Peak bytes on the device and the host at this micro-batch."""
         architecture, here = loading.load_config(self.base_model), machine(self.config.output_dir or ".")
         step = self.step | {"checkpointing": checkpointing}
-        return planner.predict(self.strategy, architecture, here, batch, self.length, **step)
+        return cast(Memory, planner.predict(self.strategy, architecture, here, batch, self.length, **step))
 
-    def others(self, batch: int) -> list[dict[str, Any]]:
-        """Every way of training on this machine, at this micro-batch."""
+    def others(self, batch: int) -> list[PlanRow]:
+        """Every strategy on this machine, at this micro-batch."""
         architecture, here = loading.load_config(self.base_model), machine(self.config.output_dir or ".")
-        return planner.strategies(architecture, here, batch, self.length, **self.step)
+        return cast(list[PlanRow], planner.strategies(architecture, here, batch, self.length, **self.step))
 
     def fits(self, batch: int, checkpointing: bool) -> bool:
-        """Whether the plan says that this micro-batch fits what is free now."""
+        """Whether the plan predicts that this micro-batch fits what is free now."""
         try:
-            planner.check_fits(self.predicted(batch, checkpointing), machine("."), self.reserve_bytes)
+            _check_fits(self, self.predicted(batch, checkpointing), machine("."))
         except DoesNotFit:
             return False
         return True
 
 
-def choose_micro_batch(arm: Arm, run: Run) -> None:
-    """Set the largest micro-batch that the plan says fits, at the same rows a step; recorded in auto_batch.json.
+def check_memory(run: Run, saves: bool = True) -> Memory:
+    """Predicted peak bytes of this run, with `process_bytes`, those of the process before it. Raises DoesNotFit, naming
+    what would fit, where they exceed what is free now.
+    """
+    batch = run.config.per_device_train_batch_size
+    predicted = run.predicted(batch, run.checkpointing)
+    if not saves and deepspeed_config.zero_stage(run.config) == 3:  # a save gathers all weights in 16 bits on the host
+        predicted["host_bytes"] -= 2 * count_parameters(loading.load_config(run.base_model))
+    here, process = machine(run.config.output_dir or "."), psutil.Process().memory_info().rss
+    if not here.gpus and run.config.world_size == 1 and run.config.deepspeed_plugin is None:
+        # everything is imported by now: its size is known, where the plan estimates it
+        predicted["host_bytes"] += process - calibration.of_machine(here, batch).process_bytes
+    _check_fits(run, predicted, here, lambda: run.others(batch))
+    return {**predicted, "process_bytes": process}
+
+
+def choose_micro_batch(arm: ArmFolder, run: Run) -> None:
+    """Set the largest micro-batch that the plan predicts to fit, at the same rows per step; kept in auto_batch.json.
 
     One that once ran out of memory is not tried again. Raises DoesNotFit where not even one row fits.
     """
@@ -86,20 +110,20 @@ def choose_micro_batch(arm: Arm, run: Run) -> None:
 
 
 @contextmanager
-def explained(arm: Arm, run: Run, auto_batch: bool) -> Iterator[None]:
+def explained(arm: ArmFolder, run: Run, auto_batch: bool) -> Iterator[None]:
     """Turn exhausted device memory, host memory or disk inside the block into DoesNotFit, with what would fit."""
     try:
         yield
     except Exception as error:
-        place = ran_out_of(error, str(arm.folder))
-        if not place:
+        resource = ran_out_of(error, str(arm.folder))
+        if not resource:
             raise
-        if place == "disk":
+        if resource == "disk":
             raise DoesNotFit(
                 f"the disk of {arm.folder} is full; what was finished is kept: free some space, or save less often "
                 "(--save_steps), and run the same command"
             ) from error
-        traceback.clear_frames(error.__traceback__)  # they hold the failed step's tensors, and the plan wants room too
+        traceback.clear_frames(error.__traceback__)  # they keep the failed step's tensors; the plan needs memory
         try:
             remedy = "; or ".join(cheaper(run)) or "the plan knows nothing cheaper that fits: make plan"
         except MemoryError:
@@ -110,11 +134,11 @@ def explained(arm: Arm, run: Run, auto_batch: bool) -> Iterator[None]:
             write_json(path, {"micro_batch": None, "ran_out": [*read_json(path)["ran_out"], batch]})
             remedy = f"the same command will try a smaller micro-batch; or {remedy}"
         limits = f"{batch} rows of at most {run.config.max_length} tokens"
-        raise DoesNotFit(f"{place} memory ran out at {limits}; cheaper, and predicted to fit: {remedy}") from error
+        raise DoesNotFit(f"{resource} memory ran out at {limits}; cheaper, and predicted to fit: {remedy}") from error
 
 
 def ran_out_of(error: BaseException, folder: str) -> str:
-    """'device', 'host' or 'disk' where that is what an exception of torch, DeepSpeed or the system means; '' if not."""
+    """'device', 'host' or 'disk' where an error of torch, DeepSpeed or the system means that it is full; else ''."""
     text = str(error)
     if "CUDA out of memory" in text or type(error).__name__ == "OutOfMemoryError":
         return "device"
@@ -122,16 +146,17 @@ def ran_out_of(error: BaseException, folder: str) -> str:
         return "disk"
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "Cannot allocate memory" in text:
         return "host"
-    # oneDNN drops its reason. Here it found no room for the code it writes; a shape it cannot do ends in "descriptor".
+    # oneDNN drops its reason. Here it had no memory for generated code; for an unsupported shape the text ends in
+    # "descriptor".
     if text.endswith("could not create a primitive"):
         return "host"
-    # torch's writer does not say why it could not write
+    # torch's writer gives no reason
     written = any(word in text for word in ("PytorchStreamWriter", "inline_container", "iostream error"))
     return "disk" if written and shutil.disk_usage(folder).free < FULL_DISK else ""
 
 
 def cheaper(run: Run) -> list[str]:
-    """Settings that need less than this run's and fit the machine, as flags or strategies, least loss of speed first.
+    """Settings that need less memory than this run's and fit the machine, as flags or strategies, fastest first.
 
     Smaller micro-batches come first (same arithmetic, more launches), then recomputing activations (a third more
     time), then other strategies by the plan's seconds per step.
@@ -154,6 +179,12 @@ def divisors(rows: int) -> list[int]:
     return [size for size in range(rows, 0, -1) if rows % size == 0]
 
 
-def _total(strategy: dict[str, Any], gpus: int) -> int:
-    """Device and host bytes together, as `memory.predict` counts them: without a GPU all is the host's."""
+def _check_fits(
+    run: Run, predicted: Memory, here: Hardware, candidates: Callable[[], list[PlanRow]] | None = None
+) -> None:
+    planner.check_fits(cast("Any", predicted), here, run.reserve_bytes, cast("Any", candidates))
+
+
+def _total(strategy: PlanRow, gpus: int) -> int:
+    """Device and host bytes together, as `planner.predict` counts them: without a GPU all is the host's."""
     return int(strategy["host_bytes"] + (sum(strategy["device_bytes"].values()) if gpus else 0))

@@ -1,8 +1,7 @@
-"""train.json: the measures of one arm, written as its last act; the arm counts as done once it is there."""
+"""train.json: what one arm cost and how its loss went. Written last: an arm is done once it is there."""
 
 import resource
 import sys
-from typing import Any
 
 import torch
 
@@ -10,25 +9,26 @@ from medsft.arguments import StudyArguments
 from medsft.files import write_json
 from medsft.memory import calibration
 from medsft.models import loading
-from medsft.training.callbacks import Meter
+from medsft.records import Memory, TrainRecord
+from medsft.training.callbacks.meter import Meter
 from medsft.training.dataset import Data, comparable
-from medsft.training.run_folder import Arm
-from medsft.training.trainer import WatchedTrainer
+from medsft.training.run_folder import ArmFolder
+from medsft.training.trainer import RecipeTrainer
 from medsft.versions import versions
 
 KEEP = ("step", "loss", "eval_loss", "learning_rate", "grad_norm")
 
 
 def record(
-    trainer: WatchedTrainer,
-    arm: Arm,
+    trainer: RecipeTrainer,
+    arm: ArmFolder,
     study: StudyArguments,
     data: Data,
     base_model: str,
-    predicted: dict[str, int],
+    predicted: Memory,
     wall: float,
 ) -> None:
-    """Write train.json from the trainer's state and the meters of all ranks."""
+    """Write train.json from the trainer's state and the meters of all processes."""
     meter, args, state = trainer.callback(Meter), trainer.args, trainer.state
     spent = [meter.tokens, meter.answer_tokens, _peak_host_bytes(), round(1000 * meter.joules)]
     spent += [meter.read, meter.written]
@@ -41,60 +41,58 @@ def record(
     evals = [row for row in history if "eval_loss" in row]
     trainable, total = parameter_counts(trainer.model)
     seconds = sum(meter.step_seconds)
-    peak = {"device_bytes": used, "host_bytes": sums[2], "reserved_bytes": reserved}
-    gaps, warning = calibration.compare(predicted, peak)
+    peak: Memory = {"device_bytes": used, "host_bytes": sums[2], "reserved_bytes": reserved}
+    gaps, warning = calibration.compare(predicted, peak)  # type: ignore[arg-type]
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
-    write_json(
-        arm.folder / "train.json",
-        {
-            "arm": study.arm,
-            "base_model": base_model,
-            "base_revision": loading.revision(base_model),
-            "total_parameters": total,
-            "trainable_parameters": trainable,
-            "trainable_percent": round(100 * trainable / total, 4),
-            "steps": state.global_step,
-            "tokens_seen": sums[0],
-            "answer_tokens_seen": sums[1],
-            "wall_seconds": round(wall, 2),
-            "tokens_per_second": round(sums[0] / seconds, 2) if seconds else None,
-            "step_seconds": meter.step_seconds,
-            "disk_traffic": {"read_bytes": sums[4], "written_bytes": sums[5]},
-            "energy_joules": sums[3] / 1000 or None,
-            "energy_counted_by": meter.energy.names() if meter.energy else "",
-            "peak_memory": peak,
-            "predicted_memory": predicted,
-            "memory_gap": gaps,
-            "history": history,
-            "best_step": min(evals, key=lambda row: row["eval_loss"])["step"] if evals else None,
-            "saved_step": state.best_global_step if args.load_best_model_at_end else state.global_step,
-            "seed": args.seed,
-            "processes": args.world_size,
-            "micro_batch": args.per_device_train_batch_size,
-            "distributed": str(trainer.accelerator.distributed_type.value),
-            "quantization": "nf4" if getattr(trainer.model, "is_loaded_in_4bit", False) else None,
-            "comparable": comparable(study, args, data),
-            "settings": arm.settings,
-            "versions": versions(),
-            "fingerprint": arm.fingerprint,
-        },
-    )
+    written: TrainRecord = {
+        "arm": study.arm,
+        "base_model": base_model,
+        "base_revision": loading.revision(base_model),
+        "total_parameters": total,
+        "trainable_parameters": trainable,
+        "trainable_percent": round(100 * trainable / total, 4),
+        "steps": state.global_step,
+        "tokens_seen": sums[0],
+        "answer_tokens_seen": sums[1],
+        "wall_seconds": round(wall, 2),
+        "tokens_per_second": round(sums[0] / seconds, 2) if seconds else None,
+        "step_seconds": meter.step_seconds,
+        "disk_traffic": {"read_bytes": sums[4], "written_bytes": sums[5]},
+        "energy_joules": sums[3] / 1000 or None,
+        "energy_counted_by": meter.energy.names() if meter.energy else "",
+        "peak_memory": peak,
+        "predicted_memory": predicted,
+        "memory_gap": gaps,
+        "history": history,
+        "best_step": int(min(evals, key=lambda row: row["eval_loss"])["step"]) if evals else None,
+        "saved_step": state.best_global_step if args.load_best_model_at_end else state.global_step,
+        "seed": args.seed,
+        "processes": args.world_size,
+        "micro_batch": args.per_device_train_batch_size,
+        "distributed": str(trainer.accelerator.distributed_type.value),
+        "quantization": "nf4" if getattr(trainer.model, "is_loaded_in_4bit", False) else None,
+        "comparable": comparable(study, args, data),
+        "settings": arm.settings,
+        "versions": versions(),
+        "fingerprint": arm.fingerprint,
+    }
+    write_json(arm.folder / "train.json", written)
 
 
-def parameter_counts(network: Any) -> tuple[int, int]:
+def parameter_counts(network: torch.nn.Module) -> tuple[int, int]:
     """(trainable, total) logical parameters: sharded ones counted whole, 4-bit ones counted unpacked."""
     trainable = total = 0
     for parameter in network.parameters():
         size = getattr(parameter, "ds_numel", parameter.numel())
         if parameter.__class__.__name__ == "Params4bit":
-            size = parameter.quant_state.shape.numel()
+            size = parameter.quant_state.shape.numel()  # type: ignore[attr-defined]
         trainable += size if parameter.requires_grad else 0
         total += size
     return trainable, total
 
 
-def _over_ranks(trainer: WatchedTrainer, values: list[int], how: str) -> list[int]:
+def _over_ranks(trainer: RecipeTrainer, values: list[int], how: str) -> list[int]:
     tensor = torch.tensor(values, dtype=torch.int64, device=trainer.args.device)
     return (
         [int(v) for v in trainer.accelerator.reduce(tensor, "sum").tolist()]

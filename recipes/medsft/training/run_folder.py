@@ -1,7 +1,7 @@
-"""The folder of one arm inside a study: whose run it holds, whether it is done, and that only one run writes to it."""
+"""The folder of one arm inside a study: which run it holds, whether it is done, and that only one run writes to it."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 from filelock import FileLock, Timeout
@@ -11,24 +11,28 @@ from medsft.config import config_path, parse
 from medsft.data.prepare import prepare
 from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, write_text
+from medsft.records import Json
 from medsft.versions import versions
 
-# What may differ between two starts of one run: it decides nothing about the result.
-INDIFFERENT = ("study_dir", "disable_tqdm", "report_to", "host_reserve_gb", "host_floor_gb", "nvme_path")
+if TYPE_CHECKING:
+    from trl import SFTConfig
+
+# Settings that may differ between two starts of one run, because the result does not depend on them.
+IRRELEVANT = ("study_dir", "disable_tqdm", "report_to", "host_reserve_gb", "host_floor_gb", "nvme_path")
 
 
-class Arm(NamedTuple):
-    """One way of training inside a study: its folder, the fingerprint of all that decides its result, if it is done."""
+class ArmFolder(NamedTuple):
+    """`fingerprint`: of everything that the result depends on; `settings`: what the user set."""
 
     folder: Path
     fingerprint: str
-    settings: dict[str, Any]
+    settings: Json
     done: bool
     lock: FileLock | None = None  # held until the process ends
 
 
-def ensure_split(study: StudyArguments, config: Any, argv: list[str]) -> None:
-    """Prepare the study's split from the recipe's data YAML, where it is not prepared yet."""
+def ensure_split(study: StudyArguments, config: "SFTConfig", argv: list[str]) -> None:
+    """Prepare the study's split from the recipe's data YAML, unless it is prepared."""
     if (Path(study.study_dir) / "data" / "data_report.json").exists():
         return
     beside = config_path(argv).parent / study.data_config
@@ -41,43 +45,43 @@ def ensure_split(study: StudyArguments, config: Any, argv: list[str]) -> None:
         prepare(data)
 
 
-def open_arm(study: StudyArguments, settings: dict[str, Any], is_main: bool) -> Arm:
-    """Find out whether this arm is done, half done or new, and take it for this run.
+def open_arm(study: StudyArguments, settings: Json, is_main: bool) -> ArmFolder:
+    """Find out whether this arm is done, and lock its folder for this run if it is not.
 
     Raises UserError where the folder holds another run, or another process is training in it.
     """
     folder = Path(study.study_dir) / study.arm
     data = read_json(Path(study.study_dir) / "data" / "data_report.json")
-    decisive = {key: value for key, value in settings.items() if key not in INDIFFERENT}
-    mark = fingerprint(decisive, data["fingerprint"], versions())
+    decisive = {key: value for key, value in settings.items() if key not in IRRELEVANT}
+    digest = fingerprint(decisive, data["fingerprint"], versions())
     record = folder / "train.json"
-    if record.exists() and read_json(record)["fingerprint"] == mark:
-        return Arm(folder, mark, settings, done=True)
+    if record.exists() and read_json(record)["fingerprint"] == digest:
+        return ArmFolder(folder, digest, settings, done=True)
     stamp = folder / "fingerprint"
-    if stamp.exists() and stamp.read_text(encoding="utf-8").strip() != mark:
+    if stamp.exists() and stamp.read_text(encoding="utf-8").strip() != digest:
         raise UserError(
             f"{folder} holds a run with other {_difference(folder, decisive)}; "
             f"choose another --arm, or delete the folder"
         )
     if not is_main:
-        return Arm(folder, mark, settings, done=False)
+        return ArmFolder(folder, digest, settings, done=False)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")  # the kernel lets go of it when the process ends, however it ends
+    lock = FileLock(folder / ".lock")  # the kernel releases it when the process ends, however it ends
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(f"{folder}: another run is training in it now; wait for it, or choose another --arm") from error
     if not stamp.exists():
         write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-        write_text(stamp, mark + "\n")
-    return Arm(folder, mark, settings, done=False, lock=lock)
+        write_text(stamp, digest + "\n")
+    return ArmFolder(folder, digest, settings, done=False, lock=lock)
 
 
-def _difference(folder: Path, settings: dict[str, Any]) -> str:
-    """The settings that the folder's run had otherwise; what is left are the data or the package versions."""
+def _difference(folder: Path, settings: Json) -> str:
+    """Which settings differ from those of the folder's run; if none does, the data or the package versions do."""
     try:
         before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError):
         return "settings, data or package versions"
-    differ = [k for k in {**before, **settings} if k not in INDIFFERENT and before.get(k) != settings.get(k)]
+    differ = [k for k in {**before, **settings} if k not in IRRELEVANT and before.get(k) != settings.get(k)]
     return f"settings ({', '.join(sorted(differ))})" if differ else "data or package versions"

@@ -1,17 +1,26 @@
-"""What a person wants to read before the first step: sizes, tokens, precision, predicted memory."""
+"""The table printed before the first step: sizes, tokens, precision, predicted memory."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from transformers import SchedulerType
+from transformers.training_args import OptimizerNames
 
 from medsft.arguments import StudyArguments
 from medsft.hardware.specs import machine
 from medsft.patches.transformers import attention_of
+from medsft.records import Memory
 from medsft.training.dataset import Data
 from medsft.training.lr_sweep import chosen_rate
 from medsft.training.record import parameter_counts
 
+if TYPE_CHECKING:
+    from trl import SFTConfig
 
-def print_summary(trainer: Any, data: Data, study: StudyArguments, predicted: dict[str, int]) -> None:
+    from medsft.training.trainer import RecipeTrainer
+
+
+def print_summary(trainer: "RecipeTrainer", data: Data, study: StudyArguments, predicted: Memory) -> None:
     """Print the derived numbers of a run; on the main process only."""
     if not trainer.is_world_process_zero():
         return
@@ -43,14 +52,15 @@ def print_summary(trainer: Any, data: Data, study: StudyArguments, predicted: di
     rate = f"{args.learning_rate:g}" + (
         f" (the sweep chose {swept:g})" if swept not in (None, args.learning_rate) else ""
     )
-    table.add_row("optimizer", f"{args.optim.value}, {_states(args, kinds)}, {args.lr_scheduler_type.value} at {rate}")
+    optimizer, schedule = OptimizerNames(args.optim).value, SchedulerType(args.lr_scheduler_type).value
+    table.add_row("optimizer", f"{optimizer}, {_states(args, kinds)}, {schedule} at {rate}")
     kernels = "Liger" if args.use_liger_kernel else "torch's own"
     compiled = ", torch.compile" if args.torch_compile else ""
     table.add_row("attention", f"{attention_of(trainer.model.config)}; kernels {kernels}{compiled}")
     table.add_row(
         "runs as", f"{args.world_size} process(es) on {args.device}, {trainer.accelerator.distributed_type.value}"
     )
-    here = machine(args.output_dir)
+    here = machine(str(args.output_dir))
     table.add_row(
         "predicted peak",
         f"device {_gb(predicted['device_bytes'])} of {_gb(here.device_available_bytes)} free, "
@@ -59,18 +69,19 @@ def print_summary(trainer: Any, data: Data, study: StudyArguments, predicted: di
     Console().print(table)
 
 
-def _states(args: Any, trained: list[str]) -> str:
+def _states(args: "SFTConfig", trained: list[str]) -> str:
     """The precision of the optimizer's states; DeepSpeed keeps float32 ones beside float32 master weights."""
-    if "8bit" in args.optim.value:
+    optimizer = OptimizerNames(args.optim).value
+    if "8bit" in optimizer:
         return "states in 8 bits"
     if args.deepspeed_plugin is not None:
         return "states and master weights in float32"
-    if "32bit" in args.optim.value:  # bitsandbytes keeps them so whatever it trains
+    if "32bit" in optimizer:  # whatever bitsandbytes trains
         return "states in float32"
     return f"states in {', '.join(trained)}"
 
 
-def _autocast(args: Any) -> str:
+def _autocast(args: "SFTConfig") -> str:
     return "bfloat16" if args.bf16 else "float16" if args.fp16 else "off"
 
 

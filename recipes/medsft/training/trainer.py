@@ -1,28 +1,66 @@
-"""TRL's SFTTrainer with the meters and stops of these recipes."""
+"""TRL's SFTTrainer on a study's data, with the callbacks and the losses of these recipes."""
 
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import torch
+from peft import PeftModel
+from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback, set_seed
 from trl import SFTTrainer
 
-from medsft.training.callbacks import Meter, Watch
+from medsft.arguments import StudyArguments
+from medsft.distributed import deepspeed_config
+from medsft.hardware.malloc import keep_freed_memory, return_freed_memory
+from medsft.models import answer_loss, loading, lora_linear
+from medsft.patches import bitsandbytes, deepspeed
+from medsft.tokenization import chat_template
+from medsft.training.callbacks.history import History
+from medsft.training.callbacks.meter import Meter
+from medsft.training.callbacks.progress import Progress
+from medsft.training.callbacks.stopping import StopEarly
+from medsft.training.checkpoints import CheckpointManifests
+from medsft.training.dataset import Data, EndOfTurnUnsupervised
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from peft import PeftConfig
+    from transformers import BitsAndBytesConfig, PreTrainedModel
+    from transformers.modeling_outputs import ModelOutput
+    from trl import ModelConfig, SFTConfig
+
+C = TypeVar("C", bound=TrainerCallback)
 
 
-class WatchedTrainer(SFTTrainer):
-    """TRL's trainer that tells the Meter what it trains on and the Watch what came of it."""
+class Adapters(TypedDict, total=False):
+    """What LoRA and QLoRA add to SFTTrainer's arguments; empty for full fine-tuning."""
 
+    peft_config: "PeftConfig | None"
+    quantization_config: "BitsAndBytesConfig | None"
+
+
+class RecipeTrainer(SFTTrainer):
+    """TRL's trainer, which also counts what it trains on, checks its losses and can compute them over answers only."""
+
+    args: "SFTConfig"
+    model: "PreTrainedModel"
+    train_dataset: "Dataset"
     answers_only = False  # the model computes its loss by answer_loss
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: object, **kwargs: object
+    ) -> torch.Tensor:
         self.callback(Meter).count(inputs)
         loss = super().training_step(model, inputs, *args, **kwargs)
-        self.callback(Watch).see(loss)
+        self.callback(StopEarly).add_loss(loss)
         return loss
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Mean over answer tokens; the short way where `answers_only` was prepared, TRL's otherwise."""
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> "torch.Tensor | tuple[torch.Tensor, ModelOutput]":
+        """Mean over answer tokens in nats: by answer_loss where `answers_only` is set, else by TRL."""
         if not self.answers_only or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         outputs = model(**{**inputs, "use_cache": False}, fused_lm_head=True)
@@ -30,12 +68,81 @@ class WatchedTrainer(SFTTrainer):
         together = self.args.average_tokens_across_devices and num_items_in_batch is not None
         return outputs.loss / max(int(count), 1) * (self.accelerator.num_processes if together else 1)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate without drawing of training's random numbers: a resumed run, which need not, sees the same rows."""
+    def evaluate(
+        self,
+        eval_dataset: "Dataset | dict[str, Dataset] | None" = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Evaluate without using training's random numbers, so that a resumed run sees the same rows."""
         devices = [self.args.device] if self.args.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            return super().evaluate(*args, **kwargs)
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
-    def callback(self, kind: type) -> Any:
-        """The callback of this kind; looked up each time, as resuming replaces those that keep a state."""
+    def callback(self, kind: type[C]) -> C:
+        """The callback of this class; looked up each time, because resuming replaces those that keep a state."""
         return next(c for c in self.callback_handler.callbacks if isinstance(c, kind))
+
+
+def build_trainer(
+    folder: str, data: Data, study: StudyArguments, config: "SFTConfig", model_args: "ModelConfig", adapters: Adapters
+) -> RecipeTrainer:
+    """The trainer of the arm in `folder`. The model is given by name, so that ZeRO-3 can shard it while it loads."""
+    base_model = str(model_args.model_name_or_path)
+    on_cpu = config.device.type == "cpu"
+    if deepspeed_config.host_is_scarce(config):
+        return_freed_memory()
+    elif on_cpu:
+        keep_freed_memory()
+    callbacks = _callbacks(data, study, config, base_model)
+    _complete(config, folder, model_args)
+    set_seed(config.seed)  # before the adapters are drawn; the Trainer's own call comes too late for them
+    path = loading.resolve(base_model)
+    loading.check_weights(path)
+    trainer = RecipeTrainer(
+        model=path,
+        args=config,
+        train_dataset=data.train,
+        eval_dataset=data.dev if config.eval_strategy != "no" else None,
+        processing_class=data.tokenizer,
+        callbacks=callbacks,
+        **adapters,
+    )
+    if not config.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(Progress())
+    bitsandbytes.keep_trainable_layout(trainer.model)
+    if adapters:  # TRL keeps those on NF4 in bfloat16, which drops small updates, and the others in float32
+        loading.cast_trained(trainer.model, study.adapter_dtype)
+    if on_cpu and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        lora_linear.fuse(trainer.model)
+        plain = config.loss_type == "nll" and not config.label_smoothing_factor
+        network = trainer.model.get_base_model() if isinstance(trainer.model, PeftModel) else trainer.model
+        trainer.answers_only = plain and answer_loss.sum_over_answers(network)
+    if not study.end_of_turn_loss:
+        stops = chat_template.stop_ids(data.tokenizer)
+        trainer.data_collator = EndOfTurnUnsupervised(trainer.data_collator, stops)
+    return trainer
+
+
+def _callbacks(data: Data, study: StudyArguments, config: "SFTConfig", base_model: str) -> list[TrainerCallback]:
+    floor = int(study.host_floor_gb * 1e9) + deepspeed_config.bytes_of_a_save(config, base_model)
+    manifests = CheckpointManifests(config.save_total_limit)
+    found: list[TrainerCallback] = [Meter(), StopEarly(len(data.tokenizer), floor), History(), manifests]
+    if config.deepspeed_plugin is not None:
+        found.append(deepspeed.CompleteResume())
+    if study.early_stopping_patience is not None:
+        found.append(EarlyStoppingCallback(study.early_stopping_patience))
+    return found
+
+
+def _complete(config: "SFTConfig", folder: str, model_args: "ModelConfig") -> None:
+    """Set what follows from the study, and switch off what is done here instead."""
+    config.save_total_limit = None  # older checkpoints are deleted once the new one has its manifest
+    config.output_dir = folder
+    config.chat_template_path = None  # read already; TRL would read it again and undo the changes
+    config.eval_on_start = config.eval_on_start and config.eval_strategy != "no"
+    config.restore_callback_states_from_checkpoint = True
+    model = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
+    given = config.model_init_kwargs if isinstance(config.model_init_kwargs, dict) else {}
+    config.model_init_kwargs = {**given, **model, "use_safetensors": True}

@@ -1,23 +1,18 @@
-"""One progress bar for a training: the step, the loss, what is going on, and each dev loss on a line that stays."""
-
-from typing import TYPE_CHECKING, Any
+"""One progress bar for a training run: the step and the loss, with each dev loss on a line of its own."""
 
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
-
-if TYPE_CHECKING:
-    from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class Progress(TrainerCallback):
-    """Takes the place of transformers' ProgressCallback, which opens a second bar and prints dictionaries."""
+    """Replaces transformers' ProgressCallback, which opens a second bar and prints dictionaries."""
 
     def __init__(self) -> None:
-        self.bar: Any = None
+        self.bar: tqdm | None = None
         self.batches = 0
 
     def on_train_begin(
-        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         if state.is_world_process_zero:
             self.bar = tqdm(
@@ -29,14 +24,12 @@ class Progress(TrainerCallback):
                 delay=0,
             )
 
-    def on_step_end(
-        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
     def on_prediction_step(
-        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self.batches += 1
         if self.bar is not None:
@@ -44,22 +37,22 @@ class Progress(TrainerCallback):
 
     def on_log(
         self,
-        args: "TrainingArguments",
-        state: "TrainerState",
-        control: "TrainerControl",
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
         logs: dict[str, float] | None = None,
-        **_: Any,
+        **_: object,
     ) -> None:
         if self.bar is not None and logs and "loss" in logs:
             self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}", refresh=False)
 
     def on_evaluate(
         self,
-        args: "TrainingArguments",
-        state: "TrainerState",
-        control: "TrainerControl",
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
         metrics: dict[str, float] | None = None,
-        **_: Any,
+        **_: object,
     ) -> None:
         self.batches = 0
         if self.bar is None:
@@ -68,9 +61,7 @@ class Progress(TrainerCallback):
         if metrics and "eval_loss" in metrics:
             self.bar.write(f"step {state.global_step} of {state.max_steps}: dev loss {metrics['eval_loss']:.4f}")
 
-    def on_train_end(
-        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None

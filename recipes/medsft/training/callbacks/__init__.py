@@ -1,0 +1,1 @@
+"""Callbacks of a training run: what it is trained on, when it stops, how its loss goes."""
