@@ -9,13 +9,16 @@ STUDY_DIR/sweep/sweep.json. The weights are deleted: only the losses are wanted.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from medsft.arguments import SweepArguments
 from medsft.cli import run
 from medsft.config import parse
 from medsft.errors import UserError
 from medsft.files import write_json
+
+if TYPE_CHECKING:
+    from medsft.training.lr_sweep import Choice
 
 
 def main() -> None:
@@ -28,7 +31,7 @@ def main() -> None:
     if any(factor <= 0 for factor in arguments.factors):
         raise UserError(f"factors {arguments.factors}: give positive numbers, such as 0.33 1 3")
     lr_sweep.share_split(study)
-    arms: dict[str, Any] = {}
+    arms: dict[str, lr_sweep.Choice] = {}
     for recipe in recipes:
         rates = lr_sweep.rates(recipe, arguments.factors)
         runs = [lr_sweep.try_rate(recipe, study / "sweep", rate, arguments) for rate in rates]
@@ -38,8 +41,8 @@ def main() -> None:
     print(f"wrote {study / 'sweep' / 'sweep.json'}")
 
 
-def print_table(arms: dict[str, Any]) -> None:
-    """Every rate with its dev losses, the chosen one marked."""
+def print_table(arms: "dict[str, Choice]") -> None:
+    """Every rate with its dev losses, and which one is chosen."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -48,7 +51,7 @@ def print_table(arms: dict[str, Any]) -> None:
     table = Table(*heads, title="Learning rates by dev loss on the doctor's words", box=SIMPLE)
     for name, arm in arms.items():
         for tried in arm["runs"]:
-            losses = [f"{tried[key]:.4f}" if tried[key] is not None else "" for key in ("start", "lowest")]
+            losses = ["" if loss is None else f"{loss:.4f}" for loss in (tried["start"], tried["lowest"])]
             chosen = "chosen" if tried["learning_rate"] == arm["chosen"] else tried["failed"] or ""
             table.add_row(name, f"{tried['learning_rate']:g}", *losses, str(tried["step"] or ""), chosen)
         table.add_section()

@@ -4,14 +4,18 @@
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def option(default: Any, text: str) -> Any:
+def option(default: T, text: str) -> T:
     """A dataclass field with its help text; lists are copied for each instance."""
+    metadata = {"help": text}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": text})
-    return field(default=default, metadata={"help": text})
+        of_list: T = field(default_factory=default.copy, metadata=metadata)  # type: ignore[assignment]
+        return of_list
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -31,7 +35,7 @@ class DataArguments:
         None, "spaCy model (package or folder) with which Presidio looks for full names in running text; an extra"
     )
     model_name_or_path: str = option(
-        "embedded/SmolLM2-135M-Instruct", "whose tokenizer and chat template count the tokens"
+        "embedded/SmolLM2-135M-Instruct", "model whose tokenizer and chat template count the tokens"
     )
     chat_template_path: str | None = option(None, "a .jinja training template of your own, with {% generation %} marks")
     max_length: int = option(512, "token budget of one dialogue; the patient's side is shortened, an answer never is")
@@ -71,9 +75,9 @@ class StudyArguments:
     )
     bnb_4bit_compute_dtype: str | None = option(None, "arithmetic of 4-bit layers; that of dtype if not given")
     adapter_dtype: str = option("float32", "precision of the trained adapters, of LoRA and QLoRA alike; or bfloat16")
-    end_of_turn_loss: bool = option(True, "learn where a turn ends; false only to reproduce the study's fault")
-    truncate_answers: bool = option(False, "let max_length cut answers; true only to reproduce the study's fault")
-    double_bos: bool = option(False, "put a second BOS before each row; true only to reproduce the study's fault")
+    end_of_turn_loss: bool = option(True, "learn where a turn ends; false only to reproduce the source study")
+    truncate_answers: bool = option(False, "let max_length cut answers; true only to reproduce the source study")
+    double_bos: bool = option(False, "put a second BOS before each row; true only to reproduce the source study")
 
 
 @dataclass
@@ -99,7 +103,7 @@ class BeyondArguments:
 
     study_dir: str = option("runs/beyond", "folder for the weights, the states and the result; it needs a fast disk")
     data: list[str] = option(["sample"], "dialogues to train on, as prepare_data.py takes them")
-    times: float = option(1.5, "12 bytes a parameter are so many times this machine's memory")
+    times: float = option(1.5, "12 bytes a parameter, as a multiple of this machine's memory")
     steps: int = option(4, "optimizer steps, all on the same batch")
     rows: int = option(2, "dialogues in the batch")
     max_length: int = option(256, "tokens of a dialogue at most")
@@ -136,7 +140,7 @@ class PlanArguments:
     check_only: bool = option(False, "only say whether this recipe fits; nothing is written")
     calibrate: str | None = option(None, "only keep this machine's corrections, from the train.json of a short run")
     as_published: bool = option(False, "also print the study's own Table 4 arithmetic")
-    ladder_table: str | None = option(None, "only write the table of seven machines between its marks in this file")
+    ladder_table: str | None = option(None, "only write the table of seven machines between the markers in this file")
 
 
 @dataclass
@@ -178,7 +182,8 @@ class ScoreArguments:
         0.05, "largest drop of red-flag recall below the baseline's that the guardrail accepts, declared before the run"
     )
     allow_unequal: list[str] = option(
-        [], "what the trained arms may differ in (data, template, max_length, ...); else they are not compared"
+        [],
+        "what compared arms may differ in (data, template, max_length, ...); others are not compared",
     )
     bert_model: str = option(
         "embedded/all-MiniLM-L6-v2", "encoder of BERTScore: hub id, local folder, or the embedded one"
@@ -189,7 +194,7 @@ class ScoreArguments:
     bert_batch_size: int = option(8, "pairs per BERTScore batch; small batches pad less")
     resamples: int = option(10_000, "bootstrap resamples over groups")
     confidence: float = option(0.95, "level of the intervals")
-    seed: int = option(42, "seed of the resampling and of the shuffled floor")
+    seed: int = option(42, "seed of the resampling and of the shuffled baseline")
 
 
 @dataclass
@@ -256,7 +261,7 @@ class ReviewArguments:
     """Options of review.py."""
 
     study_dir: str = option("runs/demo", "folder of the study")
-    arm: str = option("lora", "arm that is held against the baseline")
+    arm: str = option("lora", "arm that is compared with the baseline")
     pairs: int = option(40, "how many pairs of answers are drawn")
     sheets: list[str] = option([], "filled sheets of physicians, one file a rater; none: only write the empty sheet")
     endpoint: str = option(

@@ -1,4 +1,4 @@
-"""What every script shares at the command line: instant --help, YAML plus overrides, kind errors, exit status.
+"""What every script shares at the command line: instant --help, actionable errors, exit status.
 
 Exit status: 0 done; 2 the user's input or configuration is wrong; 3 it does not fit this machine; 130 interrupted.
 """
@@ -49,11 +49,11 @@ def _compiles() -> bool:
 
 
 def _end_for(error: BaseException) -> None:
-    """End with one line where the system would not let us write; nothing happens for any other error."""
+    """End with one line where the system refused a write; returns for any other error."""
     if full := next((cause for cause in _chain(error) if _is_full(cause)), None):
         name = getattr(full, "filename", None)
-        place = f"{name}: " if name else ""
-        _end(f"does not fit: {place}no space left on the disk; free some, and the same command goes on", 3)
+        file = f"{name}: " if name else ""
+        _end(f"does not fit: {file}no space left on the disk; free some, and the same command goes on", 3)
     if not isinstance(error, OSError) or not error.filename:
         return
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
@@ -62,7 +62,7 @@ def _end_for(error: BaseException) -> None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised in the handling of: a library's clean-up can hide that the disk is full."""
+    """The error and those during whose handling it was raised: a library's clean-up can hide that the disk is full."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

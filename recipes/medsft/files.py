@@ -1,20 +1,21 @@
-"""Files that are either the old whole or the new whole: temporary name, fsync, rename. And fingerprints of inputs."""
+"""Atomic writes (temporary file, fsync, rename), JSON, and fingerprints."""
 
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from medsft.errors import UserError
+from medsft.records import Json
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text so that a crash at any moment leaves the old file or the new one, never a part."""
+    """Write UTF-8 text atomically: a crash at any moment leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -28,11 +29,11 @@ def write_text(path: Path, text: str) -> None:
     _fsync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
@@ -46,7 +47,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run its stage again") from error
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[Json]:
     """Rows of a JSON Lines file that this project wrote. Raises UserError naming file and line."""
     rows = []
     with path.open("rb") as handle:
@@ -60,7 +61,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name only when the block ends without an error."""
+    """A temporary folder beside `path`, renamed to it when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir()
@@ -86,7 +87,7 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def fingerprint(*parts: Any) -> str:
+def fingerprint(*parts: object) -> str:
     """16 hexadecimal digits of the SHA-256 of the parts as canonical JSON: same inputs, same fingerprint."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The loss of the doctor's tokens alone, on a processor: logits of no other position, and no metric that nobody reads.
+"""The loss of the doctor's tokens alone, on a processor: no logits of other positions, and no unused metrics.
 
 Off Triton, TRL 1.16 puts every position through the head (49,152 words each), keeps entropy and accuracy besides, and
 computes the logits again for the gradient: a third of a LoRA step of the embedded model. Here the gradient is taken
@@ -6,9 +6,13 @@ while the logits of a few hundred answer tokens are at hand.
 """
 
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.modeling_outputs import ModelOutput
 
 TOKENS = 256  # at a time: 50 MB of logits in float32 for 49,152 words
 SCALED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
@@ -39,7 +43,7 @@ class AnswerLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return *(None if saved is None else saved * gradients[0] for saved in ctx.saved_tensors), None
 
 
@@ -49,7 +53,7 @@ def answers(hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, t
     return hidden[mask], labels[mask]
 
 
-def sum_over_answers(network: Any) -> bool:
+def sum_over_answers(network: "PreTrainedModel") -> bool:
     """Make `network(..., labels=..., fused_lm_head=True)` return this loss, summed; False where its head is not plain.
 
     `network` is a model that TRL's SFTTrainer has prepared; without `fused_lm_head` it works as before.
@@ -62,8 +66,10 @@ def sum_over_answers(network: Any) -> bool:
         return False
     before = network.forward
 
-    def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
-        if not fused_lm_head:
+    def forward(
+        self: Any, *args: object, fused_lm_head: bool = False, labels: torch.Tensor | None = None, **kwargs: object
+    ) -> "ModelOutput":
+        if not fused_lm_head or labels is None:
             return before(*args, **({} if labels is None else {"labels": labels}), **kwargs)
         hidden = self.base_model(*args, **kwargs).last_hidden_state
         states, targets = answers(hidden[:, :-1], labels[:, 1:])
@@ -71,5 +77,5 @@ def sum_over_answers(network: Any) -> bool:
         return FusedCausalLMOutput(loss=loss, label_mask=labels[:, 1:] != -100)
 
     forward.__wrapped__ = type(network).forward  # type: ignore[attr-defined]  # generate reads its signature
-    network.forward = types.MethodType(forward, network)
+    network.forward = types.MethodType(forward, network)  # type: ignore[method-assign]
     return True

@@ -111,9 +111,8 @@ def _count(config_class: "type[PreTrainedConfig]", values: str) -> Sizes:
 def _layers(model: "PreTrainedModel", depth: int) -> "list[torch.nn.Module]":
     import torch
 
-    lists: list[torch.nn.ModuleList] = [
-        m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth
-    ]
+    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth]
+    lists: list[list[torch.nn.Module]] = [list(stack) for stack in stacks]
     if not lists:
         raise UserError(f"the memory plan needs a decoder with a list of layers; '{model.config.model_type}' has none")
     return max(lists, key=lambda layers: sum(p.numel() for layer in layers for p in layer.parameters()))

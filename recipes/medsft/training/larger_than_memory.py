@@ -1,20 +1,45 @@
-"""A decoder larger than a machine's memory: its shape, its random weights written by shards, and what came of it."""
+"""A decoder larger than the machine's memory: its configuration, its random weights, the table of its training."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from medsft.distributed import deepspeed_config
 from medsft.errors import DoesNotFit
 from medsft.files import new_folder, read_json, write_json, write_text
 from medsft.hardware.specs import Hardware
+from medsft.records import TrainRecord
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import MistralConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 FOOTPRINT = 12  # bytes a parameter in the source study's Table 4: bf16 weights and gradients, float32 AdamW states
 SHARD = 10**9  # bytes of weights in memory at a time while they are drawn
 
 
-def shape(parameters: int, tokenizer: Any) -> Any:
-    """Mistral's architecture with at least so many parameters (and at most one layer more), about as many layers for
-    its width as the 7-billion model has; the vocabulary is the tokenizer's."""
+class Result(TypedDict):
+    """beyond.json."""
+
+    parameters: int
+    memory_bytes: int
+    study_arithmetic_bytes: int
+    times_memory: float
+    predicted_host_bytes: int
+    peak_host_bytes: int
+    steps: int
+    tokens_per_step: int
+    seconds_per_step: float
+    disk_bytes_per_step: dict[str, int]
+    losses: list[float]
+    wall_seconds: float
+    processors: int
+
+
+def shape(parameters: int, tokenizer: "PreTrainedTokenizerBase") -> "MistralConfig":
+    """Mistral's architecture with at least this many parameters, and at most one layer more.
+
+    Depth and width keep the ratio of the 7-billion model; the vocabulary is the tokenizer's.
+    """
     from transformers import MistralConfig
 
     hidden = max(128, 128 * round((parameters / 330) ** 0.5 / 128))
@@ -39,7 +64,7 @@ def shape(parameters: int, tokenizer: Any) -> Any:
 
 
 def check(parameters: int, here: Hardware) -> None:
-    """Raise DoesNotFit where the disk holds not both the weights and the optimizer's states."""
+    """Raise DoesNotFit where the disk has no room for the weights and the optimizer's states."""
     needed = (2 + deepspeed_config.SWAPPED) * parameters + 2 * 10**9
     if here.disk_bytes < needed:
         raise DoesNotFit(
@@ -48,8 +73,8 @@ def check(parameters: int, here: Hardware) -> None:
         )
 
 
-def write_random(config: Any, tokenizer: Any, folder: Path, seed: int) -> None:
-    """Save random bf16 weights as from_pretrained reads them, with no more than a shard of them in memory."""
+def write_random(config: "PreTrainedConfig", tokenizer: "PreTrainedTokenizerBase", folder: Path, seed: int) -> None:
+    """Save random bf16 weights as from_pretrained reads them, with at most one shard of them in memory."""
     import torch
     from safetensors.torch import save_file
 
@@ -58,11 +83,12 @@ def write_random(config: Any, tokenizer: Any, folder: Path, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     shapes = {name: tensor.shape for name, tensor in empty_model(config, "bfloat16").state_dict().items()}
     config.architectures, config.dtype = ["MistralForCausalLM"], "bfloat16"
+    spread = float(config.initializer_range)
     with new_folder(folder) as new:
         index: dict[str, str] = {}
         for number, names in enumerate(shards(shapes)):
             file = f"model-{number:05}.safetensors"
-            save_file({n: _drawn(n, shapes[n], config.initializer_range, draw) for n in names}, new / file)
+            save_file({n: _drawn(shapes[n], spread, draw) for n in names}, new / file)
             index |= dict.fromkeys(names, file)
         total = 2 * sum(size.numel() for size in shapes.values())
         write_json(new / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": index})
@@ -70,8 +96,8 @@ def write_random(config: Any, tokenizer: Any, folder: Path, seed: int) -> None:
         tokenizer.save_pretrained(new)
 
 
-def shards(shapes: dict[str, Any]) -> list[list[str]]:
-    """Names of tensors in order, cut where a shard would exceed SHARD bytes in bf16."""
+def shards(shapes: "dict[str, torch.Size]") -> list[list[str]]:
+    """Names of the tensors of each shard, in order; a shard has at most SHARD bytes in bf16 or a single tensor."""
     found: list[list[str]] = [[]]
     size = 0
     for name, dims in shapes.items():
@@ -82,9 +108,9 @@ def shards(shapes: dict[str, Any]) -> list[list[str]]:
     return found
 
 
-def summary(arm: Path, here: Hardware, parameters: int) -> dict[str, Any]:
-    """The table's numbers, from the run's train.json and the machine."""
-    run = read_json(arm / "train.json")
+def summary(arm: Path, here: Hardware, parameters: int) -> Result:
+    """The numbers of the table, from the run's train.json and the machine."""
+    run: TrainRecord = read_json(arm / "train.json")
     losses = [row["loss"] for row in run["history"] if "loss" in row]
     return {
         "parameters": parameters,
@@ -103,14 +129,14 @@ def summary(arm: Path, here: Hardware, parameters: int) -> dict[str, Any]:
     }
 
 
-def write_table(result: dict[str, Any], folder: Path) -> str:
-    """beyond.json and beyond.md in `folder`; the table is returned."""
+def write_table(result: Result, folder: Path) -> str:
+    """Write beyond.json and beyond.md into `folder`; returns the table."""
     gb, traffic = (lambda size: f"{size / 1e9:.1f} GB"), result["disk_bytes_per_step"]
     rows = [
         ("parameters, all of them trained", f"{result['parameters']:,}"),
         ("memory of the machine", gb(result["memory_bytes"])),
         ("the study's arithmetic: 12 bytes a parameter", gb(result["study_arithmetic_bytes"])),
-        ("which is so many times the memory", f"{result['times_memory']:.2f}"),
+        ("as a multiple of the memory", f"{result['times_memory']:.2f}"),
         ("host memory, predicted", gb(result["predicted_host_bytes"])),
         ("host memory, measured peak (resident)", gb(result["peak_host_bytes"])),
         ("seconds a step, measured", f"{result['seconds_per_step']:.1f}"),
@@ -125,7 +151,7 @@ def write_table(result: dict[str, Any], folder: Path) -> str:
     return text
 
 
-def _drawn(name: str, size: Any, spread: float, draw: Any) -> Any:
+def _drawn(size: "torch.Size", spread: float, draw: "torch.Generator") -> "torch.Tensor":
     import torch
 
     if len(size) == 1:  # norms

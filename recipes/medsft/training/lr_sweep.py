@@ -5,20 +5,39 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from medsft.arguments import SweepArguments
 from medsft.config import read_config
 from medsft.errors import UserError
 from medsft.files import read_json
+from medsft.records import Json
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 USER_ERROR, DOES_NOT_FIT, INTERRUPTED = 2, 3, 130
-Json = dict[str, Any]
+
+
+class Trial(TypedDict):
+    """A short run at one learning rate. `failed` says why there are no losses."""
+
+    learning_rate: float
+    start: float | None  # dev loss before the first step
+    lowest: float | None
+    step: int | None  # of the lowest
+    dev_losses: list[list[float]]  # [step, loss]
+    failed: str | None
+
+
+class Choice(TypedDict):
+    """The trials of an arm and the rate of the lowest dev loss. `note`: why the best rate may be another one."""
+
+    chosen: float | None
+    runs: list[Trial]
+    note: str
 
 
 def recipes(folder: Path, arms: list[str]) -> list[Path]:
-    """The recipes of a folder of configurations: those named, or the usual ones that are there."""
+    """The recipes in a folder of configurations: those named, or the usual ones."""
     # with 8-bit states or without, full fine-tuning is swept once
     full = "full_8bit" if (folder / "full_8bit.yaml").exists() else "full"
     found = [folder / f"{name}.yaml" for name in arms or ("lora", "qlora", full)]
@@ -37,7 +56,7 @@ def arm_of(recipe: Path) -> str:
 
 
 def rates(recipe: Path, factors: list[float]) -> list[float]:
-    """The recipe's own learning rate times each factor, rising, to two digits."""
+    """The recipe's own learning rate times each factor, in ascending order, to two digits."""
     own = read_config(["--config", str(recipe)]).get("learning_rate")
     if own is None:
         raise UserError(f"{recipe}: no learning_rate in it to vary; add one")
@@ -45,7 +64,7 @@ def rates(recipe: Path, factors: list[float]) -> list[float]:
 
 
 def share_split(study: Path) -> None:
-    """Give the sweep the study's split. Raises UserError where it is not prepared."""
+    """Copy the study's split for the sweep. Raises UserError where it is not prepared."""
     data, shared = study / "data", study / "sweep" / "data"
     report = read_json(data / "data_report.json")
     if shared.is_dir() and read_json(shared / "data_report.json")["fingerprint"] == report["fingerprint"]:
@@ -54,16 +73,16 @@ def share_split(study: Path) -> None:
     shutil.copytree(data, shared)
 
 
-def try_rate(recipe: Path, folder: Path, rate: float, arguments: SweepArguments) -> Json:
+def try_rate(recipe: Path, folder: Path, rate: float, arguments: SweepArguments) -> Trial:
     """Train `recipe` at `rate` for a few steps, unless that is done, and return its dev losses.
 
-    `failed` says why there are none: the loss diverged, or the run does not fit. Raises UserError for anything else
-    that stops the run, and KeyboardInterrupt where a signal did.
+    A loss that diverged or a run that does not fit is a failed trial. Raises UserError for anything else that stops
+    the run, and KeyboardInterrupt where a signal did.
     """
     settings = read_config(["--config", str(recipe)])
     every = max(1, arguments.steps // arguments.evaluations)
     arm = f"{arm_of(recipe)}_{rate:g}"
-    wanted = {"study_dir": folder, "arm": arm, "learning_rate": rate, "max_steps": arguments.steps}
+    wanted: dict[str, object] = {"study_dir": folder, "arm": arm, "learning_rate": rate, "max_steps": arguments.steps}
     wanted |= {"eval_strategy": "steps", "eval_steps": every, "eval_on_start": "true", "seed": arguments.seed}
     wanted |= {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1, "load_best_model_at_end": "false"}
     if arguments.max_dev_rows is not None:
@@ -72,31 +91,37 @@ def try_rate(recipe: Path, folder: Path, rate: float, arguments: SweepArguments)
     script = "sft_lora.py" if settings.get("use_peft") else "sft_full.py"
     print(f"{arm}: {arguments.steps} steps", flush=True)
     command = [*_launcher(settings), str(SCRIPTS / script), "--config", str(recipe), *flags]
-    status, said = _run(command)
+    status, errors = _run(command)
     record = folder / arm / "train.json"
     done = status == 0 and record.exists()
-    found = losses(rate, read_json(record)["history"]) if done else _failed(rate, arm, status, said)
+    found = losses(rate, read_json(record)["history"]) if done else _failed(rate, arm, status, errors)
     for weights in (folder / arm).glob("*"):
         if weights.name in ("adapter", "model") or weights.name.startswith("checkpoint-"):
             shutil.rmtree(weights)
     return found
 
 
-def losses(rate: float, history: list[Json]) -> Json:
-    """The dev loss before training, the lowest one and its step, from train.json's history."""
+def losses(rate: float, history: list[dict[str, float]]) -> Trial:
+    """The trial of a run that ended, from train.json's history."""
     evals = [row for row in history if "eval_loss" in row]
     lowest = min(evals, key=lambda row: row["eval_loss"])
     start = next((row["eval_loss"] for row in evals if row["step"] == 0), None)
-    found = {"start": start, "lowest": lowest["eval_loss"], "step": lowest["step"]}
-    return {"learning_rate": rate, **found, "dev_losses": [[r["step"], r["eval_loss"]] for r in evals], "failed": None}
+    return {
+        "learning_rate": rate,
+        "start": start,
+        "lowest": lowest["eval_loss"],
+        "step": int(lowest["step"]),
+        "dev_losses": [[row["step"], row["eval_loss"]] for row in evals],
+        "failed": None,
+    }
 
 
-def choose(runs: list[Json]) -> Json:
-    """The run of lowest dev loss; `note` says where the answer may lie outside what was tried."""
+def choose(runs: list[Trial]) -> Choice:
+    """The rate of the lowest dev loss."""
     finished = [tried for tried in runs if tried["failed"] is None]
     if not finished:
         return {"chosen": None, "runs": runs, "note": "no rate could be trained to the end; try lower --factors"}
-    best = min(finished, key=lambda tried: tried["lowest"])
+    best = min(finished, key=lambda tried: tried["lowest"] or 0.0)
     note = ""
     if len(runs) > 1 and best in (runs[0], runs[-1]):
         side, factor = ("lowest", "0.1") if best is runs[0] else ("highest", "10")
@@ -107,7 +132,7 @@ def choose(runs: list[Json]) -> Json:
 
 
 def chosen_rate(study: Path, arm: str) -> float | None:
-    """What the sweep of this study chose for an arm; None where it was not swept."""
+    """The rate that the sweep of this study chose for an arm; None where it was not swept."""
     path = study / "sweep" / "sweep.json"
     rate = read_json(path)["arms"].get(arm, {}).get("chosen") if path.exists() else None
     return None if rate is None else float(rate)
@@ -121,26 +146,28 @@ def _launcher(settings: Json) -> list[str]:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """(exit status, the last of what it said); its progress is shown as it goes."""
+    """(exit status, the last 8 KiB of its stderr); stderr is also shown while it runs."""
     last = b""
     with subprocess.Popen(command, stderr=subprocess.PIPE, bufsize=0) as process:
-        while process.stderr and (said := process.stderr.read(4096)):
-            sys.stderr.write(said.decode(errors="replace"))
+        while process.stderr and (chunk := process.stderr.read(4096)):
+            sys.stderr.write(chunk.decode(errors="replace"))
             sys.stderr.flush()
-            last = (last + said)[-8192:]
+            last = (last + chunk)[-8192:]
     return process.returncode, last.decode(errors="replace")
 
 
-def _failed(rate: float, arm: str, status: int, errors: str) -> Json:
-    """Why a run gave no loss. Raises what concerns the sweep as a whole."""
+def _failed(rate: float, arm: str, status: int, errors: str) -> Trial:
+    """The trial of a run that failed. Raises where the failure stops the whole sweep."""
     if status == INTERRUPTED:
         raise KeyboardInterrupt
-    said = next((line for line in reversed(errors.splitlines()) if line.startswith(("error:", "does not fit:"))), "")
-    if "training diverged" in said:
+    message = next((line for line in reversed(errors.splitlines()) if line.startswith(("error:", "does not fit:"))), "")
+    if "training diverged" in message:
         reason = "diverged"
-    elif said.startswith("does not fit:"):
+    elif message.startswith("does not fit:"):
         reason = "does not fit"
     else:
-        raise UserError(f"{arm} stopped: {said.removeprefix('error: ') or errors.strip()[-300:] or f'status {status}'}")
-    print(f"{arm}: {said}", file=sys.stderr)
+        raise UserError(
+            f"{arm} stopped: {message.removeprefix('error: ') or errors.strip()[-300:] or f'status {status}'}"
+        )
+    print(f"{arm}: {message}", file=sys.stderr)
     return {"learning_rate": rate, "start": None, "lowest": None, "step": None, "dev_losses": [], "failed": reason}
