@@ -1,8 +1,9 @@
-"""What of this machine or container stands in the way of training, and what to do about each.
+"""Check what on this machine or in this container prevents training, and how to fix it.
 
     python recipes/doctor.py      # or: make doctor; in an image: docker run --rm --gpus all medsft:gpu make doctor
 
-One line a finding: 'ok', 'look' (slower or narrower than it could be) or 'stop' (something will not run), and a remedy.
+One line per finding: 'ok', 'look' (slower or narrower than it could be) or 'stop' (something will not run), and a
+remedy.
 Nothing is changed, nothing is sent. Exit status 3 where a finding is 'stop', else 0.
 """
 
@@ -181,7 +182,7 @@ def transport(devices: Path) -> Iterator[Finding]:
 
 
 def memory() -> Iterator[Finding]:
-    """Host memory, the control group's limit included: the figures that the plan goes by."""
+    """Host memory, the control group's limit included: the figures that the memory plan uses."""
     limit, (total, available) = cgroups.cgroup_memory()[0], cgroups.host_memory()
     whose = "limit of this container" if limit <= total else "of the machine, no limit"
     found = f"{available / GB:.1f} GB free of {total / GB:.1f} GB ({whose}); the plan goes by this"

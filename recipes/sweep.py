@@ -1,4 +1,4 @@
-"""Which learning rate suits each arm: short runs of the same recipes, compared by their dev loss.
+"""Find a learning rate for each arm: short runs of the same recipes, compared by their dev loss.
 
     python recipes/sweep.py --config_dir recipes/configs/demo --study_dir runs/demo
     python recipes/sweep.py --config_dir recipes/configs/mistral_7b --arms lora full_8bit --factors 0.5 1 2

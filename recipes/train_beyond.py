@@ -4,10 +4,11 @@
     python recipes/train_beyond.py --data my_dialogues.jsonl --steps 5
     python recipes/train_beyond.py --times 0.02 --study_dir runs/beyond_small        # the same in two minutes
 
-The source study adds up 12 bytes a parameter and concludes that what exceeds the memory cannot be trained. Here a
-random Mistral of that size is: writes its weights (2 bytes a parameter on disk), runs sft_full.py on one repeated batch
-of the prepared dialogues (16 more while it trains), and tables need, prediction and measurement. Writes
-full/train.json, beyond.json and beyond.md into --study_dir; weights and states are deleted in the end.
+The source study adds up 12 bytes a parameter and concludes that what exceeds the memory cannot be trained. This script
+trains a random Mistral of that size: it writes the weights (2 bytes a parameter on disk), runs sft_full.py on one
+repeated batch of the prepared dialogues (16 bytes more while it trains), and tabulates need, prediction and
+measurement. It writes full/train.json, beyond.json and beyond.md into
+--study_dir, and deletes weights and states at the end.
 """
 
 import shutil

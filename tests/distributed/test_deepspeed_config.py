@@ -1,4 +1,4 @@
-"""DeepSpeed's settings from machine and model, what is refused, the rung that `make fft` climbs, the disk's speed."""
+"""DeepSpeed's settings from machine and model, refusals, the strategy that `make fft` picks, the disk's speed."""
 
 import contextlib
 import os
@@ -46,15 +46,15 @@ def test_buffers_follow_the_machine(parameters: int, host: int, ranks: int) -> N
 def run_of(device: str, parameters: str = "cpu", stage: int = 3) -> Any:
     """An SFTConfig as far as it is looked at, with accelerate's DeepSpeed configuration in it."""
     places = {"offload_optimizer": {"device": device, "nvme_path": None}, "offload_param": {"device": parameters}}
-    told: list[Any] = []
+    notified: list[Any] = []
     plugin = SimpleNamespace(deepspeed_config={"zero_optimization": {"stage": stage, **places}})
-    plugin.set_deepspeed_weakref = lambda: told.append(1)
+    plugin.set_deepspeed_weakref = lambda: notified.append(1)
     return SimpleNamespace(
         deepspeed_plugin=plugin,
         use_cpu=True,
         world_size=1,
         should_save=True,
-        told=told,
+        notified=notified,
         main_process_first=lambda desc: contextlib.nullcontext(),
     )
 
@@ -73,7 +73,7 @@ def test_the_configuration_is_completed_and_what_the_user_named_stays(tmp_path: 
     assert zero["reduce_bucket_size"] == 12345
     assert zero["sub_group_size"] == 10**7
     assert zero["offload_optimizer"]["pin_memory"] is False  # no GPU to copy to
-    assert config.told  # from_pretrained shards by a copy
+    assert config.notified  # from_pretrained shards by a copy
 
 
 def test_a_second_start_keeps_the_buffers_of_the_first(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_disk_speed_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-# ---- the ladder ------------------------------------------------------------------------------------------------------
+# ---- the strategies --------------------------------------------------------------------------------------------------
 
 
 def plan(folder: Path, fits: set[str], gpus: int = 1) -> Path:

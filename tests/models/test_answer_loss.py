@@ -38,12 +38,12 @@ def test_a_prepared_model_gives_the_loss_of_its_own_forward_and_generates_as_bef
     ids = torch.randint(5, 1000, (3, 20))
     labels = ids.masked_fill(torch.rand(3, 20) < 0.5, -100)
     own = model(input_ids=ids, labels=labels).loss
-    said = model.generate(ids[:1], max_new_tokens=4, do_sample=False)
+    before = model.generate(ids[:1], max_new_tokens=4, do_sample=False)
     assert answer_loss.sum_over_answers(model)
     out = model(input_ids=ids, labels=labels, fused_lm_head=True)
     assert (out.loss / out.label_mask.sum()).item() == pytest.approx(own.item(), rel=1e-5)
     assert model(input_ids=ids, labels=labels).loss.item() == pytest.approx(own.item(), rel=1e-6)
-    assert model.generate(ids[:1], max_new_tokens=4, do_sample=False).equal(said)
+    assert model.generate(ids[:1], max_new_tokens=4, do_sample=False).equal(before)
 
 
 def test_a_scaled_head_is_left_to_trl(tiny_model) -> None:

@@ -47,8 +47,8 @@ def test_a_damaged_one_is_set_aside_and_the_file_named(arm: Path, capsys: pytest
     (arm / "checkpoint-9" / "optimizer.pt").write_bytes(b"")
     assert checkpoints.newest(arm) == arm / "checkpoint-2"
     assert {p.name for p in arm.iterdir()} >= {"damaged-checkpoint-10", "damaged-checkpoint-9"}
-    said = capsys.readouterr().err
-    assert "global_step/shard.pt is damaged" in said and "optimizer.pt is damaged" in said
+    printed = capsys.readouterr().err
+    assert "global_step/shard.pt is damaged" in printed and "optimizer.pt is damaged" in printed
 
 
 def test_a_torn_manifest_counts_as_unfinished(arm: Path) -> None:

@@ -41,7 +41,7 @@ IN_BF16 = ("--max_steps", 8, "--learning_rate", 3e-4, "--per_device_train_batch_
 
 
 def on_processors(name: str, processes: int, folder: Path) -> tuple[str, ...]:
-    """The launch line of a shipped config, told to use processors and this many of them."""
+    """The launch line of a shipped config, changed to use this many processors."""
     config: dict[str, Any] = yaml.safe_load((CONFIGS / name).read_text())
     config |= {"use_cpu": True, "num_processes": processes}
     path = folder / f"{processes}_{name}"

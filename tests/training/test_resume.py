@@ -70,8 +70,8 @@ def test_a_killed_run_continues_to_the_same_weights(
     process = started(command(study, tiny_model, recipe, killed.name, *flags), launcher)
     wait_for(killed / "checkpoint-2" / manifest.MANIFEST, process)
     kill(process)
-    sealed = [c for c in killed.glob("checkpoint-*") if (c / manifest.MANIFEST).exists()]
-    newest = max(sealed, key=lambda c: int(c.name.split("-")[1]))
+    valid = [c for c in killed.glob("checkpoint-*") if (c / manifest.MANIFEST).exists()]
+    newest = max(valid, key=lambda c: int(c.name.split("-")[1]))
     torn = next(newest.rglob("*.safetensors"))
     torn.write_bytes(torn.read_bytes()[:-100])
 

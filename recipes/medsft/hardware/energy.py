@@ -1,6 +1,6 @@
 """Energy in joules as the machine's own counters report it: NVIDIA GPUs by NVML, processors by RAPL where readable.
 
-Linux lets only root read RAPL since 2020, so on most machines without a GPU there is no counter, and nothing is said.
+Linux lets only root read RAPL since 2020, so most machines without a GPU have no counter, and no energy is reported.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,47 @@
+"""GPUs as nvidia-smi reports them to this process."""
+
+from pathlib import Path
+
+import pytest
+
+from medsft.errors import UserError
+from medsft.hardware import gpus
+
+ROWS = "NVIDIA A100-SXM4-80GB, 81920, 80000\nNVIDIA A100-SXM4-80GB, 81920, 40000\nNVIDIA GB10, [N/A], [N/A]"
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    binary = tmp_path / "nvidia-smi"
+    binary.write_text(f"#!/bin/sh\ncat <<END\n{ROWS}\nEND\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "free"),
+    [(None, 2, 40_000), ("0", 1, 80_000), ("1,0", 2, 40_000), ("", 0, 0), ("-1", 0, 0), ("GPU-1234", 1, 80_000)],
+)
+def test_the_gpus_that_this_process_may_use(
+    nvidia_smi: None, monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int, free: int
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    name, found, total, left = gpus.visible_gpus()
+    assert (found, left) == (count, free * gpus.MIB)
+    assert name == ("NVIDIA A100-SXM4-80GB" if count else "none")
+    assert total == (81_920 * gpus.MIB if count else 0)
+
+
+@pytest.mark.parametrize(
+    ("reported", "name"),
+    [("NVIDIA A100-SXM4-80GB", "a100-80gb"), ("NVIDIA GeForce RTX 4090", "rtx4090"), ("NVIDIA TITAN V", None)],
+)
+def test_reported_names_are_found_in_the_table(reported: str, name: str | None) -> None:
+    assert gpus.known_name(reported) == name
+
+
+def test_an_unknown_gpu_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'h100'"):
+        gpus.known("h10")
