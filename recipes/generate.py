@@ -23,7 +23,7 @@ from medsft.files import fingerprint, read_json, sha256_file, write_json, write_
 def main() -> None:
     (args,) = parse([GenerateArguments])
 
-    from medsft.data.prepare import load_split
+    from medsft.data.split_files import load_split
     from medsft.inference import generation
     from medsft.versions import versions
 

@@ -1,23 +1,22 @@
-"""Dialogues in any supported form -> one clean, de-identified, leak-free split in study_dir/data/.
+"""Dialogues in any supported format -> one clean, de-identified, leak-free split in study_dir/data/.
 
     python recipes/prepare_data.py                                          # the embedded dialogues, for runs/demo
-    python recipes/prepare_data.py --data my.csv --study_dir runs/mine      # JSON, CSV, Parquet, Arrow, packed too
+    python recipes/prepare_data.py --data my.csv --study_dir runs/mine      # JSON, CSV, Parquet, Arrow; .gz, .zst
     python recipes/prepare_data.py --data faq.csv --columns patient=question,doctor=answer --study_dir runs/faq
     python recipes/prepare_data.py --data a.jsonl folder/ 'b/*.parquet' --weights 3 1 1 --study_dir runs/mixed
     python recipes/prepare_data.py --data OpenMed/MedDialog --study_dir runs/meddialog --model_name_or_path ORG/MODEL
-    python recipes/prepare_data.py --preview 5                              # look at rows; what carries loss is green
+    python recipes/prepare_data.py --preview 5                              # show rows; what carries loss is green
 
-What a file holds is told from its content. Rules that can be left out with --skip_rules: mojibake, html, spaces,
+The format of a file is detected by its content. Rules that --skip_rules leaves out: mojibake, html, spaces,
 dangling_arrow, greeting, advert, opening_formula, closing_formula, chat_doctor, boilerplate_only; email, url,
-record_number, phone, doctor_name, signature, patient_name, platform, sign_off; or all. Control tokens that a speaker
-typed ('</s>', '[INST]') are broken into text in any case.
+record_number, phone, doctor_name, signature, patient_name, platform, sign_off; or all. Control tokens in the dialogues
+('</s>', '[INST]') are always broken into ordinary text.
 """
-
-from typing import Any
 
 from medsft.arguments import DataArguments
 from medsft.cli import run
 from medsft.config import parse
+from medsft.records import DataReport
 
 
 def main() -> None:
@@ -33,14 +32,18 @@ def main() -> None:
         print_preview(args)
 
 
-def print_report(report: dict[str, Any], study_dir: str) -> None:
+def print_report(report: DataReport, study_dir: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{study_dir}/data", title_justify="left", show_header=False)
     table.add_row("rows", f"{report['rows_read']:,} read, {report['rows_kept']:,} kept")
-    for key in ("dropped", "repaired", "redacted"):
-        table.add_row(key, "\n".join(f"{count:,} {name}" for name, count in report[key].items()) or "none")
+    for key, counts in (
+        ("dropped", report["dropped"]),
+        ("repaired", report["repaired"]),
+        ("redacted", report["redacted"]),
+    ):
+        table.add_row(key, "\n".join(f"{count:,} {name}" for name, count in counts.items()) or "none")
     copies = report["duplicates"]
     table.add_row("duplicates", f"{copies['exact']:,} exact, {copies['near']:,} near; {copies['groups']:,} groups")
     if len(report["sources"]) > 1:

@@ -97,7 +97,7 @@ def score_new(
 
 def read_rows(study: Path) -> tuple[dict[str, generations_file.Rows], generations_file.Rows]:
     """The arms' answers and every test row that has one; where no arm has answered, the whole test split."""
-    from medsft.data.prepare import load_split
+    from medsft.data.split_files import load_split
 
     if not generations_file.has_answers(study) and (study / "data" / "test.parquet").is_file():
         print(f"{study}: no arm has answered yet, so only the floors of the test split are scored")

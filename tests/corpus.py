@@ -1,4 +1,4 @@
-"""A generated corpus the size and shape of MedDialog: for tests and benchmarks of the data stage, never for training.
+"""A generated corpus of MedDialog's size and row schema, for tests and benchmarks, never for training.
 
 Lengths are log-normal with the medians and means of OpenMed/MedDialog (patient 414 and 492 characters, doctor 481 and
 546, at most 2,500). Words are those of the embedded sample, as often as there, in random order; courtesies, arrows,
@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from medsft.records import Turn
 
 SAMPLE = Path(__file__).resolve().parents[1] / "recipes" / "sample" / "dialogues.jsonl"
 FULL_SIZE = 251_731  # rows of OpenMed/MedDialog, train and validation
@@ -67,9 +69,9 @@ def text(generator: random.Random, vocabulary: list[str], weights: list[float], 
     spread = math.sqrt(2 * math.log(mean / median))  # of a log-normal with this median and mean
     length = min(2_400, max(20, int(generator.lognormvariate(math.log(median), spread))))
     words = generator.choices(vocabulary, cum_weights=weights, k=length // 5 + 1)
-    for place in range(0, len(words), 12):
-        words[place] = words[place].capitalize()
-        words[place - 1] += "."
+    for index in range(0, len(words), 12):
+        words[index] = words[index].capitalize()
+        words[index - 1] += "."
     return " ".join(words)[:length]
 
 
@@ -96,6 +98,27 @@ def write(path: Path, count: int = FULL_SIZE, seed: int = 0) -> Path:
     with path.open("w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(count, seed))
     return path
+
+
+def turns(*texts: str) -> list[Turn]:
+    """These texts as the turns of the patient and the doctor in alternation."""
+    return [{"role": "assistant" if number % 2 else "user", "content": text} for number, text in enumerate(texts)]
+
+
+def pair(**more: Any) -> dict[str, Any]:
+    """A row of one exchange in MedDialog's columns."""
+    return {"patient_message": "My ear hurts.", "doctor_response": "Since when?", **more}
+
+
+def jsonl(*lines: Any) -> bytes:
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def distinct_texts(count: int) -> list[str]:
+    """Texts of 20 words that have next to nothing in common."""
+    generator = random.Random(7)
+    words = [f"w{number}" for number in range(4000)]
+    return [" ".join(generator.sample(words, 20)) for _ in range(count)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Identifiers by Faker planted into sentences without any: how many are found, and how much else is taken for one."""
+"""Identifiers by Faker, planted into texts without any: how many are found, and how much else is taken for one."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from medsft.evaluation.statistics.proportions import wilson
 
 SAMPLE = Path(__file__).resolve().parents[1] / "recipes" / "sample"
 LOCALES = ("en_US", "en_GB", "en_IN")
-# kind: (role, sentences with {x}); the last two kinds show the limits that the README states
+# kind: (role, sentences with {x}); the last two kinds show known limits
 CARRIERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "email": (
         "user",
@@ -69,8 +69,8 @@ def identifier(fake: Any, kind: str) -> str:
 
 
 def measure(count: int, seed: int, presidio_model: str = "") -> dict[str, Any]:
-    """`recall` {kind: share}: of `count` planted of each kind; `precision`: of all placeholders, those that stand for
-    something planted. With a spaCy model, of the rules and Presidio together."""
+    """`recall` {kind: share} of `count` planted identifiers of each kind; `precision`: the share of all placeholders
+    that replace something planted. With a spaCy model, of the rules and Presidio together."""
     from faker import Faker
 
     texts = clean_texts()
@@ -126,7 +126,7 @@ def on_real_corpora(folder: Path, presidio_model: str = "") -> dict[str, Any]:
         kinds: Counter[str] = Counter()
         touched = 0
         for dialogue in dialogues:
-            found = (redacted(text, role, presidio_model)[1] for role, text in dialogue.turns[-2:])
+            found = (redacted(turn["content"], turn["role"], presidio_model)[1] for turn in dialogue.turns[-2:])
             counts = sum(found, Counter[str]())
             kinds += counts
             touched += bool(counts)

@@ -150,8 +150,15 @@ class Plan(TypedDict):
     fingerprint: str
 
 
-class DataReport(TypedDict):
-    """data_report.json: what became of every row of the source."""
+class RuleExample(TypedDict):
+    """The first change that a data rule made."""
+
+    before: str
+    after: str
+
+
+class RowCounts(TypedDict):
+    """The part of data_report.json that counts rows and tokens."""
 
     rows_read: int
     rows_kept: int
@@ -165,9 +172,14 @@ class DataReport(TypedDict):
     leaking: int
     sources: dict[str, dict[str, int]]
     lengths: list[int]
-    samples: dict[str, dict[str, str]]
+
+
+class DataReport(RowCounts):
+    """data_report.json: what became of every row of the source."""
+
+    samples: dict[str, RuleExample]
     seconds: dict[str, float]
-    arguments: Json
     inputs: str
+    arguments: Json
     template_sha256: str
     fingerprint: str

@@ -1,14 +1,14 @@
-"""What the data stage costs and what de-identification finds.
+"""The cost of the data stage, and the recall and precision of de-identification.
 
     python tests/bench/data.py                                  # 20,000 generated rows
     python tests/bench/data.py --rows 251731                    # MedDialog's size
     python tests/bench/data.py --rows 251731 --output data.json --presidio_model en_core_web_sm
 
-Prints rows per second of every step, the memory of all processes together, the time of a second run and of runs with
-one rule changed; then recall and precision of de-identification on identifiers planted by Faker (with 95 % Wilson
-intervals), and what it does to the real corpora in ../shared where they are.
+Prints the rows per second of each transform, the memory of all processes together, the time of a second run and of
+runs with one option changed; then recall and precision of de-identification on identifiers planted by Faker (with 95 %
+Wilson intervals), and its effect on the real corpora in ../shared where they are.
 
-For other benchmarks: `measure(rows, count)` gives all of it as a plain dict; `speed(rows, seed)` and
+For other benchmarks: `measure(rows, count)` returns all of it as a plain dict; `speed(rows, seed)` and
 `identifiers(count, seed)` are its halves.
 """
 
@@ -60,7 +60,7 @@ def identifiers(count: int = 300, seed: int = 0, presidio_model: str = "") -> di
 
 
 def speed(count: int, seed: int) -> dict[str, Any]:
-    """Seconds of each step and peak memory for `count` rows, then the same again, and with one thing changed."""
+    """Rows per second of each transform and peak memory for `count` rows; seconds of runs again, and with changes."""
     with tempfile.TemporaryDirectory() as folder:
         source, study = corpus.write(Path(folder) / "corpus.jsonl", count, seed), Path(folder) / "study"
         base = ["--data", str(source), "--study_dir", str(study)]
@@ -92,7 +92,7 @@ def timed(arguments: list[str]) -> dict[str, float]:
             family = [running, *running.children(recursive=True)]
             peak = max(peak, sum(process.memory_full_info().pss for process in family))
             processor = max(processor, sum(sum(process.cpu_times()[:4]) for process in family[:1]))
-        except psutil.Error:  # one ended while it was looked at
+        except psutil.Error:  # a process ended in between
             pass
         time.sleep(0.5)
     if running.returncode:
@@ -105,7 +105,7 @@ def print_tables(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     console, run = Console(), result["speed"]
-    table = Table("step", "rows/s", title=f"{run['rows']:,} rows, {run['cores']} cores, load {run['load_before']}")
+    table = Table("transform", "rows/s", title=f"{run['rows']:,} rows, {run['cores']} cores, load {run['load_before']}")
     for name, rate in run["rows_per_second"].items():
         table.add_row(name, f"{rate:,}")
     console.print(table)

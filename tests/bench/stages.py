@@ -94,7 +94,7 @@ def growth(folder: Path, sizes: list[int], rounds: int) -> list[dict[str, Any]]:
 
 def write_arms(study: Path) -> None:
     """Two arms that answer every held-out row."""
-    from medsft.data.prepare import load_split
+    from medsft.data.split_files import load_split
 
     for step, arm in ((2, "baseline"), (3, "lora")):
         (study / arm).mkdir()

@@ -93,7 +93,7 @@ def prepared(study: Path, rows: int) -> Path:
     """The sample's split, and its first training rows as JSON Lines for the others."""
     command = [sys.executable, str(ROOT / "recipes" / "prepare_data.py"), "--config", str(DEMO / "data.yaml")]
     subprocess.run([*command, "--study_dir", str(study)], check=True, stdout=subprocess.DEVNULL)
-    from medsft.data.prepare import load_split
+    from medsft.data.split_files import load_split
 
     train = load_split(str(study), "train").select(range(rows)).select_columns("messages")
     (study / "rows").mkdir(exist_ok=True)
@@ -173,7 +173,7 @@ def rates(measured: dict[str, Any], study: Path, method: str) -> dict[str, float
 
 def dev_loss(saved: Path, study: Path, method: str, rows: int = 16) -> float:
     """Nats per answer token of the last answers of the first dev rows, in bf16 or float32 as this machine prefers."""
-    from medsft.data.prepare import load_split
+    from medsft.data.split_files import load_split
     from medsft.evaluation import likelihood
     from medsft.hardware import matmul_benchmark
 

@@ -1,17 +1,17 @@
-"""Cleaning and de-identification: what must go goes, what is medical stays."""
+"""Cleaning: formulas, adverts and markup go, what is medical stays."""
 
-import json
-import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import planted
 from conftest import read_all
-from medsft.data.rules.cleaning import clean, clean_text
-from medsft.data.rules.deidentification import deidentify, deidentify_turns
+from corpus import turns
+from medsft.data.rules.cleaning import RULES, clean, clean_text
+from medsft.data.rules.courtesy import COURTESY_RULES
+from medsft.data.rules.deidentification import deidentify
+from medsft.data.rules.markup import MARKUP_RULES
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -89,26 +89,16 @@ def test_the_patient_keeps_courtesies() -> None:
     ],
 )
 def test_an_answer_of_boilerplate_alone_is_dropped(answer: str) -> None:
-    assert clean([("user", "Itch."), ("assistant", answer)]) == (None, ["boilerplate_only"])
+    assert clean(turns("Itch.", answer)) == (None, ["boilerplate_only"])
 
 
 def test_an_earlier_turn_of_boilerplate_leaves_alternating_turns() -> None:
-    turns = [
-        ("user", "Itch."),
-        ("assistant", "Thanks for your query."),
-        ("user", "Arm."),
-        ("assistant", "Use a cream."),
-    ]
-    cleaned, _ = clean(turns)
-    assert cleaned is not None
-    assert cleaned == [("user", "Itch.\nArm."), ("assistant", "Use a cream.")]
+    cleaned, _ = clean(turns("Itch.", "Thanks for your query.", "Arm.", "Use a cream."))
+    assert cleaned == turns("Itch.\nArm.", "Use a cream.")
 
 
 def test_a_message_of_markup_alone_is_dropped() -> None:
-    assert clean([("user", "<br>"), ("assistant", "Rest.")]) == (
-        None,
-        ["empty_after_cleaning"],
-    )
+    assert clean(turns("<br>", "Rest.")) == (None, ["empty_after_cleaning"])
 
 
 @settings(max_examples=60, deadline=None)
@@ -119,100 +109,6 @@ def test_cleaning_twice_is_cleaning_once_and_never_fails(text: str, role: str) -
     deidentify(once, role)
 
 
-@pytest.mark.parametrize(
-    ("text", "role", "after"),
-    [
-        ("Write to cold.hand77@example.org please", "user", "Write to [EMAIL] please"),
-        ("see https://www.example.org/a-b?c=d. Bye", "assistant", "see [URL]. Bye"),
-        ("(www.example.com/swallow)", "assistant", "([URL])"),
-        ("Call +1 202-555-0147.", "assistant", "Call [PHONE]."),
-        ("tel 020 7946 0321) told", "user", "tel [PHONE]) told"),
-        ("ring (202) 555-0143 or +49 30 901820", "user", "ring [PHONE] or [PHONE]"),
-        (
-            "Rest.\nRegards,\nDr. Elvira Quillfeather, Dermatologist",
-            "assistant",
-            "Rest.\nRegards,\n[DOCTOR], Dermatologist",
-        ),
-        ("Regards\nElvira Quill", "assistant", "Regards\n[DOCTOR]"),
-        ("speedy recovery … dr. ayman darrag", "assistant", "speedy recovery … [DOCTOR]"),
-        ("Doctor Kumar's note", "user", "[DOCTOR]'s note"),
-        ("I saw Dr O'Neill-Smith", "user", "I saw [DOCTOR]"),
-        ("Hi, my name is becky and I cough", "user", "Hi, my name is [PATIENT] and I cough"),
-        ("I am Tobiah Wrenfield, 33.", "user", "I am [PATIENT], 33."),
-        ("Hi, Philomena Garrow-Tate here, 76.", "user", "Hi, [PATIENT] here, 76."),
-        ("Welcome to Healthcaremagic.comI have read it", "assistant", "Welcome to [PLATFORM]I have read it"),
-    ],
-)
-def test_identifiers_become_placeholders(text: str, role: str, after: str) -> None:
-    replaced, counts = deidentify(text, role, skip=["sign_off"])
-    assert replaced == after
-    assert sum(counts.values()) == after.count("[")
-
-
-@pytest.mark.parametrize(
-    ("answer", "left"),
-    [
-        ("Rest.\nRegards,\nDr. Elvira Quillfeather, Dermatologist", "Rest."),
-        ("Rest it. Thanks and regards, Dr Quill MBBS, MD (Medicine)", "Rest it."),
-        ("Rest itRegards,Dr. Quill.", "Rest it"),
-        ("Is it better? Dr. A. Quill, General Surgeon", "Is it better?"),
-        ("Best wishes,\nElvira Quill", ""),
-        ("Hello, I am Dr. Quill. Rest it.", "Rest it."),
-        ("My name is Dr. Quill and I am happy to help you. Rest it.", "Rest it."),
-        ("My name is Dr. Quill and your knee is torn.", "My name is [DOCTOR] and your knee is torn."),
-        ("Ask him.\nDr. Quill said to rest it", "Ask him.\n[DOCTOR] said to rest it"),
-        ("Please consult Dr. Quill.", "Please consult [DOCTOR]."),
-        ("Go back to your surgeon, Dr. Quill", "Go back to your surgeon, [DOCTOR]"),
-        ("He disregards Dr. Quill", "He disregards [DOCTOR]"),
-    ],
-)
-def test_a_signature_goes_and_a_doctor_who_is_talked_about_stays(answer: str, left: str) -> None:
-    assert deidentify(answer, "assistant")[0] == left
-    assert "[DOCTOR]" in deidentify(answer, "user")[0] or answer.endswith("Elvira Quill")
-
-
-def test_an_answer_of_a_signature_alone_is_dropped() -> None:
-    assert deidentify_turns([("user", "Itch."), ("assistant", "Hi. I am Dr. Quill.")])[0] == []
-    turns = [("user", "Itch."), ("assistant", "I am Dr. Quill."), ("user", "Arm."), ("assistant", "Rest it.")]
-    kept, counts, fired = deidentify_turns(turns)
-    assert kept == [("user", "Itch.\nArm."), ("assistant", "Rest it.")]
-    assert (counts, fired) == ({"DOCTOR": 1}, ["doctor_name", "sign_off"])
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["thanks regards take care " * 4_000 + "[DOCTOR] " * 2_000 + "and so on", "\n" * 50_000, "a.b-" * 20_000 + "@"],
-)
-@pytest.mark.timeout(60)
-def test_a_long_text_of_one_thing_takes_no_time(text: str) -> None:
-    for role in ("user", "assistant"):  # a search that starts anew at every place would take minutes
-        deidentify(text, role)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "BP 119/64, pulse 72, 12/03/2020, 2020-03-12, 7.35, 10-20-30 mg, 1000 to 2000 mg, 1,250,000 copies, 36.6",
-        "Day 1 2 3 4 5 6 7 8; doses 5 10 15 20 25 30; platelets 250000; phone for help on 112 or 911",
-        "I called the Dr. If it gets worse I will go. The drug works. Drink. Doctors say Drs. My address is",
-        "Ask your doctor. Most people recover. See the family doctor Thursday. Hello Doctor I have pain",
-        "I am Pregnant Since May, I am Very Worried, I am Having Pain, and I am 30.",
-        "Fever.Then rash. concern.it is fine. e.g. this",
-    ],
-)
-def test_what_is_no_identifier_stays(text: str) -> None:
-    for role in ("user", "assistant"):
-        assert deidentify(text, role)[0] == text
-
-
-def test_planted_identifiers_are_found_and_little_else_is_taken_for_one() -> None:
-    """Faker's names, numbers and addresses of three countries; a first name that is a month or a word may be missed."""
-    found = planted.measure(45, seed=1)
-    limits = {"name without a title", "name in lower case"}
-    assert {kind for kind, part in found["recall"].items() if part["share"] >= 0.95} == set(planted.CARRIERS) - limits
-    assert found["precision"]["share"] >= 0.98
-
-
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real corpora are not beside this checkout")
 def test_answers_by_physicians_are_left_alone() -> None:
     dialogues, _, count = read_all(SHARED / "kqa.jsonl")
@@ -221,19 +117,15 @@ def test_answers_by_physicians_are_left_alone() -> None:
         cleaned, fired = clean(row.turns)
         assert cleaned is not None
         touched += bool(set(fired) - {"spaces"}) or any(
-            sum(deidentify(text, role)[1].values()) for role, text in cleaned
+            sum(deidentify(turn["content"], turn["role"])[1].values()) for turn in cleaned
         )
     assert touched <= count // 100
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the real corpora are not beside this checkout")
-def test_no_signature_url_or_platform_is_left_in_raw_consultations() -> None:
-    lines = (SHARED / "covid_dialogue_en.jsonl").read_text(encoding="utf-8").splitlines()
-    answers = [
-        deidentify(clean_text(json.loads(line)["doctor_response"], "assistant")[0], "assistant")[0] for line in lines
-    ]
-    whole = "\n".join(answers).lower()
-    assert "[doctor]" not in whole
-    for leak in ("http", "www.", "healthcaremagic", "healthtap", "bhavsar", "jnikolla", "jolanda", "thanks for your q"):
-        assert leak not in whole
-    assert not re.search(r"\w@\w", whole)
+def test_every_rule_is_listed_in_order_and_can_be_left_out() -> None:
+    assert (*MARKUP_RULES, *COURTESY_RULES, "boilerplate_only") == RULES
+    text = "Hello sir.<br/>Rest the knee. Hope this helps."
+    assert clean_text(text, "assistant") == ("Rest the knee.", ["html", "greeting", "closing_formula"])
+    for rule in ("html", "greeting", "closing_formula"):
+        assert rule not in clean_text(text, "assistant", skip=[rule])[1]
+    assert clean_text(text, "assistant", skip=RULES) == (text, [])

@@ -1,169 +1,110 @@
-"""The data stage as a whole: what is cached, what is switched off, the study's preset, cards and preview."""
+"""The pipeline and its transforms: cached tables, one row for each row, nothing done twice."""
 
-import io
-import json
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from rich.console import Console
+from datasets import Dataset
 
-import corpus
-from conftest import RECIPES
+from corpus import jsonl, pair, turns
 from medsft.arguments import DataArguments
-from medsft.config import parse
-from medsft.data.groups.near_duplicates import jaccard, opening, shingles
-from medsft.data.loss_preview import print_preview
-from medsft.data.prepare import load_split, prepare
-from medsft.data.rules.cleaning import RULES as CLEANING_RULES
-from medsft.data.rules.deidentification import RULES as IDENTIFIER_RULES
-from medsft.errors import UserError
+from medsft.data import transforms
+from medsft.data.pipeline import KeyedTable, Pipeline, features, read_key, side_by_side
+from medsft.data.reading.sources import parts_of
+from medsft.data.transforms import CLEAN, DEIDENTIFY, GROUP_KEYS, Transform
 
-pytestmark = pytest.mark.slow
+CALLS: list[int] = []
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus.write(tmp_path_factory.mktemp("corpus") / "generated.jsonl", 600)
+def doubled(batch: dict[str, list[int]], times: int = 2, note: object = None) -> dict[str, list[object]]:
+    CALLS.append(len(batch["n"]))
+    return {"n": [times * n for n in batch["n"]]}
 
 
-def cached(study: Path) -> dict[str, str]:
-    """Step: name of its file."""
-    return {path.name.split("-")[0]: path.name for path in (study / ".cache").glob("*.arrow")}
+DOUBLE = Transform("double", doubled, {"n": "int32"}, ("data/transforms.py",))
 
 
-def test_a_change_redoes_only_what_depends_on_it(tmp_path: Path) -> None:
-    source = corpus.write(tmp_path / "small.jsonl", 60)
-    base: dict[str, Any] = {"study_dir": str(tmp_path), "data": [str(source)], "workers": 1}
-    first = prepare(DataArguments(**base))
-    before = cached(tmp_path)
-    assert set(before) == {"read", "clean", "deidentify", "keys", "tokens"}
-
-    def changed(**options: Any) -> set[str]:
-        prepare(DataArguments(**base, **options))
-        after = cached(tmp_path)
-        return {step for step in after if after[step] != before[step]}
-
-    assert changed(near_duplicate=0.8) == set()
-    assert changed(max_length=400) == {"tokens"}
-    assert changed(skip_rules=["phone"]) == {"deidentify", "keys", "tokens"}
-    assert changed(skip_rules=["advert"]) == {"clean", "deidentify", "keys", "tokens"}
-    again = prepare(DataArguments(**base))
-    assert again["fingerprint"] == first["fingerprint"]
-    assert {key for key in first if again[key] != first[key]} <= {"seconds"}
+@pytest.fixture
+def numbers() -> KeyedTable:
+    CALLS.clear()
+    return KeyedTable(Dataset.from_dict({"n": [1, 2, 3]}), "k")
 
 
-@pytest.mark.slow
-def test_more_processes_give_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
-    one = prepare(DataArguments(study_dir=str(tmp_path / "one"), data=[str(source)], workers=1))
-    monkeypatch.setattr("medsft.data.pipeline.SMALL", 200)
-    two = prepare(DataArguments(study_dir=str(tmp_path / "two"), data=[str(source)], workers=2))
-    assert two["fingerprint"] == one["fingerprint"]
-    assert len(list((tmp_path / "two" / ".cache").glob("clean-*.arrow"))) == 2
-
-
-def test_no_test_row_has_a_near_duplicate_in_train(tmp_path: Path, source: Path) -> None:
-    """By brute force at the stated threshold."""
-    report = prepare(DataArguments(study_dir=str(tmp_path), data=[str(source)], near_duplicate=0.6))
-    assert report["duplicates"]["near"] >= 10 and report["duplicates"]["exact"] >= 2 and report["leaking"] == 0
-    sides = {
-        name: [
-            shingles(opening([(m["role"], m["content"]) for m in row["messages"]]))
-            for row in load_split(str(tmp_path), name)
-        ]
-        for name in ("train", "dev", "test")
+def test_a_transform_runs_again_exactly_when_its_outcome_could_differ(tmp_path: Path, numbers: KeyedTable) -> None:
+    pipeline = Pipeline(tmp_path, workers=1)
+    first = pipeline.run(DOUBLE, numbers)
+    assert first.rows["n"] == [2, 4, 6] and CALLS == [3]
+    assert pipeline.run(DOUBLE, numbers).key == first.key and CALLS == [3]
+    keys = {
+        first.key,
+        pipeline.run(DOUBLE, numbers, times=3).key,
+        pipeline.run(DOUBLE, numbers, depends_on="a newer model").key,
+        pipeline.run(DOUBLE, KeyedTable(numbers.rows, "other rows")).key,
     }
-    for name in ("dev", "test"):
-        assert max(jaccard(held, trained) for held in sides[name] for trained in sides["train"]) < 0.6
+    assert len(keys) == 4 and len(CALLS) == 4
+    assert pipeline.run(DOUBLE, numbers, note=object()).key == first.key, "depends_on stands for what is no plain value"
+    assert set(pipeline.seconds) == {"double"}
 
 
-def test_every_rule_is_named_sampled_and_can_be_left_out(tmp_path: Path, source: Path) -> None:
-    args = DataArguments(study_dir=str(tmp_path), data=[str(source)])
-    report = prepare(args)
-    fired = {"spaces", "dangling_arrow", "advert", "opening_formula", "closing_formula"}
-    assert fired <= set(report["samples"]) <= {*CLEANING_RULES, *IDENTIFIER_RULES}
-    assert {"email", "url", "phone", "record_number", "doctor_name", "patient_name", "platform"} <= set(
-        report["samples"]
-    )
-    shown = json.dumps(report["samples"])
-    assert all(sample["before"] != sample["after"] for sample in report["samples"].values())
-    assert not re.search(r"Wrenfield|Quillfeather|example\.org|555|4839201|HealthCareMagic", shown)
-    args.skip_rules = ["all"]
-    report = prepare(args)
-    assert (report["repaired"], report["redacted"], report["samples"]) == ({}, {}, {})
-    args.skip_rules = ["closing_formulas"]
-    with pytest.raises(UserError, match="no rule 'closing_formulas': did you mean 'closing_formula'"):
-        prepare(args)
+def test_files_of_earlier_options_and_of_killed_runs_go(tmp_path: Path, numbers: KeyedTable) -> None:
+    cache = tmp_path / ".cache"
+    Pipeline(cache, workers=1).run(DOUBLE, numbers)
+    (tmp_path / ".data.0a1b2c3d.tmp").mkdir()
+    pipeline = Pipeline(cache, workers=1)
+    with pipeline.locked():
+        kept = pipeline.run(DOUBLE, numbers, times=3)
+        pipeline.delete_unused()
+    assert {path.name for path in cache.iterdir()} == {"lock", f"double-{kept.key}.arrow"}
+    assert [path.name for path in tmp_path.iterdir()] == [".cache"]
 
 
-def test_rows_add_up_for_every_source(tmp_path: Path, source: Path) -> None:
-    (tmp_path / "faq.csv").write_text(
-        "patient_message,doctor_response\n" + "".join(f"What is w{n} and x{n} and y{n}?,z{n}\n" for n in range(40))
-    )
-    report = prepare(DataArguments(study_dir=str(tmp_path), data=[str(source), str(tmp_path / "faq.csv")]))
-    assert set(report["sources"]) == {"generated", "faq"}
-    assert report["sources"]["faq"] == {"read": 40, "rejected": 0, "exact": 0, "near": 0, "kept": 40}
-    assert sum(part["read"] for part in report["sources"].values()) == report["rows_read"] == 640
-    assert report["rows_read"] == report["rows_kept"] + sum(report["dropped"].values())
-    test = load_split(str(tmp_path), "test")
-    assert sum(name == "faq" for name in test["source"]) == 8
-
-
-@pytest.mark.slow
-def test_the_studys_preset_reproduces_its_numbers(tmp_path: Path) -> None:
-    path = corpus.write(tmp_path / "meddialog.jsonl", 12_500)
-    config = RECIPES / "configs" / "mistral_7b" / "data_paper.yaml"
-    (args,) = parse([DataArguments], argv=["--config", str(config), "--study_dir", str(tmp_path / "study")])
-    args.data, args.model_name_or_path = [str(path)], "embedded/SmolLM2-135M-Instruct"
-    report = prepare(args)
-    assert {name: part["rows"] for name, part in report["splits"].items()} == {
-        "train": 10_200,
-        "dev": 1_800,
-        "test": report["rows_kept"] - 12_000,
+def test_dialogues_are_read_once_with_the_rejected_rows_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "mine.jsonl"
+    source.write_bytes(jsonl(pair(), pair(doctor_response=None)))
+    args = DataArguments(data=[str(source)])
+    sources = parts_of(args)
+    table, rejected, listed = Pipeline(tmp_path / "cache", 1).read(args, sources)
+    assert table.key == read_key(args, sources)
+    assert table.rows[0] == {
+        "id": "mine:1",
+        "source": "mine",
+        "official": "",
+        "opened_by": "",
+        "turns": turns("My ear hurts.", "Since when?"),
+        "repairs": [],
     }
-    assert report["truncated"] == {"prompt": 0, "answer": 0}
-    assert report["leaking"] > 100
-    assert report["repaired"] == report["redacted"] == {}
-    numbers = [
-        int(row.split(":")[1])
-        for row in [*load_split(args.study_dir, "train")["id"], *load_split(args.study_dir, "dev")["id"]]
-    ]
-    assert max(numbers) < 12_100  # the first 12,000 usable ones
+    assert [(row.row, row.reason) for row in rejected] == [(2, "null")] and listed.is_file()
+    monkeypatch.setattr("medsft.data.pipeline.read_dialogues", None)  # would fail if it were called again
+    again = Pipeline(tmp_path / "cache", 1).read(args, sources)
+    assert (again[0].key, again[1]) == (table.key, rejected)
+    source.write_bytes(jsonl(pair(), pair()))
+    assert read_key(args, sources) != table.key
 
 
-def test_cards_describe_the_files_beside_them(tmp_path: Path, source: Path) -> None:
-    report = prepare(DataArguments(study_dir=str(tmp_path), data=[str(source)]))
-    folder = tmp_path / "data"
-    card = (folder / "README.md").read_text()
-    head = yaml.safe_load(card.split("---")[1])
-    files = {item["path"] for item in head["configs"][0]["data_files"]}
-    described = json.loads((folder / "croissant.json").read_text())
-    assert (
-        files
-        == {item["contentUrl"] for item in described["distribution"]}
-        == {p.name for p in folder.glob("*.parquet")}
-    )
-    columns = {field["name"] for field in described["recordSet"][0]["field"]}
-    assert columns == set(load_split(str(tmp_path), "train").column_names)
-    assert report["fingerprint"] in card and f"{report['rows_kept']} kept" in card
-    assert "{{" not in card and "copyright" in card
+def test_turns_keep_their_shape_from_cleaning_to_the_token_budget() -> None:
+    from medsft.models.loading import load_tokenizer
+    from medsft.tokenization.chat_template import training_template
+
+    dialogues = [turns("I cough.", "Rest. Hope this helps."), turns("Itch.", "Thanks for your query.")]
+    cleaned = transforms.clean_batch({"turns": dialogues}, [])
+    assert cleaned["turns"] == [turns("I cough.", "Rest."), []]
+    assert cleaned["dropped"] == ["", "boilerplate_only"]
+    redacted = transforms.deidentify_batch({"turns": cleaned["turns"]}, [])  # type: ignore[typeddict-item]
+    assert redacted["turns"] == cleaned["turns"] and redacted["dropped"] == ["", ""]
+    opened = {"turns": redacted["turns"], "opened_by": ["", ""]}
+    keys = transforms.keys_batch(opened)  # type: ignore[arg-type]
+    assert set(keys) == set(GROUP_KEYS.columns) and keys["opening"] == ["i cough rest", ""]
+    tokenizer = load_tokenizer("embedded/SmolLM2-135M-Instruct")
+    batch = {"turns": redacted["turns"]}
+    fitted = transforms.fit_batch(batch, tokenizer, training_template(tokenizer), 64)  # type: ignore[arg-type]
+    assert fitted["messages"] == cleaned["turns"]
+    assert [count > 0 for count in fitted["prompt_tokens"]] == [True, False]  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("colour", [True, False])
-def test_the_preview_tells_loss_from_prompt(tmp_path: Path, colour: bool) -> None:
-    args = DataArguments(study_dir=str(tmp_path), preview=2)
-    prepare(args)
-    out = io.StringIO()
-    print_preview(
-        args, Console(file=out, force_terminal=colour, color_system="standard" if colour else None, width=200)
-    )
-    text = out.getvalue()
-    assert text.count("tokens carry loss") == 2
-    row = load_split(str(tmp_path), "train")[0]
-    answer = row["messages"][1]["content"].splitlines()[0][:40]
-    if colour:
-        assert "\x1b[1;32m" + answer in text and "\x1b[1;7;32m<|im_end|>" in text
-    else:
-        assert f"«{answer}" in text and "<|im_end|>»" in " ".join(text.split())
+def test_two_tables_side_by_side_and_the_types_of_their_columns() -> None:
+    made = features(DEIDENTIFY.columns)
+    assert str(made["dropped"]) == "Value('string')" and set(made) == set(DEIDENTIFY.columns)
+    assert features(CLEAN.columns)["turns"].feature == {"role": made["dropped"], "content": made["dropped"]}
+    both = side_by_side(Dataset.from_dict({"a": [1], "x": [2]}), "a", Dataset.from_dict({"b": [3], "y": [4]}), "b")
+    assert both[:] == {"a": [1], "b": [3]}

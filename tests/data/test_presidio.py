@@ -7,8 +7,9 @@ import pytest
 
 from conftest import run_here
 from medsft.arguments import DataArguments
-from medsft.data.prepare import load_split, prepare
+from medsft.data.prepare import prepare
 from medsft.data.rules.presidio import redact
+from medsft.data.split_files import load_split
 from medsft.errors import UserError
 
 spacy = pytest.importorskip("spacy", reason="the extra 'presidio' is not installed")

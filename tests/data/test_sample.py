@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from medsft.arguments import DataArguments
-from medsft.data.prepare import load_split, prepare
+from medsft.data.prepare import prepare
 from medsft.data.reading.sources import SAMPLE
+from medsft.data.split_files import load_split
 
 COLUMNS = {"patient_message", "doctor_response", "dialogue_context"}
 URGENT = re.compile(

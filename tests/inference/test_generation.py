@@ -14,7 +14,7 @@ import torch
 
 from conftest import RECIPES, run_script
 from medsft.arguments import GenerateArguments
-from medsft.data.prepare import load_split
+from medsft.data.split_files import load_split
 from medsft.errors import UserError
 from medsft.evaluation import likelihood, memorization
 from medsft.files import read_json, read_jsonl

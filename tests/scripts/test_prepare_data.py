@@ -12,7 +12,10 @@ import pyarrow.parquet
 import pytest
 
 from medsft.arguments import DataArguments
-from medsft.data.prepare import load_split, prepare
+from medsft.data.prepare import prepare
+from medsft.data.rules.cleaning import RULES as CLEANING_RULES
+from medsft.data.rules.deidentification import RULES as IDENTIFIER_RULES
+from medsft.data.split_files import load_split
 from medsft.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,6 +191,13 @@ def test_the_script_refuses_an_unusable_file_with_status_2_and_one_line(
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert not (tmp_path / "study" / "data").exists()
+
+
+def test_the_help_lists_every_rule() -> None:
+    documented = " ".join((ROOT / "recipes" / "prepare_data.py").read_text(encoding="utf-8").split('"""')[1].split())
+    listed = re.search(r"--skip_rules leaves out: (.*?); or all", documented)
+    assert listed is not None
+    assert tuple(re.split("[,;] ", listed[1])) == (*CLEANING_RULES, *IDENTIFIER_RULES)
 
 
 def test_an_unreachable_hub_is_told_at_once_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,13 +70,13 @@ def fuzzed_rows(folder: Path, tiny: Path, count: int) -> list[dict[str, Any]]:
 def fuzzed_configs(folder: Path, count: int) -> list[dict[str, Any]]:
     """`count` drawn configurations through the parser and the checks of every script's options."""
     from medsft import arguments, config, errors
-    from medsft.data import prepare
+    from medsft.data import options
     from medsft.evaluation import scoring as score_checks
     from medsft.inference import generation
 
     kinds = [kind for kind in vars(arguments).values() if is_dataclass(kind)]
     checks: dict[str, Any] = {
-        "DataArguments": prepare.check, "GenerateArguments": generation.check, 
+        "DataArguments": options.check_options, "GenerateArguments": generation.check, 
         "ScoreArguments": score_checks.check_options,
     }  # fmt: skip
     names = sorted({field.name for kind in kinds for field in fields(kind)})

@@ -51,7 +51,7 @@ def dialogues(folder: Path, tiny: Path) -> list[dict[str, Any]]:
 
 def as_control_tokens(study: Path, tiny: Path) -> list[str]:
     """Rows of the split, whose tokens as they are trained on hold more control tokens than the template puts there."""
-    from medsft.data.prepare import load_split
+    from medsft.data.split_files import load_split
     from medsft.models import loading
     from medsft.tokenization import chat_template
 

@@ -1,82 +1,83 @@
-"""The numbers of data_report.json: where every row went, per reason, rule and source, with a sample of each rule."""
+"""The numbers of data_report.json: rows and tokens by reason, rule, split and source, and an example of each rule."""
 
 from collections import Counter
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from typing import TYPE_CHECKING, NamedTuple
 
-from medsft.data.groups.splitting import Row
+from medsft.data.groups.grouping import Row
+from medsft.data.reading.dialogue import Rejected
 from medsft.data.rules import rule_examples
+from medsft.records import RowCounts, RuleExample, Turn
 from medsft.tokenization.control_tokens import as_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from pyarrow import ChunkedArray
+    from transformers import PreTrainedTokenizerBase
 
 
 class Tables(NamedTuple):
-    """The rows after each step; row n of one is row n of all. `named` is `redacted` where Presidio is not used."""
+    """The tables after each transform; row n of one is row n of all. Without Presidio `named` is `redacted`."""
 
-    read: Any
-    cleaned: Any
-    redacted: Any
-    named: Any
-    keys: Any
-    fitted: Any
+    read: "Dataset"
+    cleaned: "Dataset"
+    redacted: "Dataset"
+    named: "Dataset"
+    keys: "Dataset"
+    fitted: "Dataset"
 
 
-def counts(
-    tables: Tables,
-    rejected: list[dict[str, Any]],
-    rows: list[Row],
-    unique: list[Row],
-    near: Counter[str],
-    parts: dict[str, list[Row]],
-    rest: str,
-) -> dict[str, Any]:
-    """Where every row went. `rows` are those that cleaning left, `unique` those without their exact copies, `near` the
-    near-duplicates by source; `rest` is the reason of rows that fit and are in none of the `parts`."""
+class SplitRows(NamedTuple):
+    """The rows on their way into the splits."""
+
+    remaining: list[Row]  # all that cleaning left
+    unique: list[Row]  # those without their exact copies
+    near: Counter[str]  # {source: near-duplicates}
+    parts: dict[str, list[Row]]  # {split: rows}
+    left_out: str  # the reason of the rows that fit the token budget and are in no split
+
+
+def count_rows(tables: Tables, rejected: list[Rejected], rows: SplitRows) -> RowCounts:
+    """What became of every row: the numbers of data_report.json."""
     read, cleaned, redacted, named, _, fitted = (table.data.table for table in tables)
-    placed = [row for part in parts.values() for row in part]
+    kept = [row for part in rows.parts.values() for row in part]
     fits = fitted["prompt_tokens"].to_numpy() > 0
-    over = sum(not fits[row.place] for row in unique)
-    dropped = Counter(row["reason"] for row in rejected) + tally(cleaned["dropped"]) + tally(redacted["dropped"])
+    over = sum(not fits[row.position] for row in rows.unique)
+    copies = len(rows.remaining) - len(rows.unique)
+    dropped = Counter(row.reason for row in rejected) + tally(cleaned["dropped"]) + tally(redacted["dropped"])
     dropped += Counter(
-        {
-            "exact_duplicate": len(rows) - len(unique),
-            "over_budget": over,
-            rest: len(unique) - over - len(placed),
-        }
+        {"exact_duplicate": copies, "over_budget": over, rows.left_out: len(rows.unique) - over - len(kept)}
     )
     repaired = tally(read["repairs"]) + tally(cleaned["fired"])
     repaired += Counter(
         {"sign_off": tally(redacted["fired"])["sign_off"], "control_tokens": int(fitted["broken"].to_numpy().sum())}
     )
     found = tally(redacted["redacted"]) + (tally(named["redacted"]) if named is not redacted else Counter())
-    by_source_of = {name: Counter(row.source for row in part) for name, part in (("rows", rows), ("unique", unique))}
-    lengths = {name: token_columns(fitted, part) for name, part in parts.items()}
+    lengths = {name: token_columns(tables.fitted, part) for name, part in rows.parts.items()}
     return {
         "rows_read": len(tables.read) + len(rejected),
-        "rows_kept": len(placed),
+        "rows_kept": len(kept),
         "dropped": ordered(dropped),
         "repaired": ordered(repaired),
         "redacted": ordered(found),
-        "duplicates": {
-            "exact": len(rows) - len(unique),
-            "near": near.total(),
-            "groups": len({row.group for row in placed}),
-        },
-        "splits": sizes(parts),
+        "duplicates": {"exact": copies, "near": rows.near.total(), "groups": len({row.group for row in kept})},
+        "splits": sizes(rows.parts),
         "tokens": {name: token_counts(*columns) for name, columns in lengths.items()},
-        "truncated": {"prompt": shortened(fitted, placed), "answer": 0},
-        "leaking": shared_groups(parts),
+        "truncated": {"prompt": shortened(tables.fitted, kept), "answer": 0},
+        "leaking": shared_groups(rows.parts),
         "sources": by_source(
-            read=tally(read["source"]) + Counter(row["source"] for row in rejected),
-            rejected=Counter(row["source"] for row in rejected),
-            exact=by_source_of["rows"] - by_source_of["unique"],
-            near=near,
-            kept=Counter(row.source for row in placed),
+            read=tally(read["source"]) + Counter(row.source for row in rejected),
+            rejected=Counter(row.source for row in rejected),
+            exact=Counter(row.source for row in rows.remaining) - Counter(row.source for row in rows.unique),
+            near=rows.near,
+            kept=Counter(row.source for row in kept),
         ),
         "lengths": [sum(pair) for pair in zip(*lengths["train"], strict=True)],
     }
 
 
-def tally(column: Any) -> Counter[str]:
-    """How often each value occurs in an Arrow column of texts or of lists of texts; '' is not counted."""
+def tally(column: "ChunkedArray") -> Counter[str]:
+    """How often each value occurs in an Arrow column of texts, or of lists of texts; '' is not counted."""
     import pyarrow
     from pyarrow import compute
 
@@ -98,39 +99,44 @@ def sizes(parts: dict[str, list[Row]]) -> dict[str, dict[str, int]]:
 
 
 def by_source(**columns: Counter[str]) -> dict[str, dict[str, int]]:
-    """{source: {what: count}} from one Counter of sources for each thing counted."""
+    """{source: {name: count}} from one Counter of sources for each name."""
     sources = sorted(set().union(*columns.values()))
     return {source: {name: counts[source] for name, counts in columns.items()} for source in sources}
 
 
 def shared_groups(parts: dict[str, list[Row]]) -> int:
-    """Rows outside train that share a group with a row of it: 0 for every split but the study's."""
+    """How many rows outside train share a group with a row of it: 0 for every split but the source study's."""
     train = {row.group for row in parts["train"]}
     return sum(row.group in train for name, rows in parts.items() if name != "train" for row in rows)
 
 
-def samples(tables: Tables, tokenizer: Any, clean_skip: list[str], keep: list[str]) -> dict[str, dict[str, str]]:
-    """What each rule did to the first row it fired in, and so each step that has no rules."""
-    found = rule_examples.of_cleaning(tables.read, tables.cleaned, clean_skip)
-    found |= rule_examples.of_identifiers(tables.cleaned, tables.redacted, keep)
+def examples(
+    tables: Tables,
+    tokenizer: "PreTrainedTokenizerBase",
+    skip_cleaning: Collection[str],
+    skip_identifiers: Collection[str],
+) -> dict[str, RuleExample]:
+    """{rule: its first change}, and the first changes by Presidio and to control tokens."""
+    found = rule_examples.of_cleaning(tables.read, tables.cleaned, skip_cleaning)
+    found |= rule_examples.of_deidentification(tables.cleaned, tables.redacted, skip_identifiers)
     if tables.named is not tables.redacted:
-        found |= rule_examples.of_names(tables.redacted, tables.named)
+        found |= rule_examples.of_presidio(tables.redacted, tables.named)
     first = int(tables.fitted.data.table["broken"].to_numpy().argmax())
-    typed = [{"content": turn["text"]} for turn in tables.named[first]["turns"]]
-    after = [message["content"] for message in as_text(tokenizer, typed)]
-    return found | rule_examples.of_step("control_tokens", [message["content"] for message in typed], after)
+    typed: list[Turn] = tables.named[first]["turns"]
+    before, after = ([turn["content"] for turn in turns] for turns in (typed, as_text(tokenizer, typed)))
+    return found | rule_examples.of_texts("control_tokens", before, after)
 
 
-def token_columns(fitted: Any, rows: list[Row]) -> tuple[list[int], list[int]]:
-    """Prompt and answer tokens of the rows, in order; `fitted` is the table of the step 'tokens'."""
-    places = [row.place for row in rows]
-    prompt, answer = (fitted[name].to_numpy() for name in ("prompt_tokens", "answer_tokens"))
-    return prompt[places].tolist(), answer[places].tolist()
+def token_columns(fitted: "Dataset", rows: list[Row]) -> tuple[list[int], list[int]]:
+    """Prompt and answer tokens of the rows, in order."""
+    positions = [row.position for row in rows]
+    prompt, answer = (fitted.data.table[name].to_numpy() for name in ("prompt_tokens", "answer_tokens"))
+    return prompt[positions].tolist(), answer[positions].tolist()
 
 
-def shortened(fitted: Any, rows: list[Row]) -> int:
-    """How many of the rows gave way to the token budget."""
-    return int(fitted["shortened"].to_numpy()[[row.place for row in rows]].sum())
+def shortened(fitted: "Dataset", rows: list[Row]) -> int:
+    """How many of the rows were shortened to the token budget."""
+    return int(fitted.data.table["shortened"].to_numpy()[[row.position for row in rows]].sum())
 
 
 def ordered(counts: Counter[str]) -> dict[str, int]:

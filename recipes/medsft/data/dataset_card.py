@@ -1,15 +1,15 @@
-"""What stands beside the data: a dataset card (README.md) and a Croissant 1.0 description (croissant.json).
+"""The dataset card (README.md) and the Croissant 1.0 description (croissant.json) of the prepared data.
 
-Both tell what was done to the rows and where the numbers come from; neither holds a dialogue's words.
+Both describe the source of the rows and what was done to them; neither holds a dialogue's words.
 """
 
 from pathlib import Path
-from typing import Any
 
 from medsft.data.groups.splitting import SPLITS
 from medsft.files import sha256_file, write_json, write_text
+from medsft.records import DataReport, Json
 
-# Ends of the size classes that the hub knows, with their names.
+# Upper ends of the hub's size categories, with their names.
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 CARD = """---
 {{ card_data }}
@@ -54,14 +54,14 @@ before de-identification: delete it before you share the study folder.
 """
 
 
-def write_cards(folder: Path, report: dict[str, Any]) -> None:
+def write_cards(folder: Path, report: DataReport) -> None:
     """Write README.md and croissant.json into a folder that holds the Parquet files of `report`."""
     write_text(folder / "README.md", dataset_card(report))
     write_json(folder / "croissant.json", croissant(folder, report))
 
 
-def dataset_card(report: dict[str, Any]) -> str:
-    """The card as the hub reads it: YAML with the files of each split, then text."""
+def dataset_card(report: DataReport) -> str:
+    """The card in the hub's format: YAML with the files of each split, then Markdown."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
     kept = report["rows_kept"]
@@ -107,8 +107,8 @@ def listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()) or "nothing"
 
 
-def croissant(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
-    """Croissant 1.0 with the responsible-AI terms (mlcommons.org/croissant), as JSON-LD."""
+def croissant(folder: Path, report: DataReport) -> Json:
+    """Croissant 1.0 with responsible-AI terms (mlcommons.org/croissant), as JSON-LD."""
     files = [
         {
             "@type": "cr:FileObject",
@@ -144,10 +144,10 @@ FIELDS = {"id": "sc:Text", "source": "sc:Text", "group": "sc:Text", "prompt_toke
 FIELDS |= {"answer_tokens": "sc:Integer"}
 
 
-def fields(split: str) -> list[dict[str, Any]]:
-    """The columns of one split; `messages` is a repeated field of a role and a text."""
+def fields(split: str) -> list[Json]:
+    """The columns of one split; `messages` is a repeated field with a role and a content."""
 
-    def column(name: str) -> dict[str, Any]:
+    def column(name: str) -> Json:
         return {"source": {"fileObject": {"@id": f"{split}.parquet"}, "extract": {"column": name}}}
 
     plain = [

@@ -1,23 +1,26 @@
-"""Rows of the training split in the terminal as the model reads them: what carries loss stands out from the prompt."""
+"""Rows of the training split in the terminal as the model reads them, with the tokens that carry loss highlighted."""
 
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING
 
 from medsft.arguments import DataArguments
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LOSS, PROMPT, SPECIAL = "bold green", "dim", "reverse"
 
 
-def print_preview(args: DataArguments, console: Any = None) -> None:
+def print_preview(args: DataArguments, console: "Console | None" = None) -> None:
     """Print `args.preview` rows of the prepared training split.
 
-    Tokens that carry loss are green, all others dim, special tokens (beginning of sequence, end of turn) reversed.
-    Where there are no colours, what carries loss stands between « and ».
+    Tokens that carry loss are green, all others dim, special tokens (beginning of sequence, end of turn) reversed. A
+    terminal without colours shows the tokens that carry loss between « and ».
     """
     from rich.console import Console
     from rich.text import Text
 
-    from medsft.data.prepare import load_split
+    from medsft.data.split_files import load_split
     from medsft.models.loading import load_tokenizer
     from medsft.tokenization.chat_template import render, training_template
 
@@ -32,7 +35,7 @@ def print_preview(args: DataArguments, console: Any = None) -> None:
         rendered = render(tokenizer, row["messages"], template)
         title = f"{row['id']}  {sum(rendered.loss_mask)} of {len(rendered.input_ids)} tokens carry loss"
         console.rule(Text(title))
-        text = Text()  # takes the words as they are: no markup, no control codes
+        text = Text()  # prints markup and control codes of a dialogue as text
         pairs = zip(rendered.input_ids, rendered.loss_mask, strict=True)
         for marked, tokens in groupby(pairs, key=lambda pair: pair[1]):
             ids = [token for token, _ in tokens]

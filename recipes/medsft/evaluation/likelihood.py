@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from medsft.errors import UserError
+from medsft.records import Turn
 from medsft.tokenization.chat_template import prompt_ids, render, stop_ids, training_template
 from medsft.tokenization.control_tokens import as_text
 
@@ -23,7 +24,7 @@ class Scored(NamedTuple):
     positions: list[int]
 
 
-def last_answer(tokenizer: Any, messages: Sequence[dict[str, str]], template: str) -> Scored:
+def last_answer(tokenizer: Any, messages: Sequence[Turn], template: str) -> Scored:
     """Token ids of the whole dialogue, and the positions of the last answer with its end of turn."""
     asked = prompt_ids(tokenizer, messages[:-1])
     whole = render(tokenizer, [*messages], template)
@@ -31,7 +32,7 @@ def last_answer(tokenizer: Any, messages: Sequence[dict[str, str]], template: st
     return Scored(whole.input_ids, [at for at in range(start, len(whole.loss_mask)) if whole.loss_mask[at]])
 
 
-def last_answer_unmarked(tokenizer: Any, messages: Sequence[dict[str, str]]) -> Scored:
+def last_answer_unmarked(tokenizer: Any, messages: Sequence[Turn]) -> Scored:
     """The same where no template marks the answers: what follows the question, up to the last end of turn.
 
     For arms that were trained with a template of their user's, which is saved without its marks.

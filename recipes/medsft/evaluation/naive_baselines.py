@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from medsft.data.prepare import load_split
+from medsft.data.split_files import load_split
 from medsft.errors import UserError
 
 Pairs = tuple[list[str], list[str]]

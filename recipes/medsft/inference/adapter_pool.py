@@ -14,9 +14,10 @@ from medsft.arguments import GenerateArguments
 from medsft.errors import UserError
 from medsft.inference import generation
 from medsft.models import loading
+from medsft.records import Turn
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 
-Messages = list[dict[str, str]]
+Messages = list[Turn]
 
 
 class Speaker(NamedTuple):

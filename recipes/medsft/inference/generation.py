@@ -15,6 +15,7 @@ from medsft.hardware.malloc import keep_freed_memory
 from medsft.inference import vllm_backend
 from medsft.inference.generations_file import BASELINE, unanswered
 from medsft.models import loading
+from medsft.records import Turn
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 
 
@@ -142,7 +143,7 @@ def answers(
         yield [_row(rows[i], answerer.tokenizer, new) for i, new in zip(batch, produced, strict=True)]
 
 
-def encode(conversations: Sequence[list[dict[str, str]]], tokenizer: Any) -> list[list[int]]:
+def encode(conversations: Sequence[list[Turn]], tokenizer: Any) -> list[list[int]]:
     """Token ids of what the model is asked, with the opening of its own turn."""
     return [prompt_ids(tokenizer, asked) for asked in conversations]
 

@@ -17,6 +17,7 @@ from medsft.evaluation.metrics.red_flags import red_flags
 from medsft.evaluation.review import votes
 from medsft.files import write_json
 from medsft.inference import adapter_pool
+from medsft.records import Turn
 
 NOTICE = (
     "**Not medical advice.** These are language models in a study; their answers may be wrong or dangerous, and no "
@@ -111,7 +112,7 @@ def turn(
         raise gr.Error("Write what the patient says first.", print_exception=False)
     if len(text) > LONGEST_MESSAGE:
         raise gr.Error(f"Write at most {LONGEST_MESSAGE:,} characters at once.", print_exception=False)
-    asked = {"role": "user", "content": text}
+    asked: Turn = {"role": "user", "content": text}
     for arm in now["arms"]:
         turns = now["turns"][arm]
         if turns and turns[-1]["role"] == "user":  # the page was closed or reloaded before the answer was whole

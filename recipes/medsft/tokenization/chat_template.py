@@ -1,23 +1,27 @@
-"""The model's own chat template, with the doctor's turns marked, so that loss falls on them and nowhere else."""
+"""Chat templates that render as the model's own does and mark the doctor's turns, so that only they carry loss."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from medsft.errors import UserError
+from medsft.records import Turn
 from medsft.tokenization.control_tokens import as_text
 
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
 FOLDER = Path(__file__).parent / "chat_templates"
-# Two rounds show how turns are joined and where the system message goes; the spaces show whether content is stripped.
-PROBE = [
+# Two exchanges show how turns are joined and where the system message goes.
+PROBE: list[Turn] = [
     {"role": "user", "content": "I have a headache."},
     {"role": "assistant", "content": "Since when?"},
     {"role": "user", "content": "Two days."},
     {"role": "assistant", "content": "Rest, and drink water."},
 ]
 
-AT_ONCE = {"enable_thinking": False}  # Qwen3's switch; templates without one do not read it
+NO_THINKING = {"enable_thinking": False}  # Qwen3's switch; other templates ignore it
 
 
 class Rendered(NamedTuple):
@@ -27,17 +31,17 @@ class Rendered(NamedTuple):
     loss_mask: list[int]
 
 
-def training_template(tokenizer: Any, path: str | None = None) -> str:
+def training_template(tokenizer: "PreTrainedTokenizerBase", path: str | None = None) -> str:
     """Jinja source that renders as the tokenizer's own template does and marks the answers for the loss.
 
-    Taken from, in this order: `path`; plain Patient:/Doctor: lines where the tokenizer has no template; the shipped
-    template that renders the same text; TRL's patch for the families it knows. Raises UserError where none applies or
-    where the end of turn would carry no loss.
+    It is the first of: the file `path`; plain Patient:/Doctor: lines where the tokenizer has no template; the shipped
+    template that renders the same text; TRL's patch for the families that it knows. Raises UserError where none
+    applies, or where the end of turn would carry no loss.
     """
     template = _choose(tokenizer, path)
     try:
         rendered = render(tokenizer, PROBE, template)
-    except Exception as error:  # jinja raises many kinds; all of them mean that the template is unusable here
+    except Exception as error:  # jinja raises many types; all of them mean that the template is unusable
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(
             f"{path or 'chat template'}: cannot be rendered: {reason}; give a fixed one with --chat_template_path "
@@ -54,73 +58,72 @@ def training_template(tokenizer: Any, path: str | None = None) -> str:
     return template
 
 
-def render(tokenizer: Any, messages: list[dict[str, str]], template: str) -> Rendered:
+def render(tokenizer: "PreTrainedTokenizerBase", messages: list[Turn], template: str) -> Rendered:
     """Tokenize a dialogue with a training template."""
-    encoded = _applied(
-        tokenizer, messages, chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-    )
+    encoded = _applied(tokenizer, messages, chat_template=template, tokenize=True, return_assistant_tokens_mask=True)
     return Rendered(list(encoded["input_ids"]), list(encoded["assistant_masks"]))
 
 
-def prompt_ids(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
-    """Token ids of what the model is asked, with the opening of its own turn. Whatever was typed stays text.
+def prompt_ids(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn]) -> list[int]:
+    """Token ids of a prompt that ends with the opening of the model's own turn. Typed control tokens are broken.
 
-    A model that can think aloud is asked to answer at once, as the arms are trained to.
+    Thinking is switched off, as it is in training.
     """
     asked = as_text(tokenizer, messages)
-    encoded = _applied(tokenizer, asked, add_generation_prompt=True, return_dict=True, **AT_ONCE)
+    encoded = _applied(tokenizer, asked, add_generation_prompt=True, **NO_THINKING)
     return [*encoded["input_ids"]]
 
 
-def _applied(tokenizer: Any, messages: Any, **options: Any) -> Any:
-    """`apply_chat_template`; raises UserError where the template itself gives up, or reaches for Python's insides."""
+def _applied(tokenizer: "PreTrainedTokenizerBase", messages: list[Turn], **options: Any) -> "BatchEncoding":
+    """`apply_chat_template`; raises UserError where the template raises an error or reaches for Python's internals."""
     from jinja2.exceptions import TemplateError
 
     try:
-        return tokenizer.apply_chat_template(messages, **options)
+        encoded = tokenizer.apply_chat_template(messages, return_dict=True, **options)  # type: ignore[arg-type]
+        return cast("BatchEncoding", encoded)
     except TemplateError as error:
         raise UserError(f"the model's chat template fails: {error}; mend it in the model's folder") from error
 
 
 def inference_template(template: str) -> str:
-    """The same template without the marks, which only training libraries understand."""
+    """The same template without the generation marks, which only training libraries understand."""
     return re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)
 
 
-def with_second_bos(tokenizer: Any, template: str) -> str:
-    """The template after another BOS: what tokenizing a text that begins with BOS makes of it.
+def with_second_bos(tokenizer: "PreTrainedTokenizerBase", template: str) -> str:
+    """The template after a second BOS, as when a text that begins with BOS is tokenized with special tokens.
 
-    The source study's fault, in training and in generation, kept for reproducing it.
+    This is a fault of the source study, in training and in generation, kept to reproduce it.
     """
     if not tokenizer.bos_token:
         raise UserError("double_bos: this tokenizer has no BOS token to put twice; remove it")
     return "{{- bos_token }}" + template
 
 
-def known_name(tokenizer: Any) -> str | None:
-    """The shipped template that renders as the tokenizer's own does: its name without ending; None if none does."""
+def known_name(tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """The name of the shipped template that renders as the tokenizer's own does; None if none does."""
     if tokenizer.chat_template is None:
         return "plain"
-    own = _text(tokenizer, tokenizer.chat_template, **AT_ONCE)
+    own = _text(tokenizer, tokenizer.chat_template, **NO_THINKING)
     return next((f.stem for f in sorted(FOLDER.glob("*.jinja")) if _text(tokenizer, _read(f)) == own), None)
 
 
-def saved_template(own: str | None, tokenizer: Any, template: str) -> str:
-    """The chat template to save with a model trained by `template`: its own where that says the same unasked.
+def saved_template(own: str | None, tokenizer: "PreTrainedTokenizerBase", template: str) -> str:
+    """The chat template to save with a model trained by `template`: its own where both render the same by default.
 
-    Qwen3's own would have whoever serves the model ask it to think aloud, which it was not trained to do here.
+    Qwen3's own makes the model think by default, which it was not trained to do here.
     """
     trained = inference_template(template)
     return own if own is not None and _text(tokenizer, own) == _text(tokenizer, trained) else trained
 
 
-def stop_ids(tokenizer: Any) -> set[int]:
+def stop_ids(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
     """Tokens that end a turn: the tokenizer's end of sequence, and ChatML's end of turn where it exists."""
     ids = {tokenizer.eos_token_id}
-    return ids | ({tokenizer.convert_tokens_to_ids("<|im_end|>")} if "<|im_end|>" in tokenizer.get_vocab() else set())
+    return ids | ({tokenizer.get_vocab()["<|im_end|>"]} if "<|im_end|>" in tokenizer.get_vocab() else set())
 
 
-def _choose(tokenizer: Any, path: str | None) -> str:
+def _choose(tokenizer: "PreTrainedTokenizerBase", path: str | None) -> str:
     if path is not None:
         return _read(Path(path))
     if tokenizer.chat_template is None:
@@ -147,15 +150,15 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _text(tokenizer: Any, template: str, **switches: bool) -> str:
-    """What a template makes of the probe, with and without a generation prompt; '' if it refuses."""
+def _text(tokenizer: "PreTrainedTokenizerBase", template: str, **switches: Any) -> str:
+    """The probe rendered with and without a generation prompt; '' where the template raises an error."""
     from jinja2.exceptions import TemplateError
 
+    def rendered(messages: list[Turn], **options: Any) -> str:
+        options |= {"chat_template": template, "tokenize": False}
+        return str(tokenizer.apply_chat_template(messages, **options))  # type: ignore[arg-type]
+
     try:
-        whole = tokenizer.apply_chat_template(PROBE, chat_template=template, tokenize=False)
-        asked = tokenizer.apply_chat_template(
-            PROBE[:3], chat_template=template, tokenize=False, add_generation_prompt=True, **switches
-        )
+        return f"{rendered(PROBE)}\0{rendered(PROBE[:3], add_generation_prompt=True, **switches)}"
     except TemplateError:
         return ""
-    return f"{whole}\0{asked}"

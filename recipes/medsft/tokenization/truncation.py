@@ -1,24 +1,26 @@
-"""The token budget of a dialogue: the patient's side gives way, the doctor's answers and their end of turn never do."""
+"""The token budget of a dialogue: the patient's side is shortened; the doctor's answers and end of turn never are."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
+from medsft.records import Turn
 from medsft.tokenization.chat_template import render
 from medsft.tokenization.control_tokens import as_text
 
-Message = dict[str, str]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Messages within the budget; `answer_tokens` carry loss, `prompt_tokens` are all others.
+    """Messages within the budget. `answer_tokens` carry loss, `prompt_tokens` are all others.
 
-    `broken` is set by `fit` where a speaker had typed a control token.
+    `broken`: someone had typed a control token, which was broken.
     """
 
-    messages: list[Message]
+    messages: list[Turn]
     prompt_tokens: int
     answer_tokens: int
     shortened: bool
@@ -29,19 +31,20 @@ class Fitted:
         return self.prompt_tokens + self.answer_tokens
 
 
-def fit(tokenizer: Any, template: str, messages: list[Message], max_length: int) -> Fitted | None:
-    """Shorten a dialogue to `max_length` tokens as the model reads it, template included; control tokens in a
-    speaker's words are broken first.
+def fit(tokenizer: "PreTrainedTokenizerBase", template: str, messages: list[Turn], max_length: int) -> Fitted | None:
+    """A dialogue shortened to `max_length` tokens, those of the template included; typed control tokens are broken.
 
-    The oldest exchanges go first, then the start of the patient's message, at a word boundary. None where the last
-    answer and one word of the patient's do not fit.
+    The oldest exchanges are removed first, then words from the start of the patient's last message. None where the
+    last answer does not fit together with one word of the patient.
     """
     given, messages = messages, as_text(tokenizer, messages)
     fitted = _shortened(tokenizer, template, messages, max_length)
     return replace(fitted, broken=messages != given) if fitted else None
 
 
-def _shortened(tokenizer: Any, template: str, messages: list[Message], max_length: int) -> Fitted | None:
+def _shortened(
+    tokenizer: "PreTrainedTokenizerBase", template: str, messages: list[Turn], max_length: int
+) -> Fitted | None:
     exchanges = len(messages) // 2
 
     def from_exchange(start: int) -> Fitted:
@@ -51,21 +54,21 @@ def _shortened(tokenizer: Any, template: str, messages: list[Message], max_lengt
     if fitted is not None:
         return fitted
     question, answer = messages[-2:]
-    asked = question["content"].rstrip()  # blank lines at its end would take the place of its words
+    asked = question["content"].rstrip()  # blank lines at its end would count as tokens instead of words
     words = [match.start() for match in re.finditer(r"\S+", asked)]
 
     def from_word(start: int) -> Fitted:
-        shorter = {**question, "content": asked[words[start] :]}
+        shorter: Turn = {**question, "content": asked[words[start] :]}
         return _measure(tokenizer, template, [shorter, answer], shortened=True)
 
     return _first_that_fits(from_word, len(words), max_length)
 
 
 def _first_that_fits(cut_at: Callable[[int], Fitted], size: int, max_length: int) -> Fitted | None:
-    """The longest rest of a dialogue that fits, by interpolation over where it may start; the whole is tried first.
+    """The longest end of a dialogue that fits, searched by interpolation over its start; the whole is tried first.
 
-    What lies between two tried places is taken to be of even length, so two or three places are tried instead of the
-    ten of a bisection; each place tried narrows the search, so it ends at the same place.
+    Interpolation assumes that tokens are spread evenly between two starts, and so tries two or three of them, where
+    bisection would try ten. Each try narrows the search, so both find the same start.
     """
     whole = cut_at(0)
     if whole.tokens <= max_length:
@@ -83,7 +86,7 @@ def _first_that_fits(cut_at: Callable[[int], Fitted], size: int, max_length: int
     return best
 
 
-def _measure(tokenizer: Any, template: str, messages: list[Message], shortened: bool) -> Fitted:
+def _measure(tokenizer: "PreTrainedTokenizerBase", template: str, messages: list[Turn], shortened: bool) -> Fitted:
     rendered = render(tokenizer, messages, template)
     answer = sum(rendered.loss_mask)
     return Fitted(messages, len(rendered.input_ids) - answer, answer, shortened)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from medsft.arguments import StudyArguments
-from medsft.data.prepare import load_split
+from medsft.data.split_files import load_split
 from medsft.errors import UserError
 from medsft.files import fingerprint, read_json
 from medsft.models import loading

@@ -1,18 +1,25 @@
 """Near-duplicates of the patient's opening words: MinHash sketches (Broder 1997; datasketch), locality-sensitive
 hashing, and a check of every candidate by its true Jaccard similarity.
 
-The bands are sorted with numpy: datasketch's own index keeps a Python set for each of 28 bands of every row, which is
-gigabytes for 250,000 rows; sorted arrays take 130 MB.
+The bands are sorted with numpy: datasketch's own index keeps a Python set for each of 28 bands of every row, which
+takes gigabytes for 250,000 rows; sorted arrays take 130 MB.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
-SHORT = 8  # words; 'Hello doctor' or 'Yes, two days' in common says nothing about two dialogues
+from medsft.records import Turn
+
+if TYPE_CHECKING:
+    import numpy
+    from datasketch import MinHash
+    from numpy.typing import NDArray
+
+SHORT = 8  # words; two dialogues that both begin with 'Hello doctor' have nothing else in common
 PERMUTATIONS = 128
-MARGIN = 0.2  # five standard errors of a sketch's estimate (0.04 at 128 permutations): what is below is not looked at
+MARGIN = 0.2  # five standard errors of a sketch's estimate (0.04 at 128 permutations); pairs below it are skipped
 
 
 class Groups:
@@ -34,18 +41,18 @@ class Groups:
         return sum(parent == row for row, parent in enumerate(self.parent))
 
 
-def opening(turns: Iterable[tuple[str, str]]) -> str:
-    """The patient's first message; where it has under eight words, what follows it too, until there are eight."""
+def opening(turns: Iterable[Turn]) -> str:
+    """The words of the patient's first message, and of the turns after it until there are eight."""
     words: list[str] = []
-    for _, text in turns:
-        words += re.findall(r"\w+", text.lower())
+    for turn in turns:
+        words += re.findall(r"\w+", turn["content"].lower())
         if len(words) >= SHORT:
             break
     return " ".join(words)
 
 
 def shingles(text: str) -> frozenset[str]:
-    """Word 3-shingles; character 5-grams of a text under eight words."""
+    """Word 3-shingles; character 5-grams of a text with fewer than eight words."""
     words = text.split()
     if len(words) >= SHORT:
         return frozenset(" ".join(words[i : i + 3]) for i in range(len(words) - 2))
@@ -58,13 +65,13 @@ def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
 
 def sketch(text: str) -> bytes:
     """The MinHash of a text: PERMUTATIONS unsigned 32-bit numbers."""
-    numbers = empty_sketch().copy()  # drawing the permutations anew would take longer than all the rest
+    numbers = empty_sketch().copy()  # drawing the permutations for each text would take longer than all the rest
     numbers.update_batch([part.encode("utf-8", "replace") for part in shingles(text)])
     return bytes(numbers.hashvalues.astype("uint32"))
 
 
 @cache
-def empty_sketch() -> Any:
+def empty_sketch() -> "MinHash":
     from datasketch import MinHash
     from xxhash import xxh32_intdigest
 
@@ -72,8 +79,8 @@ def empty_sketch() -> Any:
 
 
 def bands(threshold: float) -> tuple[int, int]:
-    """Bands and rows of a band. Candidates start a little below the threshold, weighted to recall: what is missed
-    leaks, what is found is checked."""
+    """The number of bands, and of rows in a band. Candidates start 0.15 below the threshold and favour recall: a pair
+    that is missed leaks, one that is found is still checked."""
     from datasketch import MinHashLSH
 
     index = MinHashLSH(threshold=max(0.1, threshold - 0.15), num_perm=PERMUTATIONS, weights=(0.1, 0.9))
@@ -81,31 +88,35 @@ def bands(threshold: float) -> tuple[int, int]:
 
 
 def join_near_duplicates(
-    groups: Groups, rows: Any, sketches: Any, text_of: Callable[[int], str], threshold: float
+    groups: Groups,
+    rows: "NDArray[numpy.int64]",
+    sketches: "NDArray[numpy.uint32]",
+    text_of: Callable[[int], str],
+    threshold: float,
 ) -> None:
     """Join in `groups` all rows with a Jaccard similarity of at least `threshold`.
 
-    `rows`: row numbers, int64 (n,), of texts that differ from each other; `sketches`: uint32 (n, PERMUTATIONS);
-    `text_of` gives the opening of a row number.
+    `rows` (n,): row numbers of openings that differ from each other; `sketches` (n, PERMUTATIONS): their MinHashes;
+    `text_of` returns the opening of a row number.
     """
     import numpy
     from tqdm import tqdm
 
     count, width = bands(threshold)
     least = (threshold - MARGIN) * PERMUTATIONS
-    place_of = {int(row): place for place, row in enumerate(rows)}
+    index_of = {int(row): index for index, row in enumerate(rows)}
     for band in tqdm(range(count), desc="near-duplicates", unit=" bands", delay=2):
         columns = numpy.ascontiguousarray(sketches[:, band * width : (band + 1) * width])
         keys = columns.view(numpy.dtype((numpy.void, columns.itemsize * width))).ravel()
         for bucket in buckets(keys):
             members = [int(row) for row in rows[bucket]]
-            for place, row in enumerate(members[:-1]):
+            for index, row in enumerate(members[:-1]):
                 root = groups.find(row)
-                others = [other for other in members[place + 1 :] if groups.find(other) != root]
+                others = [other for other in members[index + 1 :] if groups.find(other) != root]
                 if not others:
                     continue
-                places = [place_of[other] for other in others]
-                alike = (sketches[places] == sketches[place_of[row]]).sum(axis=1) >= least
+                indices = [index_of[other] for other in others]
+                alike = (sketches[indices] == sketches[index_of[row]]).sum(axis=1) >= least
                 for other in numpy.asarray(others)[alike]:
                     if groups.find(int(other)) != groups.find(row) and (
                         jaccard(shingles(text_of(row)), shingles(text_of(int(other)))) >= threshold
@@ -113,8 +124,8 @@ def join_near_duplicates(
                         groups.join(row, int(other))
 
 
-def buckets(keys: Any) -> Iterable[Any]:
-    """Places with equal keys, for every key that occurs more than once."""
+def buckets(keys: "NDArray[numpy.void]") -> "Iterator[NDArray[numpy.intp]]":
+    """The indices of each key that occurs more than once."""
     import numpy
 
     order = numpy.argsort(keys, kind="stable")

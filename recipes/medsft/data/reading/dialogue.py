@@ -1,20 +1,25 @@
-"""Dialogues as strictly alternating turns, from the patient's first words to a doctor's last."""
+"""Dialogues: turns that alternate, from the patient's first message to the doctor's last answer."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-from medsft.data.reading.row_schemas import BadRow, Reader, Turn, read_turns
+from medsft.data.reading.row_fields import BadRow
+from medsft.data.reading.row_schemas import RowSchema, read_turns
+from medsft.records import Turn
+
+if TYPE_CHECKING:
+    from medsft.data.reading.sources import Part
 
 
 @dataclass
 class Dialogue:
-    """One row: `turns` are (role, text), role 'user' and 'assistant' in turn, the last one 'assistant'."""
+    """One row. The roles of `turns` are user and assistant in alternation; the first is user, the last assistant."""
 
     id: str
     source: str
     turns: list[Turn]
     official: str = ""  # 'test' or 'dev' where the source's own split says so
-    opened_by: str = ""  # what the doctor said before the patient's first words; only tells conversations apart
+    opened_by: str = ""  # what the doctor said before the patient's first message; only tells conversations apart
     repairs: list[str] = field(default_factory=list)
 
 
@@ -29,11 +34,11 @@ class Rejected:
     source: str = ""
 
 
-def read_row(row: Any, number: int, part: Any, reader: Reader) -> Dialogue | Rejected:
-    """One raw row of a sources.Part as a Dialogue, or the first thing that is wrong with it."""
+def read_row(row: object, number: int, part: "Part", schema: RowSchema) -> Dialogue | Rejected:
+    """One raw row of a part as a Dialogue, or as Rejected with the first thing that is wrong with it."""
     file = part.path.name if part.path else part.name
     try:
-        turns, opened_by, repairs = arrange(read_turns(row, reader))
+        turns, opened_by, repairs = arrange(read_turns(row, schema))
     except BadRow as bad:
         return Rejected(file, number, bad.field, bad.reason, part.source)
     if not turns:
@@ -43,19 +48,22 @@ def read_row(row: Any, number: int, part: Any, reader: Reader) -> Dialogue | Rej
 
 
 def arrange(turns: list[Turn]) -> tuple[list[Turn], str, list[str]]:
-    """Turns that alternate, start with the patient and end with the doctor; the doctor's opening; what was repaired."""
+    """Alternating turns from the patient to the doctor, the doctor's opening ('' if none), and the repairs made.
+
+    Consecutive turns of one role are merged; a leading turn of the doctor and a trailing one of the patient go.
+    """
     merged: list[Turn] = []
-    for role, text in turns:
-        if merged and merged[-1][0] == role:
-            merged[-1] = (role, f"{merged[-1][1]}\n{text}")
+    for turn in turns:
+        if merged and merged[-1]["role"] == turn["role"]:
+            merged[-1] = {**turn, "content": f"{merged[-1]['content']}\n{turn['content']}"}
         else:
-            merged.append((role, text))
+            merged.append(turn)
     repairs = ["merged_turns"] if len(merged) < len(turns) else []
     opened_by = ""
-    if merged and merged[0][0] == "assistant":
-        opened_by = merged.pop(0)[1]
+    if merged and merged[0]["role"] == "assistant":
+        opened_by = merged.pop(0)["content"]
         repairs.append("leading_doctor_turn")
-    if merged and merged[-1][0] == "user":
+    if merged and merged[-1]["role"] == "user":
         merged.pop()
         repairs.append("trailing_patient_turn")
     return merged, opened_by, repairs

@@ -10,22 +10,28 @@
     Doctor:
     Hi, ...
 
-A marker counts only where it makes up its whole line, so a sentence that starts with 'Doctor' or mentions 'id=' stays
-where it is, and a dialogue of several turns stays whole.
+A heading counts only where it makes up its whole line, so that a sentence which mentions 'id=' stays part of its turn.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TypedDict
 
 RECORD = re.compile(r"id=\d+\s*\Z")
-MARK = re.compile(r"(description|dialogue)\s*\Z", re.IGNORECASE)
-SPEAKER = re.compile(r"(patient|doctor)\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
+HEADING = re.compile(r"(description|dialogue)\s*\Z", re.IGNORECASE)
+TURN_START = re.compile(r"(patient|doctor)\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
 
 
-def dump_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """One dict a record: `description` and `utterances`, each 'patient: ...' or 'doctor: ...'."""
-    record: dict[str, Any] | None = None
+class DumpRecord(TypedDict):
+    """A record: each of the `utterances` is 'patient: ...' or 'doctor: ...'."""
+
+    description: str
+    utterances: list[str]
+
+
+def dump_rows(lines: Iterable[str]) -> Iterator[DumpRecord]:
+    """The records of a dump, in order; lines before the first one are left out."""
+    record: DumpRecord | None = None
     part = ""
     for line in lines:
         if RECORD.match(line):
@@ -34,12 +40,12 @@ def dump_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             record, part = {"description": "", "utterances": []}, ""
         elif record is None:
             continue
-        elif mark := MARK.match(line):
-            part = mark[1].lower()
+        elif heading := HEADING.match(line):
+            part = heading[1].lower()
         elif part == "description":
             record["description"] += line
-        elif part == "dialogue" and (speaker := SPEAKER.match(line)):
-            record["utterances"].append(f"{speaker[1].lower()}: {speaker[2]}")
+        elif part == "dialogue" and (start := TURN_START.match(line)):
+            record["utterances"].append(f"{start[1].lower()}: {start[2]}")
         elif part == "dialogue" and record["utterances"]:
             record["utterances"][-1] += line
     if record is not None:

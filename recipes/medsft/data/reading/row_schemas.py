@@ -1,123 +1,133 @@
-"""The shapes of rows that are understood: which columns each has, and how its turns are read.
+"""Row schemas: which columns a row has, and how they are read into turns.
 
-A row is read into turns (role, text), role 'user' for the patient and 'assistant' for the doctor, or refused with the
-field and the reason in one word.
+To add a schema, write a reader (row -> turns) and add it to SCHEMAS; then add an example row to
+tests/data/test_row_schemas.py.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from medsft.data.reading.row_fields import (
+    INVISIBLE,
+    MAX_CHARACTERS,
+    MAX_TURNS,
+    ROLES,
+    TURN_LINE,
+    BadRow,
+    NotUtf8,
+    RawRow,
+    list_of,
+    parse_transcript,
+    text_of,
+    unusable,
+)
 from medsft.errors import UserError
+from medsft.records import Turn
 
-Turn = tuple[str, str]
-Reader = Callable[[Mapping[str, Any]], list[Turn]]
-SPEAKER = re.compile(r"\s*(patient|doctor)\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
-INVISIBLE = re.compile(r"[\s\x00\u200b-\u200d\u2060\ufeff]+")
-MAX_CHARACTERS = 100_000  # of one dialogue: forty times MedDialog's longest message
-MAX_TURNS = 1_000
-ROLES = {"patient": "user", "user": "user", "human": "user", "doctor": "assistant", "assistant": "assistant"}
-ROLES |= {"gpt": "assistant", "bot": "assistant", "model": "assistant", "0": "user", "1": "assistant"}
-CHATDOCTOR = re.compile(r"\s*if you are a doctor\b", re.IGNORECASE)  # the same words in every row, no patient's
+Reader = Callable[[RawRow], list[Turn]]
+# ChatDoctor's instruction is the same in every row and was written by no patient.
+CHATDOCTOR = re.compile(r"\s*if you are a doctor\b", re.IGNORECASE)
 
 
-class BadRow(Exception):  # noqa: N818 - it is a finding about a row, not a fault of ours
-    """A row that cannot be used: the field, and the reason in one word."""
+def patient_and_doctor(patient: str, doctor: str, context: str = "") -> Reader:
+    """Reads one exchange from two columns, after the earlier turns in `context`, a transcript, if there are any."""
 
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field, self.reason = field, reason
+    def read(row: RawRow) -> list[Turn]:
+        asked, answered, earlier = text_of(row, patient), text_of(row, doctor), text_of(row, context, required=False)
+        exchange: list[Turn] = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        return [*parse_transcript(earlier), *exchange]
 
-
-def patient_doctor_rows(row: Mapping[str, Any], patient: str, doctor: str, context: str) -> list[Turn]:
-    """A patient's message, the doctor's answer and, where there are any, the earlier turns as text."""
-    asked, answered, earlier = words(row, patient), words(row, doctor), words(row, context, required=False)
-    return [*parse_context(earlier), ("user", asked), ("assistant", answered)]
+    return read
 
 
-def meddialog(row: Mapping[str, Any]) -> list[Turn]:
-    return patient_doctor_rows(row, "patient_message", "doctor_response", "dialogue_context")
+def turn_list(column: str) -> Reader:
+    """Reads a list of objects with a role and a text, under any of the keys in use; system messages are left out."""
+
+    def read(row: RawRow) -> list[Turn]:
+        turns: list[Turn] = []
+        for item in list_of(row, column):
+            if not isinstance(item, dict):
+                raise BadRow(column, "wrong_type")
+            named = next((item[key] for key in ("role", "from", "speaker") if item.get(key) is not None), None)
+            text = next((item[key] for key in ("content", "value", "utterance", "text") if key in item), None)
+            role = str(named).lower()
+            if not isinstance(text, str):
+                raise BadRow(column, "null" if text is None else "wrong_type")
+            if role in ROLES:
+                turns.append({"role": ROLES[role], "content": text})
+            elif role != "system":
+                raise BadRow(column, "unknown_role")
+        return turns
+
+    return read
 
 
-def description_patient_doctor(row: Mapping[str, Any]) -> list[Turn]:
-    """ruslanmv/ai-medical-chatbot. Description repeats the question in one line and is left out."""
-    return patient_doctor_rows(row, "Patient", "Doctor", "")
-
-
-def instruction_input_output(row: Mapping[str, Any]) -> list[Turn]:
-    """ChatDoctor's fixed instruction is left out; any other is part of what is asked."""
-    instruction, asked = words(row, "instruction", required=False), words(row, "input", required=False)
+def instruction_input_output(row: RawRow) -> list[Turn]:
+    """Alpaca's columns. The instruction is part of the question unless it is ChatDoctor's."""
+    instruction, asked = text_of(row, "instruction", required=False), text_of(row, "input", required=False)
     if INVISIBLE.sub("", asked) and CHATDOCTOR.match(instruction):
         instruction = ""
     question = "\n".join(part for part in (instruction, asked) if INVISIBLE.sub("", part))
     if not question:
         raise BadRow("input", "empty")
-    return [("user", question), ("assistant", words(row, "output"))]
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": text_of(row, "output")}]
 
 
-def utterances(row: Mapping[str, Any]) -> list[Turn]:
+def utterances(row: RawRow) -> list[Turn]:
     """A list of 'patient: ...' and 'doctor: ...': MedDialog's processed JSON and its text dumps."""
-    lines = items(row, "utterances")
-    turns = []
-    for line in lines:
-        match = SPEAKER.match(line) if isinstance(line, str) else None
+    turns: list[Turn] = []
+    for line in list_of(row, "utterances"):
+        match = TURN_LINE.match(line) if isinstance(line, str) else None
         if match is None:
             raise BadRow("utterances", "no_speaker" if isinstance(line, str) else "wrong_type")
-        turns.append((ROLES[match[1].lower()], match[2].strip()))
+        turns.append({"role": ROLES[match[1].lower()], "content": match[2].strip()})
     return turns
 
 
-def speaker_text_list(row: Mapping[str, Any], column: str) -> list[Turn]:
-    """A list of objects with a speaker and a text, under any of the names in use; system messages are left out."""
-    turns = []
-    for item in items(row, column):
-        if not isinstance(item, dict):
-            raise BadRow(column, "wrong_type")
-        role = next((item[key] for key in ("role", "from", "speaker") if item.get(key) is not None), None)
-        text = next((item[key] for key in ("content", "value", "utterance", "text") if key in item), None)
-        role = str(role).lower()
-        if not isinstance(text, str):
-            raise BadRow(column, "null" if text is None else "wrong_type")
-        if role in ROLES:
-            turns.append((ROLES[role], text))
-        elif role != "system":
-            raise BadRow(column, "unknown_role")
-    return turns
-
-
-def transcript(row: Mapping[str, Any]) -> list[Turn]:
+def transcript(row: RawRow) -> list[Turn]:
     """One text of 'Patient: ...' and 'Doctor: ...' lines, as in MTS-Dialog's own files."""
-    return parse_context(words(row, "dialogue"))
+    return parse_transcript(text_of(row, "dialogue"))
 
 
-# In this order: a file that has the columns of several is read as the first.
-SHAPES: dict[tuple[str, ...], Reader] = {
-    ("messages",): lambda row: speaker_text_list(row, "messages"),
-    ("conversations",): lambda row: speaker_text_list(row, "conversations"),
-    ("dialogue_turns",): lambda row: speaker_text_list(row, "dialogue_turns"),
-    ("utterances",): utterances,
-    ("patient_message", "doctor_response"): meddialog,
-    ("Patient", "Doctor"): description_patient_doctor,
-    ("instruction", "output"): instruction_input_output,
-    ("dialogue",): transcript,
-}
-UNDERSTOOD = (
-    "patient_message + doctor_response (+ dialogue_context), Patient + Doctor, instruction + input + output, "
-    "messages, conversations, utterances, dialogue_turns, dialogue"
+class RowSchema(NamedTuple):
+    """The columns that a row must have, how it is read, and a column that is read where it is present."""
+
+    columns: tuple[str, ...]
+    read: Reader
+    optional: str = ""
+
+    def __str__(self) -> str:
+        return " + ".join(self.columns) + (f" (+ {self.optional})" if self.optional else "")
+
+
+MEDDIALOG = RowSchema(
+    ("patient_message", "doctor_response"),
+    patient_and_doctor("patient_message", "doctor_response", "dialogue_context"),
+    optional="dialogue_context",
+)
+# Rows that have the columns of several schemas are read by the first of them.
+SCHEMAS = (
+    RowSchema(("messages",), turn_list("messages")),
+    RowSchema(("conversations",), turn_list("conversations")),
+    RowSchema(("dialogue_turns",), turn_list("dialogue_turns")),
+    RowSchema(("utterances",), utterances),
+    MEDDIALOG,
+    # ruslanmv/ai-medical-chatbot; its Description repeats the question in one line and is left out
+    RowSchema(("Patient", "Doctor"), patient_and_doctor("Patient", "Doctor")),
+    RowSchema(("instruction", "output"), instruction_input_output, optional="input"),
+    RowSchema(("dialogue",), transcript),
 )
 PATIENT_LIKE = re.compile(r"patient|question|query|ask|prompt|input|user|symptom|complaint|problem", re.IGNORECASE)
 DOCTOR_LIKE = re.compile(r"doctor|answer|response|reply|output|completion|advice|assistant|physician", re.IGNORECASE)
 
 
 class Columns(NamedTuple):
-    """The user's own mapping: which column is the patient's, the doctor's and, if any, the earlier turns'."""
+    """The user's own mapping: the column of the patient, of the doctor and, if any, of the earlier turns."""
 
     patient: str
     doctor: str
     context: str = ""
-
-    def read(self, row: Mapping[str, Any]) -> list[Turn]:
-        return patient_doctor_rows(row, self.patient, self.doctor, self.context)
 
 
 def parse_columns(given: str | Mapping[str, str] | None) -> Columns | None:
@@ -133,91 +143,42 @@ def parse_columns(given: str | Mapping[str, str] | None) -> Columns | None:
     return Columns(**named)
 
 
-def reader_for(found: list[str], columns: Columns | None, name: str) -> Reader:
-    """How rows with these columns are read: by the mapping where it fits, else by their shape.
+def schema_for(found: list[str], columns: Columns | None, name: str) -> RowSchema:
+    """The schema of rows with the columns `found`: the user's mapping where it fits, else the first that matches.
 
-    Raises UserError that lists what is understood and the mapping to give.
+    Raises UserError that lists the known schemas and suggests a mapping; `name` is the source it names.
     """
     missing = [column for column in columns or () if column and column not in found]
     if columns is not None and not missing:
-        return columns.read
-    if not found:  # no row is an object: each will be set aside
-        return meddialog
-    for needed, reader in SHAPES.items():
-        if set(needed) <= set(found):
-            return reader
+        return RowSchema(columns, patient_and_doctor(*columns))
+    if not found:  # none of the first rows is an object, and each of them will be rejected
+        return MEDDIALOG
+    for schema in SCHEMAS:
+        if set(schema.columns) <= set(found):
+            return schema
     if missing:
         raise UserError(f"{name}: no column '{missing[0]}' (columns); found are {', '.join(found)}")
     patient = next((column for column in found if PATIENT_LIKE.search(column)), "...")
     doctor = next((column for column in found if DOCTOR_LIKE.search(column) and column != patient), "...")
     raise UserError(
-        f"{name}: found the columns {', '.join(found)}; understood are {UNDERSTOOD}; for others say which is which: "
-        f"--columns patient={patient},doctor={doctor}"
+        f"{name}: found the columns {', '.join(found)}; understood are {', '.join(map(str, SCHEMAS))}; for others say "
+        f"which is which: --columns patient={patient},doctor={doctor}"
     )
 
 
-def read_turns(row: Any, reader: Reader) -> list[Turn]:
-    """The turns of one raw row. Raises BadRow for whatever is wrong with it."""
+def read_turns(row: object, schema: RowSchema) -> list[Turn]:
+    """The turns of one raw row. Raises BadRow with the first thing that is wrong with it."""
     if not isinstance(row, dict):
-        raise BadRow("", getattr(row, "reason", "not_json") if isinstance(row, str) else "not_an_object")
+        reason = "not_utf8" if isinstance(row, NotUtf8) else "not_json" if isinstance(row, str) else "not_an_object"
+        raise BadRow("", reason)
     if None in row:  # csv.DictReader's key for surplus fields
         raise BadRow("", "too_many_fields")
-    turns = reader(row)
+    turns = schema.read(row)
     if len(turns) > MAX_TURNS:
         raise BadRow("", "too_many_turns")
-    if sum(len(text) for _, text in turns) > MAX_CHARACTERS:
+    if sum(len(turn["content"]) for turn in turns) > MAX_CHARACTERS:
         raise BadRow("", "too_long")
-    for _, text in turns:
-        if fault := unusable(text):
+    for turn in turns:
+        if fault := unusable(turn["content"]):
             raise BadRow("", fault)
     return turns
-
-
-def words(row: Mapping[str, Any], column: str, required: bool = True) -> str:
-    """The text of a column, '' for an optional one that is absent or null. Raises BadRow where it is no text."""
-    value = row.get(column)
-    if value is None:
-        if required:
-            raise BadRow(column, "null" if column in row else "missing")
-        return ""
-    if not isinstance(value, str):
-        raise BadRow(column, "wrong_type")
-    if fault := unusable(value):
-        raise BadRow(column, fault)
-    if required and not INVISIBLE.sub("", value):
-        raise BadRow(column, "nul_only" if "\x00" in value else "empty")
-    return value
-
-
-def items(row: Mapping[str, Any], column: str) -> list[Any]:
-    value = row.get(column)
-    if not isinstance(value, list):
-        raise BadRow(column, "wrong_type" if value is not None else "null" if column in row else "missing")
-    if len(value) > MAX_TURNS:
-        raise BadRow(column, "too_many_turns")
-    return value
-
-
-def unusable(text: str) -> str | None:
-    """'too_long', 'not_utf8' or 'lone_surrogate' for text that no tokenizer should see; None otherwise."""
-    if len(text) > MAX_CHARACTERS:
-        return "too_long"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return "not_utf8" if "\udc80" <= text[error.start] <= "\udcff" else "lone_surrogate"
-    return None
-
-
-def parse_context(text: str) -> list[Turn]:
-    """Earlier turns from 'Patient: ...' / 'Doctor: ...' lines; text before the first speaker is the patient's."""
-    turns: list[Turn] = []
-    for line in re.split(r"\r\n?|\n", text):
-        match = SPEAKER.match(line)
-        if match:
-            turns.append((ROLES[match[1].lower()], match[2]))
-        elif turns:
-            turns[-1] = (turns[-1][0], f"{turns[-1][1]}\n{line}")
-        elif line.strip():
-            turns.append(("user", line))
-    return [(role, text.strip()) for role, text in turns if INVISIBLE.sub("", text)]

@@ -1,4 +1,4 @@
-"""Names of consultation sites, as the crawled corpora spell them."""
+"""Names of consultation sites as the crawled corpora spell them."""
 
 import re
 

@@ -1,94 +1,102 @@
-"""What each rule did to the first row it fired in: {rule: {before, after}}, with some words around the change.
+"""An example of each rule: the first change it made, with some words around it.
 
-Samples of cleaning are de-identified; in those of de-identification the letters of what was found are masked.
+Examples of cleaning are de-identified. In those of de-identification the letters of what was found are masked.
 """
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
 
 from medsft.data.rules import cleaning, deidentification
+from medsft.data.rules.cleaning import Change
+from medsft.records import RuleExample
 
-CONTEXT = 60  # characters of a sample to each side of what changed
-Sample = dict[str, str]
-Steps = Iterable[tuple[str, str, str]]  # rule, text before, text after
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from pyarrow import ChunkedArray
+
+CONTEXT = 60  # characters shown to each side of a change
 
 
-def of_cleaning(read: Any, cleaned: Any, skip: list[str]) -> dict[str, Sample]:
-    """Samples of the cleaning rules, from the tables before and after."""
-    return of_rules(cleaning.RULES, read, cleaned, lambda turn: cleaning.trace(*turn, skip), plain)
+def of_cleaning(read: "Dataset", cleaned: "Dataset", skip: Collection[str]) -> dict[str, RuleExample]:
+    """{rule: example} of the cleaning rules, from the tables before and after."""
+    return _of_rules(cleaning.RULES, read, cleaned, lambda text, role: cleaning.changes(text, role, skip), shown)
 
 
-def of_identifiers(cleaned: Any, redacted: Any, skip: list[str]) -> dict[str, Sample]:
-    """Samples of the rules of de-identification, from the tables before and after."""
+def of_deidentification(cleaned: "Dataset", redacted: "Dataset", skip: Collection[str]) -> dict[str, RuleExample]:
+    """{rule: example} of the de-identification rules, from the tables before and after."""
     *finding, last = deidentification.RULES  # the last rule works on placeholders, which need no mask
 
-    def trace(turn: tuple[str, str]) -> Steps:
-        return deidentification.trace(*turn, skip)
+    def changes(text: str, role: str) -> list[Change]:
+        return deidentification.changes(text, role, skip)
 
-    return of_rules(finding, cleaned, redacted, trace, masked) | of_rules([last], cleaned, redacted, trace, plain)
+    examples = _of_rules(finding, cleaned, redacted, changes, masked)
+    return examples | _of_rules([last], cleaned, redacted, changes, shown)
 
 
-def of_rules(
+def _of_rules(
     rules: Iterable[str],
-    before: Any,
-    after: Any,
-    trace: Callable[[tuple[str, str]], Steps],
-    show: Callable[[str, str], Sample],
-) -> dict[str, Sample]:
-    """The first turn that each rule changed, among the rows whose `fired` in the table `after` names it."""
-    found: dict[str, Sample] = {}
+    before: "Dataset",
+    after: "Dataset",
+    changes: Callable[[str, str], list[Change]],
+    show: Callable[[str, str], RuleExample],
+) -> dict[str, RuleExample]:
+    """The first change that each rule made, in the first row whose `fired` in the table `after` names it."""
+    examples: dict[str, RuleExample] = {}
     for rule in rules:
-        place = first_with(after.data.table["fired"], rule)
-        turns = [] if place is None else before[place]["turns"]
-        steps = [step for turn in turns for step in trace((turn["text"], turn["role"])) if step[0] == rule]
-        if steps:
-            found[rule] = show(*steps[0][1:])
-    return found
+        row = first_with(after.data.table["fired"], rule)
+        turns = [] if row is None else before[row]["turns"]
+        made = [change for turn in turns for change in changes(turn["content"], turn["role"]) if change.rule == rule]
+        if made:
+            examples[rule] = show(made[0].before, made[0].after)
+    return examples
 
 
-def of_names(redacted: Any, named: Any) -> dict[str, Sample]:
-    """The sample of what Presidio found."""
-    place = first_with(named.data.table["redacted"], "PERSON")
-    texts = [[turn["text"] for turn in table[place]["turns"]] for table in (redacted, named) if place is not None]
-    return of_step("presidio", *texts) if texts else {}
+def of_presidio(redacted: "Dataset", named: "Dataset") -> dict[str, RuleExample]:
+    """{'presidio': example} from the tables before and after; {} where it found no name."""
+    row = first_with(named.data.table["redacted"], "PERSON")
+    if row is None:
+        return {}
+    before, after = ([turn["content"] for turn in table[row]["turns"]] for table in (redacted, named))
+    return of_texts("presidio", before, after)
 
 
-def of_step(name: str, before: Iterable[str], after: Iterable[str]) -> dict[str, Sample]:
-    """The sample of a step without rules: the first of a row's texts that it changed."""
+def of_texts(name: str, before: Iterable[str], after: Iterable[str]) -> dict[str, RuleExample]:
+    """{name: example} of the first text that changed; {} where none did."""
     changed = [masked(*pair) for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
     return {name: changed[0]} if changed else {}
 
 
-def first_with(column: Any, value: str) -> int | None:
-    """The first row of an Arrow column of lists that holds `value`."""
+def first_with(column: "ChunkedArray", value: str) -> int | None:
+    """The first row of an Arrow column of lists in which `value` is; None where it is in none."""
     from pyarrow import compute
 
     offset = 0
     for chunk in column.chunks:
         parents = compute.list_parent_indices(chunk)
-        place = compute.index(compute.list_flatten(chunk), value).as_py()
-        if place >= 0:
-            return offset + parents[place].as_py()
+        found = compute.index(compute.list_flatten(chunk), value).as_py()
+        if found >= 0:
+            return offset + int(parents[found].as_py())
         offset += len(chunk)
     return None
 
 
-def plain(before: str, after: str) -> Sample:
-    start, end, new_end = change(before, after)
+def shown(before: str, after: str) -> RuleExample:
+    """A change with the words around it, de-identified."""
+    start, end, new_end = changed_span(before, after)
     return {"before": hidden(clip(before, start, end)), "after": hidden(clip(after, start, new_end))}
 
 
-def masked(before: str, after: str) -> Sample:
-    """With x and 9 for the letters and digits of what was found; what stands around may hold other identifiers."""
-    start, end, new_end = change(before, after)
+def masked(before: str, after: str) -> RuleExample:
+    """The same with x and 9 for the letters and digits of what was replaced."""
+    start, end, new_end = changed_span(before, after)
     found = re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", before[start:end]))[: 4 * CONTEXT]
     around = hidden(before[max(0, start - CONTEXT) : start]), hidden(before[end : end + CONTEXT])
     return {"before": f"{around[0]}{found}{around[1]}", "after": hidden(clip(after, start, new_end))}
 
 
-def change(before: str, after: str) -> tuple[int, int, int]:
-    """Where two texts begin to differ, and where in each they are the same again."""
+def changed_span(before: str, after: str) -> tuple[int, int, int]:
+    """Where two texts begin to differ, and where in the first and in the second they are the same again."""
     start = next(
         (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
     )
@@ -103,7 +111,7 @@ def clip(text: str, start: int, end: int) -> str:
 
 
 def hidden(text: str) -> str:
-    """Without identifiers of either speaker."""
+    """The text de-identified by the rules of both roles."""
     for role in ("user", "assistant"):
         text, _ = deidentification.deidentify(text, role, skip=["sign_off"])
     return text

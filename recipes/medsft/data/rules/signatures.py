@@ -1,9 +1,9 @@
-"""A doctor's signature as a whole, once the name in it is [DOCTOR]: a model that learnt it would sign its answers."""
+"""Doctors' signatures: removed as a whole, once the name in them is [DOCTOR]."""
 
 import re
 from collections import Counter
 
-from medsft.data.rules.cleaning import courteous, drop_sentences
+from medsft.data.rules.courtesy import courteous, drop_sentences
 
 DEGREE = (
     r"(?:M\.?D|M\.?B\.?\s?B\.?\s?S|D\.?O|M\.?S|Ph\.?D|MRC[A-Z]+|FRC[A-Z]+|FAC[A-Z]+|DM|DNB|RN|Consultant"
@@ -18,7 +18,7 @@ PARTING = (
     r"|(?:(?:best|kind|warm|good|with|my|all the) ){0,4}(?:regards?|rgds|wishes|best)"
     r"|yours(?: truly| sincerely| faithfully)?|sincerely|respectfully)"
 )
-SIGN_OFF = re.compile(  # after the end of a sentence or a parting, also one glued to the word before, as crawled
+SIGNATURE = re.compile(  # after a sentence or a parting, which may be glued to the word before it, as crawled
     rf"(?:(?:(?<![A-Za-z])(?i:{PARTING})|(?<=[a-z])(?:Regards|Rgds|Wishes|Thanks|Take care))[\s,.:!-]*"
     rf"(?:(?i:{PARTING})[\s,.:!-]*){{0,3}}|(?:\A|(?<=[.!?…)\n])|(?<=[.!?…)][ ])|\n)-*\s*)"
     rf"(?:by )?\[DOCTOR\](?:[\s,.()/&|-]+(?i:{CREDENTIAL})){{0,9}}\W*\Z"
@@ -29,11 +29,11 @@ INTRODUCED = re.compile(
 )
 
 
-def sign_offs(text: str, role: str, counts: Counter[str]) -> str:
-    """'Regards, [DOCTOR], Dermatologist' under an answer; sentences of nothing but courtesy and 'I am [DOCTOR]'."""
+def drop_signatures(text: str, role: str, counts: Counter[str]) -> str:
+    """Remove 'Regards, [DOCTOR], Dermatologist' at the end, and sentences of courtesy with 'I am [DOCTOR]'."""
     if role != "assistant" or "[DOCTOR]" not in text:
         return text
     return drop_sentences(
-        SIGN_OFF.sub("", text).rstrip(),
+        SIGNATURE.sub("", text).rstrip(),
         lambda words: bool(INTRODUCED.search(words)) and courteous(INTRODUCED.sub("", words)),
     )

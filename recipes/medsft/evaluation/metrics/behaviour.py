@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-from medsft.data.rules.cleaning import COURTESY_RULES, SENTENCE, plain_spaces
+from medsft.data.rules.courtesy import COURTESY_RULES, SENTENCE
 from medsft.data.rules.deidentification import deidentify
+from medsft.data.rules.markup import plain_spaces
 
 RATES = ("end_of_turn", "loop", "boilerplate", "identity")  # 0 or 1 for each answer
 # Sentences an instruct model opens or closes with, whatever it was asked.

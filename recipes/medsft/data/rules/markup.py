@@ -1,0 +1,54 @@
+"""Rules for markup, on both sides: wrongly decoded text, HTML, odd spaces, arrows of lost links.
+
+To add one, write a function from text to text and add it to MARKUP_RULES, which are applied in order.
+"""
+
+import html
+import re
+
+import ftfy
+
+# Repair wrongly decoded text only: entities are strip_html's, quotation marks and ligatures stay as they were typed.
+MOJIBAKE = ftfy.TextFixerConfig(
+    unescape_html=False, uncurl_quotes=False, fix_latin_ligatures=False, fix_line_breaks=False
+)
+ENTITY = re.compile(r"&(?:#\d{1,6}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,20});", re.IGNORECASE)
+ATTRIBUTES = r"(?:\s+[a-z-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s<>]+))*"
+BREAK_TAG = re.compile(rf"</?(?:br|p|div|li|tr|h[1-6]){ATTRIBUTES}\s*/?>", re.IGNORECASE)
+TAG = re.compile(
+    rf"</?(?:span|b|i|u|strong|em|a|ul|ol|table|tbody|td|th|font|img|sup|sub|hr|blockquote){ATTRIBUTES}\s*/?>",
+    re.IGNORECASE,
+)
+ARROW = re.compile(r"\s*(?:-{2,}>\s*<link>|<link>|(?<=online)\s*-{2,}>|-{2,}>(?=\s*(?:\n|\Z))|>>(?=\s*(?:\n|\Z)))")
+
+
+def fix_mojibake(text: str) -> str:
+    return ftfy.fix_text(text, MOJIBAKE)
+
+
+def strip_html(text: str) -> str:
+    """Replace entities, twice for text that was escaped twice; remove known tags only, so that 'TSH <5' survives."""
+    for _ in range(2):
+        text = ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    return TAG.sub("", BREAK_TAG.sub("\n", text))
+
+
+def plain_spaces(text: str) -> str:
+    """Plain spaces for no-break and other odd ones, no zero-width characters, at most one empty line in a row."""
+    text = re.sub(r"\r\n?|[\u2028\u2029\x85]", "\n", text)
+    text = re.sub(r"[\x00\u200b\u2060\ufeff\xad]", "", text)
+    text = re.sub(r"[^\S\n]+", " ", text)
+    return re.sub(r" ?\n ?(?:\n ?)*\n ?", "\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
+
+
+def drop_dangling_arrow(text: str) -> str:
+    """'consult a dermatologist online -->' points at a link that is no longer there."""
+    return ARROW.sub("\n", text).strip() if ">" in text else text
+
+
+MARKUP_RULES = {
+    "mojibake": fix_mojibake,
+    "html": strip_html,
+    "spaces": plain_spaces,
+    "dangling_arrow": drop_dangling_arrow,
+}
