@@ -12,7 +12,9 @@ from medsft.errors import DoesNotFit
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import machine
 from medsft.memory import planner
+from medsft.memory.step_config import StepSettings
 from medsft.models import loading
+from medsft.records import Memory, PlanRow
 from medsft.training.run_folder import Arm
 
 FULL_DISK = 64 * 2**20  # bytes; with less than this free a failed write is a full disk
@@ -27,7 +29,7 @@ class Run:
     strategy: str
     base_model: str
     config: Any
-    step: dict[str, Any]
+    step: StepSettings
     longest: int
     reserve_bytes: int = 0
 
@@ -46,13 +48,13 @@ class Run:
         limit = self.config.max_length or self.longest
         return int(limit if self.step["packing"] else min(limit, self.longest))
 
-    def predicted(self, batch: int, checkpointing: bool) -> dict[str, int]:
+    def predicted(self, batch: int, checkpointing: bool) -> Memory:
         """Peak bytes on the device and the host at this micro-batch."""
         architecture, here = loading.load_config(self.base_model), machine(self.config.output_dir or ".")
-        step = self.step | {"checkpointing": checkpointing}
+        step: StepSettings = {**self.step, "checkpointing": checkpointing}
         return planner.predict(self.strategy, architecture, here, batch, self.length, **step)
 
-    def others(self, batch: int) -> list[dict[str, Any]]:
+    def others(self, batch: int) -> list[PlanRow]:
         """Every way of training on this machine, at this micro-batch."""
         architecture, here = loading.load_config(self.base_model), machine(self.config.output_dir or ".")
         return planner.strategies(architecture, here, batch, self.length, **self.step)
@@ -154,6 +156,6 @@ def divisors(rows: int) -> list[int]:
     return [size for size in range(rows, 0, -1) if rows % size == 0]
 
 
-def _total(strategy: dict[str, Any], gpus: int) -> int:
+def _total(strategy: PlanRow, gpus: int) -> int:
     """Device and host bytes together, as `memory.predict` counts them: without a GPU all is the host's."""
     return int(strategy["host_bytes"] + (sum(strategy["device_bytes"].values()) if gpus else 0))

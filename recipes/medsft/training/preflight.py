@@ -13,6 +13,7 @@ from medsft.hardware.cgroups import host_memory
 from medsft.hardware.specs import machine
 from medsft.hub import hub_reachable
 from medsft.memory.strategies import STRATEGIES, check_options
+from medsft.records import Memory
 
 if TYPE_CHECKING:
     from medsft.training.micro_batch import Run
@@ -106,22 +107,22 @@ def check_full(study: StudyArguments, config: Any, model_args: Any) -> None:
     check_launch(study.strategy, config)
 
 
-def check_memory(run: "Run", saves: bool = True) -> dict[str, int]:
+def check_memory(run: "Run", saves: bool = True) -> Memory:
     """Predicted peak bytes of this run, and those of the process before it. Raises DoesNotFit, naming what would fit,
     where they exceed what is free now.
     """
     from medsft.memory import calibration, planner
-    from medsft.models import loading
+    from medsft.models import loading, parameter_counts
 
     batch = run.config.per_device_train_batch_size
     predicted = run.predicted(batch, run.checkpointing)
     if not saves and _zero_stage(run.config) == 3:  # a save gathers all weights in 16 bits on the host
-        predicted["host_bytes"] -= 2 * planner.count_parameters(loading.load_config(run.base_model))
+        predicted["host_bytes"] -= 2 * parameter_counts.count_parameters(loading.load_config(run.base_model))
     here, process = machine(run.config.output_dir or "."), psutil.Process().memory_info().rss
     if not here.gpus and run.config.world_size == 1 and not _deepspeed(run.config):  # all is imported: the plan guesses
         predicted["host_bytes"] += process - calibration.of_machine(here, batch).process_bytes
     planner.check_fits(predicted, here, run.reserve_bytes, lambda: run.others(batch))
-    return predicted | {"process_bytes": process}
+    return {**predicted, "process_bytes": process}
 
 
 def check_launch(name: str, config: Any) -> None:

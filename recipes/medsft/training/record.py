@@ -10,6 +10,7 @@ from medsft.arguments import StudyArguments
 from medsft.files import write_json
 from medsft.memory import calibration
 from medsft.models import loading
+from medsft.records import Memory
 from medsft.training.callbacks import Meter
 from medsft.training.dataset import Data, comparable
 from medsft.training.run_folder import Arm
@@ -25,7 +26,7 @@ def record(
     study: StudyArguments,
     data: Data,
     base_model: str,
-    predicted: dict[str, int],
+    predicted: Memory,
     wall: float,
 ) -> None:
     """Write train.json from the trainer's state and the meters of all ranks."""
@@ -41,7 +42,7 @@ def record(
     evals = [row for row in history if "eval_loss" in row]
     trainable, total = parameter_counts(trainer.model)
     seconds = sum(meter.step_seconds)
-    peak = {"device_bytes": used, "host_bytes": sums[2], "reserved_bytes": reserved}
+    peak: Memory = {"device_bytes": used, "host_bytes": sums[2], "reserved_bytes": reserved}
     gaps, warning = calibration.compare(predicted, peak)
     if warning:
         print(f"warning: {warning}", file=sys.stderr)

@@ -5,12 +5,13 @@ from typing import Any
 
 from medsft.arguments import StudyArguments
 from medsft.hardware.specs import machine
+from medsft.records import Memory
 from medsft.training.dataset import Data
 from medsft.training.lr_sweep import chosen_rate
 from medsft.training.record import parameter_counts
 
 
-def print_summary(trainer: Any, data: Data, study: StudyArguments, predicted: dict[str, int]) -> None:
+def print_summary(trainer: Any, data: Data, study: StudyArguments, predicted: Memory) -> None:
     """Print the derived numbers of a run; on the main process only."""
     if not trainer.is_world_process_zero():
         return

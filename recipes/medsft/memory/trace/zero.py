@@ -1,78 +1,85 @@
 """DeepSpeed's own engine on fake tensors: what it keeps on the device, on the host and pinned, for any ranks.
 
-    python -m medsft.memory.trace.trace_deepspeed '[{"config": {...}, "ranks": 1, "optimizer": "cpu", ...}]'
+    python -m medsft.memory.trace.zero '[{"config": {...}, "ranks": 1, "optimizer": "cpu", ...}]'
 
-A process of its own, because it stands in for private parts of DeepSpeed: the device is PyTorch's 'meta', the host is
-its 'cpu', the process group is fake, CPUAdam's kernel does nothing. All of the engine's own code runs: partitioning of
-all layers, gathering, buckets, offload, its optimizer step. Only as many layers compute as it gathers at one time; what
-each further one keeps is added by `zero_memory`. Prints a JSON list of {"device": {...}, "host": {...}, ...} in bytes.
+A process of its own, because it replaces private parts of DeepSpeed (`library_patches`): the device is PyTorch's
+'meta', the host is its 'cpu', the process group is fake, CPUAdam's kernel does nothing. All of the engine's own code
+runs: partitioning of all layers, gathering, buckets, offload, its optimizer step. Only as many layers compute as it
+gathers at one time; what each further one keeps is added by `peaks`. Prints a JSON list of `EnginePeaks`.
 """
 
 import json
 import multiprocessing
 import os
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from medsft.memory.trace import library_patches
+
+if TYPE_CHECKING:
+    import torch
+    from deepspeed import DeepSpeedEngine
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from medsft.memory.step_config import EngineConfig, EnginePeaks
+    from medsft.memory.trace.trackers import Peaks
 
 ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
 
 
+class Tracker(Protocol):
+    """What `train` tells of the step as it goes on."""
+
+    category: str
+
+    def enter(self, stretch: str) -> None: ...
+
+    def assign(self, tensors: "Iterable[torch.Tensor | None]", category: str) -> None: ...
+
+
 def main() -> None:
-    requests = json.loads(sys.argv[1])
+    requests: list[EngineConfig] = json.loads(sys.argv[1])
     os.environ.update(ENVIRONMENT | {"WORLD_SIZE": str(requests[0]["ranks"]), "MASTER_PORT": "29578"})
     out, sys.stdout = sys.stdout, sys.stderr  # DeepSpeed talks on standard output
-    import deepspeed  # noqa: F401 - what takes seven seconds to import is imported once, before the fork
-    import torch._dynamo  # noqa: F401 - imported later, inside zero.Init, it fails with a signature mismatch
-    import transformers  # noqa: F401
-    from trl import SFTTrainer  # noqa: F401
-
+    library_patches.import_engine()
     with multiprocessing.get_context("fork").Pool(min(2, len(requests))) as pool:
         print(json.dumps(pool.map(dry_run, requests, chunksize=1)), file=out)
 
 
-def dry_run(request: dict[str, Any]) -> dict[str, Any]:
-    """Peaks of one configuration.
-
-    `config` (transformers' dict), `stage` of ZeRO (2 or 3), `ranks`, `optimizer` and `parameters` (where they live:
-    'cpu' or 'none'), `zero` (further settings: sizes of buckets), `bf16_states`, `batch`, `length`, `checkpointing`,
-    `on_gpu`, `device`, `layers` that compute.
-    """
+def dry_run(request: "EngineConfig") -> "EnginePeaks":
+    """Peaks of one configuration, of the third step of training."""
     from transformers import AutoConfig
-
-    from medsft.memory.trace import storage_tracker
-    from medsft.memory.trace.fake_deepspeed import stand_in
-    from medsft.memory.trace.place_tracker import PlaceTracker
-
-    stand_in(request["ranks"], request["on_gpu"])
-    import deepspeed
     from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
+    from medsft.memory.trace.trackers import DeviceHostTracker, PlaceholderScalars
+
+    tracker = DeviceHostTracker()
+    library_patches.stand_in_devices(request["ranks"], request["on_gpu"], tracker)
     values = dict(request["config"])
     config = AutoConfig.for_model(values.pop("model_type"), **values)
     settings = engine_settings(request)
-    kept_alive = HfDeepSpeedConfig(settings)  # tells TRL's loss that the head has to be gathered
-    tracker = PlaceTracker()
-    deepspeed.get_accelerator().tracker = tracker
-    with storage_tracker.fake_tensors(), tracker, storage_tracker.PlaceholderScalars(truth=False):
+    kept_alive = HfDeepSpeedConfig(settings)  # while it lives TRL's loss gathers the head
+    with library_patches.fake_tensors(), tracker, PlaceholderScalars(truth=False):
         engine = make_engine(config, request, settings)
         train(engine, request, tracker)
     del kept_alive
     return {
-        "device": highest(tracker.device, "measured"),
-        "host": highest(tracker.host, ""),
+        "device": highest(tracker.peaks["device"], "measured"),
+        "host": highest(tracker.peaks["host"], ""),
         "pinned": tracker.most_pinned,
         "pinned_rounding": tracker.most_rounding,
-        "largest_group": max(getattr(engine.optimizer, "fp16_partitioned_groups_flat_numel", [0])),
+        "largest_group": library_patches.largest_group(engine),
     }
 
 
-def highest(peaks: dict[str, dict[str, int]], begins: str) -> dict[str, int]:
+def highest(peaks: "Peaks", begins: str) -> dict[str, int]:
     """Categories at the peak of the stretches whose names begin so; the last one where they are equal."""
     chosen = [peak for name, peak in peaks.items() if name.startswith(begins)]
     return max(reversed(chosen), key=lambda peak: sum(peak.values()))
 
 
-def engine_settings(request: dict[str, Any]) -> dict[str, Any]:
+def engine_settings(request: "EngineConfig") -> dict[str, Any]:
     """The DeepSpeed configuration that accelerate makes of our YAML; what it leaves out is DeepSpeed's default."""
     zero: dict[str, Any] = {"stage": request["stage"], **request["zero"]}
     for key, place in (("offload_optimizer", request["optimizer"]), ("offload_param", request["parameters"])):
@@ -91,14 +98,15 @@ def engine_settings(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def make_engine(config: Any, request: dict[str, Any], settings: dict[str, Any]) -> Any:
+def make_engine(config: "PreTrainedConfig", request: "EngineConfig", settings: dict[str, Any]) -> "DeepSpeedEngine":
+    """The engine around the model of `config`, as accelerate starts it; the model is as TRL prepares it."""
     import deepspeed
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
     from trl.trainer.utils import add_fused_lm_head
 
-    network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    config._attn_implementation = "sdpa"
+    network = cast("type[PreTrainedModel]", MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
+    library_patches.use_sdpa(config)
     torch.set_default_dtype(torch.bfloat16)
     sharded = request["stage"] == 3
     try:
@@ -111,32 +119,28 @@ def make_engine(config: Any, request: dict[str, Any], settings: dict[str, Any]) 
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
     if not sharded:  # it is where it should be; fake tensors refuse to be swapped
-        model.to = lambda *_args, **_kwargs: model
+        model.to = lambda *_args, **_kwargs: model  # type: ignore[assignment]
     engine, *_ = deepspeed.initialize(model=model, model_parameters=list(model.parameters()), config=settings)
-    if not sharded:  # it keeps the shapes of its parameters in tensors on 'meta', which here is the device
-        shapes: Any = engine.optimizer.round_robin_bit16_meta
-        shapes[:] = [[torch.empty((), dtype=t.dtype).expand(t.shape) for t in group] for group in shapes]
+    if not sharded:
+        library_patches.keep_shapes_off_the_device(engine)
     return engine
 
 
-def train(engine: Any, request: dict[str, Any], tracker: Any) -> None:
+def train(engine: "DeepSpeedEngine", request: "EngineConfig", tracker: Tracker) -> None:
     """A step over two layers that makes the optimizer's states, one over `layers` that the engine learns its order of
     gathering from, and the one that counts."""
     import torch
     from trl import SFTTrainer
 
-    from medsft.memory.trace.trace_step import stand_in_trainer
-
-    model, ids = (
-        engine.module,
-        torch.zeros((request["batch"], request["length"]), dtype=torch.long, device=request["device"]),
-    )
+    model = engine.module
+    ids = torch.zeros((request["batch"], request["length"]), dtype=torch.long, device=request["device"])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-    trainer: Any = stand_in_trainer(model)
+    trainer = library_patches.stand_in_trainer(model)
     parent, name, layers = layer_list(model)
     for round_, depth in (("warm", 2), ("learning", request["layers"]), ("measured", request["layers"])):
         setattr(parent, name, torch.nn.ModuleList(list(layers)[:depth]))
-        categorize(engine, tracker)
+        for category, tensors in library_patches.buffers_of(engine):
+            tracker.assign(tensors, category)
         tracker.category = "activations"
         tracker.enter(f"{round_}/forward")
         loss = SFTTrainer.compute_loss(trainer, engine, dict(inputs), num_items_in_batch=ids.new_ones(()))
@@ -148,32 +152,16 @@ def train(engine: Any, request: dict[str, Any], tracker: Any) -> None:
         del loss
 
 
-def layer_list(model: Any) -> tuple[Any, str, Any]:
-    """(module, attribute, list) of the decoder's layers."""
+def layer_list(model: "PreTrainedModel") -> "tuple[torch.nn.Module, str, torch.nn.ModuleList]":
+    """(module, attribute, list) of the decoder's layers. Raises ValueError for a model without such a list."""
+    import torch
+
     depth = model.config.get_text_config().num_hidden_layers
     for module in model.modules():
         for name, child in module.named_children():
-            if type(child).__name__ == "ModuleList" and len(child) == depth:
+            if isinstance(child, torch.nn.ModuleList) and len(child) == depth:
                 return module, name, child
     raise ValueError(f"no list of {depth} layers")
-
-
-def categorize(engine: Any, tracker: Any) -> None:
-    """Name the engine's buffers: weights, gradients, optimizer (master copy and moments)."""
-    zero = engine.optimizer
-    states = [v for state in zero.optimizer.state.values() for v in state.values()]
-    tracker.assign([v for v in states if hasattr(v, "untyped_storage")], "optimizer")
-    if engine.zero_optimization_stage() < 3:
-        tracker.assign(zero.bit16_groups_flat, "weights")
-        tracker.assign(zero.single_partition_of_fp32_groups, "optimizer")
-        tracker.assign([p.grad for p in zero.single_partition_of_fp32_groups], "gradients")
-        return
-    tracker.assign([p.ds_tensor for p in engine.module.parameters()], "weights")
-    tracker.assign(zero.fp16_partitioned_groups_flat, "weights")
-    tracker.assign([getattr(zero, "lp_param_buffer", None)], "weights")
-    tracker.assign(zero.fp32_partitioned_groups_flat, "optimizer")
-    tracker.assign([p.grad for p in zero.fp32_partitioned_groups_flat], "gradients")
-    tracker.assign([zero.grad_partitions_flat_buffer], "gradients")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Traces by what decides them, kept on disk: a plan asked for again, or the guard of a training run, costs nothing.
+"""Traces kept on disk by what decides them, so that a second plan or the preflight check of a run costs nothing.
 
 Steps of one device are traced in this process, DeepSpeed's engine in others beside it.
 """
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, write_json
@@ -17,29 +17,35 @@ from medsft.hub import cache_folder
 from medsft.versions import code_fingerprint, versions
 
 if TYPE_CHECKING:
-    from medsft.memory.step_config import Step
-    from medsft.memory.trace.trace_step import Peaks
+    from transformers import PreTrainedConfig
+
+    from medsft.memory.step_config import EngineConfig, EnginePeaks, StepConfig
+    from medsft.memory.trace.trackers import Peaks
 
 # a change of their code makes kept traces worthless
 ROOMS = ("memory/trace", "memory/step_config.py", "models/answer_loss.py", "models/lora_linear.py", "models/meta.py")
-# What a launcher tells its children must not reach the dry run, which is a world of its own.
+# What a launcher sets for its children must not reach the dry run, which has ranks of its own.
 LAUNCHER = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "WORLD_SIZE", "RANK", "LOCAL_", "MASTER_", "GROUP_")
 
 
 def traced(
-    config: Any, uniform: bool, steps: "list[Step]", engines: list[dict[str, Any]]
-) -> "tuple[list[Peaks], list]":
-    """(peaks of each step, results of each of DeepSpeed's engines), from the cache where they are there."""
+    config: "PreTrainedConfig", uniform: bool, steps: "list[StepConfig]", engines: "list[EngineConfig]"
+) -> "tuple[list[Peaks], list[EnginePeaks]]":
+    """(peaks of each step, peaks of each of DeepSpeed's engines), from the cache where they are there.
+
+    Raises UserError where a step cannot be traced or the engine cannot be run.
+    """
     values = {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}  # the same anywhere
     code = code_fingerprint(*ROOMS)
     step_files = [_file("step", values, asdict(step), code) for step in steps]
     engine_files = [_file("zero", values, engine, code) for engine in engines]
     missing = {file: engine for file, engine in zip(engine_files, engines, strict=True) if not file.is_file()}
-    beside = _start([{"config": values, **engine} for engine in missing.values()]) if missing else None
+    requests: list[EngineConfig] = [{"config": values, **engine} for engine in missing.values()]
+    beside = _start(requests) if requests else None
     try:
         for file, step in zip(step_files, steps, strict=True):
             if not file.is_file():
-                from medsft.memory.trace.trace_step import trace
+                from medsft.memory.trace.step import trace
 
                 _keep(file, trace(config, step, uniform))
         for file, result in zip(missing, _finish(beside, config) if beside else [], strict=True):
@@ -50,26 +56,27 @@ def traced(
     return [read_json(file) for file in step_files], [read_json(file) for file in engine_files]
 
 
-def _file(kind: str, *what: Any) -> Path:
+def _file(kind: str, *what: object) -> Path:
     return cache_folder() / "traces" / f"{kind}-{fingerprint(*what, versions())[:32]}.json"
 
 
-def _keep(file: Path, result: Any) -> None:
+def _keep(file: Path, result: "Peaks | EnginePeaks") -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, result)
 
 
-def _start(requests: list[dict[str, Any]]) -> "subprocess.Popen[str]":
+def _start(requests: "list[EngineConfig]") -> "subprocess.Popen[str]":
     environment = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER)} | {"OMP_NUM_THREADS": "1"}
     here = str(Path(__file__).resolve().parents[3])
     environment["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [environment.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "medsft.memory.trace.trace_deepspeed", json.dumps(requests)]
+    command = [sys.executable, "-m", "medsft.memory.trace.zero", json.dumps(requests)]
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def _finish(process: "subprocess.Popen[str]", config: Any) -> list[dict[str, Any]]:
+def _finish(process: "subprocess.Popen[str]", config: "PreTrainedConfig") -> "list[EnginePeaks]":
     out, err = process.communicate()
     if process.returncode:
         reason = (err.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"DeepSpeed's engine cannot be tried out for '{config.model_type}' ({reason[:300]})")
-    return json.loads(out.strip().splitlines()[-1])
+    results: list[EnginePeaks] = json.loads(out.strip().splitlines()[-1])
+    return results
