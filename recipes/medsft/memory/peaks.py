@@ -52,7 +52,7 @@ def bytes_of_strategies(
     sharded = {n: m for n, m in chosen.items() if m.engine}
     # One plain step of full fine-tuning tells what each layer keeps between its forward and its backward.
     kept = replace(replace(base, **settings), dtype="bfloat16", autocast=False, optimizer=StepConfig.optimizer)
-    engines = {n: _engine(m, sizes, kept, hardware) for n, m in sharded.items() if m.engine != "fsdp2"}
+    engines = {n: engine_config(m, sizes, kept, hardware) for n, m in sharded.items() if m.engine != "fsdp2"}
     wanted = [*steps.values(), *([kept] if sharded else [])]
     # What a row adds is the same under every optimizer: two traces tell it for all steps that differ in nothing else.
     alike = list({_with_any_optimizer(step): None for step in wanted}) if with_growth else []
@@ -123,8 +123,8 @@ def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]
     return device, host
 
 
-def _engine(strategy: Strategy, sizes: Sizes, step: StepConfig, hardware: Hardware) -> EngineConfig:
-    """The dry run that tells of a strategy: states on NVMe are traced as if they were on the host."""
+def engine_config(strategy: Strategy, sizes: Sizes, step: StepConfig, hardware: Hardware) -> EngineConfig:
+    """The dry run for a strategy of DeepSpeed; states on NVMe are traced as if they were on the host."""
     ranks = max(1, hardware.gpus)
     optimizer, parameters = ("none" if kept == "none" else "cpu" for kept in (strategy.optimizer, strategy.parameters))
     gathering = strategy.engine == "zero3" and (parameters == "cpu" or ranks > 1)

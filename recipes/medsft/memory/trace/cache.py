@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, write_json
 from medsft.hub import cache_folder
+from medsft.records import Json
 from medsft.versions import code_fingerprint, versions
 
 if TYPE_CHECKING:
@@ -35,29 +38,39 @@ def traced(
 
     Raises UserError where a step cannot be traced or the engine cannot be run.
     """
-    values = {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}  # the same anywhere
-    code = code_fingerprint(*ROOMS)
-    step_files = [_file("step", values, asdict(step), code) for step in steps]
-    engine_files = [_file("zero", values, engine, code) for engine in engines]
-    missing = {file: engine for file, engine in zip(engine_files, engines, strict=True) if not file.is_file()}
-    requests: list[EngineConfig] = [{"config": values, **engine} for engine in missing.values()]
-    beside = _start(requests) if requests else None
-    try:
+    step_files = [_file("step", config, asdict(step)) for step in steps]
+    with traced_beside([(config, engine) for engine in engines]) as engine_files:
         for file, step in zip(step_files, steps, strict=True):
             if not file.is_file():
                 from medsft.memory.trace.step import trace
 
                 _keep(file, trace(config, step, uniform))
-        for file, result in zip(missing, _finish(beside, config) if beside else [], strict=True):
+    return [read_json(file) for file in step_files], [read_json(file) for file in engine_files]
+
+
+@contextmanager
+def traced_beside(engines: "list[tuple[PreTrainedConfig, EngineConfig]]") -> Iterator[list[Path]]:
+    """Run DeepSpeed's engines in other processes while the block runs; their peaks are in the files at its end."""
+    files = [_file("zero", config, engine) for config, engine in engines]
+    missing = {file: request for file, request in zip(files, engines, strict=True) if not file.is_file()}
+    requests: list[EngineConfig] = [{"config": _values(config), **engine} for config, engine in missing.values()]
+    beside = _start(requests) if requests else None
+    try:
+        yield files
+        for file, result in zip(missing, _finish(beside, requests) if beside else [], strict=True):
             _keep(file, result)
     finally:
         if beside and beside.poll() is None:
             beside.kill()
-    return [read_json(file) for file in step_files], [read_json(file) for file in engine_files]
 
 
-def _file(kind: str, *what: object) -> Path:
-    return cache_folder() / "traces" / f"{kind}-{fingerprint(*what, versions())[:32]}.json"
+def _values(config: "PreTrainedConfig") -> Json:
+    return {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}  # the same anywhere
+
+
+def _file(kind: str, config: "PreTrainedConfig", what: object) -> Path:
+    key = fingerprint(_values(config), what, code_fingerprint(*ROOMS), versions())
+    return cache_folder() / "traces" / f"{kind}-{key}.json"
 
 
 def _keep(file: Path, result: "Peaks | EnginePeaks") -> None:
@@ -73,10 +86,11 @@ def _start(requests: "list[EngineConfig]") -> "subprocess.Popen[str]":
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def _finish(process: "subprocess.Popen[str]", config: "PreTrainedConfig") -> "list[EnginePeaks]":
+def _finish(process: "subprocess.Popen[str]", requests: "list[EngineConfig]") -> "list[EnginePeaks]":
     out, err = process.communicate()
     if process.returncode:
         reason = (err.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"DeepSpeed's engine cannot be tried out for '{config.model_type}' ({reason[:300]})")
+        models = " and ".join(sorted({request["config"]["model_type"] for request in requests}))
+        raise UserError(f"DeepSpeed's engine cannot be tried out for '{models}' ({reason[:300]})")
     results: list[EnginePeaks] = json.loads(out.strip().splitlines()[-1])
     return results

@@ -153,9 +153,8 @@ def stand_in_devices(ranks: int, on_gpu: bool, tracker: "DeviceHostTracker") -> 
     import torch.distributed as dist
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    if not dist.is_initialized():
-        dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
-        _replace_for_good(on_gpu)
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
+    _replace_for_good(on_gpu)
     import deepspeed
 
     deepspeed.get_accelerator().tracker = tracker

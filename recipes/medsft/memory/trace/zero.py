@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from medsft.memory.step_config import EngineConfig, EnginePeaks
     from medsft.memory.trace.trackers import Peaks
 
-ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+ENVIRONMENT = {
+    "DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29578",
+}  # fmt: skip
 
 
 class Tracker(Protocol):
@@ -40,10 +42,11 @@ class Tracker(Protocol):
 
 def main() -> None:
     requests: list[EngineConfig] = json.loads(sys.argv[1])
-    os.environ.update(ENVIRONMENT | {"WORLD_SIZE": str(requests[0]["ranks"]), "MASTER_PORT": "29578"})
+    os.environ.update(ENVIRONMENT)
     out, sys.stdout = sys.stdout, sys.stderr  # DeepSpeed talks on standard output
     library_patches.import_engine()
-    with multiprocessing.get_context("fork").Pool(min(2, len(requests))) as pool:
+    # one process for each: what it replaces, and its process group, are for good
+    with multiprocessing.get_context("fork").Pool(min(2, len(requests)), maxtasksperchild=1) as pool:
         print(json.dumps(pool.map(dry_run, requests, chunksize=1)), file=out)
 
 
@@ -54,6 +57,7 @@ def dry_run(request: "EngineConfig") -> "EnginePeaks":
 
     from medsft.memory.trace.trackers import DeviceHostTracker, PlaceholderScalars
 
+    os.environ["WORLD_SIZE"] = str(request["ranks"])
     tracker = DeviceHostTracker()
     library_patches.stand_in_devices(request["ranks"], request["on_gpu"], tracker)
     values = dict(request["config"])
