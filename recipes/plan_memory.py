@@ -1,4 +1,4 @@
-"""The memory plan: which way of fine-tuning fits which machine, before anything is loaded.
+"""The memory plan: which fine-tuning strategy fits which machine, before anything is loaded.
 
     python recipes/plan_memory.py                                             # the embedded model on this machine
     python recipes/plan_memory.py --model_name_or_path mistralai/Mistral-7B-Instruct-v0.2 \\
@@ -16,7 +16,6 @@ Exit status 3 where nothing fits, or the recipe does not, with what would.
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from medsft import __version__
 from medsft.arguments import PlanArguments
@@ -27,6 +26,7 @@ from medsft.files import fingerprint, read_json, write_json
 from medsft.hardware.specs import Hardware, described, machine
 from medsft.memory.recipe import Recipe, read_recipe
 from medsft.memory.strategies import applies
+from medsft.records import Plan
 from medsft.reporting.plan_table import show, show_published, summary
 
 
@@ -67,8 +67,8 @@ def read() -> tuple[PlanArguments, Recipe | None]:
     argv = command_line()
     recipe = read_recipe(argv)
     if recipe:  # flags win over what the recipe says
-        place = argv.index("--config")
-        del argv[place : place + 2]
+        at = argv.index("--config")
+        del argv[at : at + 2]
         argv = [word for name, value in recipe.options.items() for word in (f"--{name}", str(value))] + argv
     (args,) = parse([PlanArguments], argv=argv)
     for name in ("per_device_train_batch_size", "max_length", "lora_r"):
@@ -79,32 +79,33 @@ def read() -> tuple[PlanArguments, Recipe | None]:
     return args, recipe
 
 
-def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = None) -> dict[str, Any]:
+def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = None) -> Plan:
     """The content of plan.json; `recommended` is None where nothing fits."""
     from medsft.hardware import matmul_benchmark
-    from medsft.memory import calibration, planner, step_config
+    from medsft.memory import calibration, planner
+    from medsft.memory.step_config import IN_FLOAT32, StepSettings
     from medsft.models.loading import load_config
+    from medsft.models.parameter_counts import count_lora, count_parameters, known_config
 
     name, batch, length = args.model_name_or_path, args.per_device_train_batch_size, args.max_length
-    config = planner.known_config(name) or load_config(name)
-    step = (recipe.step if recipe else {}) | {"lora_r": args.lora_r}
-    step.setdefault("checkpointing", True)
+    config = known_config(name) or load_config(name)
+    step: StepSettings = {"checkpointing": True, **(recipe.step if recipe else {}), "lora_r": args.lora_r}
     if not hardware.gpus and (not recipe or not recipe.names_attention):
-        step["attention"] = "eager"  # what `acceleration` chooses on a processor
+        step["attention"] = "eager"  # what `training.auto_options` chooses on a processor
     if not (hardware.gpus or args.host) and not matmul_benchmark.prefers_bfloat16():  # it chooses this too
-        step |= step_config.IN_FLOAT32
+        step |= IN_FLOAT32
     own = recipe.strategy if recipe else None
     if recipe and not applies(recipe.strategy, hardware.gpus):
-        what = "several GPUs" if hardware.gpus else "an NVIDIA GPU"
-        raise DoesNotFit(f"{recipe.path} ({own}) needs {what}; what fits {summary(hardware)}: make plan")
+        missing = "several GPUs" if hardware.gpus else "an NVIDIA GPU"
+        raise DoesNotFit(f"{recipe.path} ({own}) needs {missing}; what fits {summary(hardware)}: make plan")
     strategies = planner.strategies(config, hardware, batch, length, own=own, only_own=args.check_only, **step)
     recommended, reason = planner.recommend(strategies, hardware)
-    parameters, adapters = planner.count_parameters(config), planner.count_lora(config, args.lora_r)
+    parameters, adapters = count_parameters(config), count_lora(config, args.lora_r)
     inputs = {"batch": batch, "length": length, **step}
     # Memory in use and free bytes of the disk change by the minute; the plan changes with whole gigabytes of disk.
     steady = {k: v for k, v in asdict(hardware).items() if "available" not in k and k != "disk_bytes"}
     added = asdict(calibration.of_machine(hardware, batch))
-    mark = fingerprint(__version__, config.to_dict(), inputs, own, added, steady, hardware.disk_bytes // 10**9)
+    digest = fingerprint(__version__, config.to_dict(), inputs, own, added, steady, hardware.disk_bytes // 10**9)
     return {
         "model": {
             "name": name,
@@ -118,7 +119,7 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
         "strategies": strategies,
         "recommended": recommended,
         "recommended_reason": reason,
-        "fingerprint": mark,
+        "fingerprint": digest,
     }
 
 
@@ -139,7 +140,7 @@ def calibrate(file: Path, hardware: Hardware) -> None:
     )
 
 
-def save(plan: dict[str, Any], path: Path, hardware: Hardware) -> None:
+def save(plan: Plan, path: Path, hardware: Hardware) -> None:
     """Write plan.json, and plan.png beside it, unless the one that is there has the same inputs."""
     if path.is_file() and read_json(path).get("fingerprint") == plan["fingerprint"]:
         print(f"already done: {path}")

@@ -117,6 +117,15 @@ class TrainRecord(TypedDict):
     fingerprint: str
 
 
+class PlannedModel(TypedDict):
+    """The model of plan.json: its weights, and those of the adapters that LoRA would train."""
+
+    name: str
+    parameters: int
+    lora_parameters: int
+    lora_percent: float
+
+
 class PlanRow(TypedDict):
     """One strategy of plan.json on one machine. `device_bytes` are one GPU's, by category; 0 GPUs: of the host."""
 
@@ -140,10 +149,10 @@ class PlanRow(TypedDict):
 class Plan(TypedDict):
     """plan.json: every strategy on the described hardware, and the one that is recommended."""
 
-    model: Json
+    model: PlannedModel
     recipe: str | None
     inputs: Json
-    hardware: Json
+    hardware: Json  # the fields of hardware.specs.Hardware
     strategies: list[PlanRow]
     recommended: str | None
     recommended_reason: str

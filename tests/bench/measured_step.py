@@ -17,31 +17,32 @@ import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 from transformers import AutoConfig  # noqa: E402
 
-from medsft.memory.step_config import Step  # noqa: E402
-from medsft.memory.trace import storage_tracker, trace_nf4  # noqa: E402
-from medsft.memory.trace.trace_model import build  # noqa: E402
-from medsft.memory.trace.trace_step import run_steps  # noqa: E402
+from medsft.memory.step_config import StepConfig  # noqa: E402
+from medsft.memory.trace import model as traced_model  # noqa: E402
+from medsft.memory.trace import nf4  # noqa: E402
+from medsft.memory.trace.step import run_steps  # noqa: E402
+from medsft.memory.trace.trackers import StorageTracker  # noqa: E402
 
 
-class Untracked(storage_tracker.StorageTracker):
+class Untracked(StorageTracker):
     """Counts nothing: the real step must not pay for the tracker."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
 
-    def assign(self, tensors: Any, category: str) -> None:
+    def assign(self, tensors: object, category: str) -> None:
         pass
 
 
 def main() -> None:
     values = json.loads(sys.argv[1])
     config = AutoConfig.for_model(values.pop("model_type"), **values)
-    step = Step(**json.loads(sys.argv[2]))
+    step = StepConfig(**json.loads(sys.argv[2]))
     torch.manual_seed(0)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        model = build(config, step, config.get_text_config().num_hidden_layers)
-        trace_nf4.materialize(model)
-        storage_tracker.materialize(model)
+        model = traced_model.build(config, step, config.get_text_config().num_hidden_layers)
+        nf4.materialize(model)
+        traced_model.materialize(model)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_(0, 0.02) if parameter.is_floating_point() else parameter.zero_()

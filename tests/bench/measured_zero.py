@@ -2,7 +2,7 @@
 
     python tests/bench/measured_zero.py '{"config": {...}, "optimizer": "cpu", "parameters": "cpu", ...}' FOLDER
 
-The keys are those of memory/trace/trace_deepspeed; `optimizer` may be nvme too, whose files go to FOLDER. Needs the
+The keys are those of `EngineConfig`; `optimizer` may be nvme too, whose files go to FOLDER. Needs the
 compiled CPUAdam (`make setup`), and libaio for nvme.
 """
 
@@ -21,7 +21,7 @@ import torch._dynamo  # noqa: E402, F401
 from transformers import AutoConfig  # noqa: E402
 
 from medsft.hardware.malloc import keep_freed_memory  # noqa: E402
-from medsft.memory.trace import trace_deepspeed  # noqa: E402
+from medsft.memory.trace import zero  # noqa: E402
 
 
 def resident() -> int:
@@ -36,15 +36,15 @@ def main() -> None:
     from trl import SFTTrainer  # noqa: F401 - the process is measured with all that the recipes import
 
     deepspeed.init_distributed("gloo")
-    settings = trace_deepspeed.engine_settings(request)
+    settings = zero.engine_settings(request)
     if request["optimizer"] == "nvme":
         settings["zero_optimization"]["offload_optimizer"] = {"device": "nvme", "nvme_path": folder, "pin_memory": True}
     values = dict(request["config"])
     config = AutoConfig.for_model(values.pop("model_type"), **values)
     before = resident()
-    engine = trace_deepspeed.make_engine(config, request, settings)
+    engine = zero.make_engine(config, request, settings)
     silent = SimpleNamespace(assign=lambda *_: None, enter=lambda *_: None, category="")
-    trace_deepspeed.train(engine, request, silent)
+    zero.train(engine, request, silent)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     disk = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     print(json.dumps({"before": before, "resident": peak, "disk": disk}), file=out)

@@ -24,8 +24,8 @@ from transformers import AutoConfig, LlamaConfig  # noqa: E402
 
 from medsft.errors import UserError  # noqa: E402
 from medsft.files import read_jsonl, write_json  # noqa: E402
-from medsft.memory.step_config import Step  # noqa: E402
-from medsft.memory.trace.trace_step import highest, trace  # noqa: E402
+from medsft.memory.step_config import StepConfig  # noqa: E402
+from medsft.memory.trace.step import highest, trace  # noqa: E402
 
 POINTS = HERE.parents[2] / "shared" / "data" / "gpu_memory_points.jsonl"
 RESERVED = 1.02  # reserved over allocated; of these points themselves, so the table shows the error without it too
@@ -142,7 +142,7 @@ def traced_point(point: dict[str, Any]) -> int:
     known = {field.name for field in dataclasses.fields(kind)}
     adapter = kind(**{k: v for k, v in values.items() if k in known} | {"task_type": "CAUSAL_LM"})
     train = point["train_config"]
-    step = Step(
+    step = StepConfig(
         method="lora", batch=train["batch_size"], length=train["max_seq_length"], optimizer="adamw_torch",
         checkpointing=False, autocast=train["use_amp"], padded=False, own_loss=True,
     )  # fmt: skip
@@ -175,7 +175,7 @@ def against_resident(places: list[str]) -> list[dict[str, Any]]:
 def _traced(shape: dict[str, Any], step: dict[str, Any]) -> int:
     values = dict(shape)
     config = AutoConfig.for_model(values.pop("model_type"), **values)
-    return sum(highest(trace(config, Step(**step), uniform=True))[1].values())
+    return sum(highest(trace(config, StepConfig(**step), uniform=True))[1].values())
 
 
 def _measure(script: str, *arguments: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def test_a_run_replaces_the_defaults_on_its_machine_only():
     found = calibration.calibrate(gpu, 100, {"reserved": 104, "used": 154}, {"resident": 70})
     assert found == calibration.Corrections(50, 0.04, 70) == calibration.of_machine(gpu)
     assert calibration.of_machine(laptop) == calibration.ON_CPU
-    assert calibration.calibrate(laptop, 100, {}, {"before": 40, "resident": 155}) == calibration.Corrections(
+    assert calibration.calibrate(laptop, 100, None, {"before": 40, "resident": 155}) == calibration.Corrections(
         0, 0.15, 40
     )
 

@@ -1,4 +1,4 @@
-"""Training recipes as the memory plan reads them, and the ladder's names for them."""
+"""Training recipes as the memory plan reads them, and the names of their strategies."""
 
 import re
 from types import SimpleNamespace
@@ -11,13 +11,13 @@ from medsft.errors import UserError
 from medsft.hardware import specs
 from medsft.memory import calibration
 from medsft.memory.recipe import read_recipe
-from medsft.memory.step_config import Step, of_recipe, shared
+from medsft.memory.step_config import StepConfig, of_recipe, shared
 from medsft.memory.strategies import GPU_ONLY, ORDER, ORDER_ON_CPU, STRATEGIES, applies, recipe_of
 
 RECIPES = sorted(p for p in CONFIGS.glob("*/*.yaml") if p.stem.startswith(("lora", "qlora", "full")))
 
 
-def test_every_strategy_has_its_place_and_its_recipe():
+def test_every_strategy_has_a_rank_and_a_recipe():
     assert set(STRATEGIES) == set(ORDER) == set(ORDER_ON_CPU)
     for name in STRATEGIES:
         recipe = recipe_of(CONFIGS / "mistral_7b", name)
@@ -40,7 +40,7 @@ def test_shipped_recipes_are_read(path):
     recipe = read_recipe(["--config", str(path)])
     assert recipe.strategy in STRATEGIES and recipe.strategy.startswith(path.stem.split("_")[0])
     assert recipe.options["max_length"] > 0 and recipe.options["model_name_or_path"]
-    Step(**recipe.step)
+    StepConfig(**recipe.step)
     assert recipe.on_cpu == (path.parent.name == "demo" or recipe.on_cpu)
     assert "dtype" not in shared(recipe.step) and shared(recipe.step)["lora_r"] == recipe.step["lora_r"]
 

@@ -13,7 +13,7 @@ from medsft.cli import run
 from medsft.hardware import matmul_benchmark
 from medsft.hardware.specs import machine
 from medsft.models.parameter_counts import known_config
-from medsft.source_study.memory_claims import STUDY_MODEL, TOTALS, claims
+from medsft.source_study.memory_claims import STUDY_MODEL
 
 SCRIPT = Path(plan_memory.__file__)
 A100 = ["--gpu", "a100-80gb", "--gpus", "1", "--host", "167GB", "--disk", "2TB"]
@@ -82,7 +82,7 @@ def test_a_laptop_and_a_second_run(plan, tmp_path):
 
 
 def test_a_processor_slow_in_bfloat16_is_planned_in_float32(plan, monkeypatch):
-    """What `acceleration` chooses is planned, but not for a machine in words, of which nothing is known."""
+    """What `training.auto_options` chooses is planned, but not for a machine in words, of which nothing is known."""
     needs = {}
     for bf16 in (True, False):
         monkeypatch.setattr(matmul_benchmark, "prefers_bfloat16", lambda fast=bf16: fast)
@@ -138,11 +138,3 @@ def test_help_is_instant_and_complete():
     text = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
     assert time.monotonic() - started < 2
     assert "--as_published" in text and "Exit status 3" in text
-
-
-def test_published_totals_are_explained():
-    rows = claims(known_config(STUDY_MODEL))
-    assert sorted(TOTALS.values()) == [84 * 10**9, 98 * 10**9, 120 * 10**9]
-    assert [row.published for row in rows[:3]] == ["84.0 GB", "98.0 GB", "120.0 GB"]
-    assert [row.exact.split()[0] for row in rows[:3]] == ["86.9", "101.4", "115.9"]
-    assert all("our reading" in row.remark for row in rows[:2])

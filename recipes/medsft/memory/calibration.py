@@ -1,16 +1,17 @@
 """What no trace sees (CUDA context, allocator slack, the process itself): defaults, and a machine's own numbers.
 
-A short run on a machine replaces the defaults there: `calibrate` keeps what it measured, `of_machine` reads it.
+A short run on a machine replaces the defaults there: `calibrate` keeps what was measured, `of_machine` reads it.
 """
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from medsft.errors import UserError
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware
 from medsft.hub import cache_folder
+from medsft.records import Memory, TrainRecord
 
 GAP = 0.10  # a prediction this far off is worth a report
 
@@ -30,11 +31,11 @@ class Corrections:
 # 4 to 6 GiB with CUDA's libraries and workers. None of the three was measured on a GPU by this project.
 WITH_GPU = Corrections(1_000_000_000, 0.03, 5_000_000_000)
 # Measured here on two cores: 0.6 to 0.9 GB after all imports; resident memory beyond the traced peak of 17 runs of the
-# embedded model in one process 26 to 92 % of it, median 49 %, because freed memory stays (`allocator`) and falls to
-# pieces, the more so the more the rows differ in length: the same LoRA run took 3.13 GB instead of 3.84 GB where it was
-# returned, which is the trace to 1 %. One number cannot hold for all of them: `calibrate` by a run of the same data.
+# embedded model in one process 26 to 92 % of it, median 49 %, because freed memory stays (`hardware.malloc`) and
+# fragments, more so the more the rows differ in length: the same LoRA run took 3.13 GB instead of 3.84 GB where it was
+# returned, which is the trace to 1 %. No single number fits all runs: calibrate with a run on the same data.
 ON_CPU = Corrections(0, 0.50, 1_000_000_000)
-FEW = 0.40  # slack of one or two rows at a time, which leave less to fall to pieces: 15 to 60 % in 8 float32 runs
+FEW = 0.40  # slack of one or two rows at a time, which fragment less: 15 to 60 % in 8 float32 runs
 RETURNED = 0.10  # slack where freed memory goes back, as with states on NVMe: 5 to 15 %
 
 
@@ -48,13 +49,26 @@ def of_machine(hardware: Hardware, micro_batch: int = 4) -> Corrections:
     return ON_CPU if micro_batch > 2 else replace(ON_CPU, slack=FEW)
 
 
-def calibrate(hardware: Hardware, traced: int, device: dict[str, int], host: dict[str, int]) -> Corrections:
+class DevicePeak(TypedDict):
+    """Bytes at the peak of a run: `reserved` by torch, `used` by the whole process as nvidia-smi counts."""
+
+    reserved: int
+    used: int
+
+
+class HostPeak(TypedDict):
+    """Resident bytes of a process: at its peak, and before the model was made."""
+
+    resident: int
+    before: int
+
+
+def calibrate(hardware: Hardware, traced: int, device: DevicePeak | None, host: HostPeak) -> Corrections:
     """Keep this machine's corrections from one short run, and return them.
 
-    `traced`: bytes at the traced peak of the same step. `device`: `reserved` and `used` (by the whole process, as
-    nvidia-smi counts) bytes at the peak, {} without a GPU. `host`: `resident` at the peak, `before` the model was made.
+    `traced`: bytes at the traced peak of the same step. `device` is None without a GPU.
     """
-    if hardware.gpus:
+    if device:
         context, slack = device["used"] - device["reserved"], device["reserved"] / traced - 1
         process = host["resident"]
     else:
@@ -67,32 +81,37 @@ def calibrate(hardware: Hardware, traced: int, device: dict[str, int], host: dic
     return found
 
 
-def from_record(record: dict[str, Any], hardware: Hardware) -> Corrections:
-    """`calibrate` by a run of this machine, from its train.json. Raises UserError for one that cannot tell."""
-    predicted, measured = record.get("predicted_memory", {}), record.get("peak_memory", {})
-    if "traced_bytes" not in predicted or "process_bytes" not in predicted or "reserved_bytes" not in measured:
+def from_record(record: TrainRecord, hardware: Hardware) -> Corrections:
+    """`calibrate` with the train.json of a run on this machine. Raises UserError where it lacks what is needed."""
+    predicted, measured = record.get("predicted_memory"), record.get("peak_memory")
+    complete = predicted and measured and "traced_bytes" in predicted and "process_bytes" in predicted
+    if not predicted or not measured or not complete or "reserved_bytes" not in measured:
         raise UserError("this train.json is of an older version: train again, five steps are enough (--max_steps 5)")
     if record["distributed"] in ("DEEPSPEED", "FSDP") or record["processes"] > 1:
-        raise UserError("calibrate by a run in one process without offload, such as an arm of sft_lora.py")
+        raise UserError("calibrate with a run in one process without offload, such as an arm of sft_lora.py")
     if bool(measured["device_bytes"]) != bool(hardware.gpus):
         raise UserError("this train.json is of another machine, or of a run on the processor beside a GPU")
-    device = {"reserved": measured["reserved_bytes"], "used": measured["device_bytes"]}
-    host = {"resident": measured["host_bytes"], "before": predicted["process_bytes"]}
-    return calibrate(hardware, predicted["traced_bytes"], device, host)
+    device: DevicePeak = {"reserved": measured["reserved_bytes"], "used": measured["device_bytes"]}
+    host: HostPeak = {"resident": measured["host_bytes"], "before": predicted["process_bytes"]}
+    return calibrate(hardware, predicted["traced_bytes"], device if hardware.gpus else None, host)
 
 
-def compare(predicted: dict[str, int], measured: dict[str, int]) -> tuple[dict[str, float], str]:
-    """({place: measured over predicted, minus one}, a warning or '').
+def compare(predicted: Memory, measured: Memory) -> tuple[dict[str, float], str]:
+    """({key: measured over predicted, minus one}, a warning or '').
 
-    The arguments are predicted_memory and peak_memory of train.json. A place with nothing on either side (the device
-    of a machine without a GPU) is left out.
+    The arguments are predicted_memory and peak_memory of train.json. What is 0 on either side (the device of a
+    machine without a GPU) is left out.
     """
-    gaps = {p: measured[p] / predicted[p] - 1 for p in ("device_bytes", "host_bytes") if predicted[p] and measured[p]}
-    far = {p: gap for p, gap in gaps.items() if abs(gap) > GAP}
+    pairs = {
+        "device_bytes": (predicted["device_bytes"], measured["device_bytes"]),
+        "host_bytes": (predicted["host_bytes"], measured["host_bytes"]),
+    }
+    gaps = {key: found / planned - 1 for key, (planned, found) in pairs.items() if planned and found}
+    far = {key: gap for key, gap in gaps.items() if abs(gap) > GAP}
     if not far:
         return gaps, ""
-    said = " and ".join(f"{p.removesuffix('_bytes')} memory by {gap:+.0%}" for p, gap in far.items())
-    return gaps, f"the memory plan missed the {said}; please report it with plan.json and train.json attached"
+    missed = " and ".join(f"{key.removesuffix('_bytes')} memory by {gap:+.0%}" for key, gap in far.items())
+    return gaps, f"the memory plan missed the {missed}; please report it with plan.json and train.json attached"
 
 
 def _file(hardware: Hardware) -> Path:

@@ -1,10 +1,9 @@
-"""Which rung of full fine-tuning a machine climbs: the best in quality, then in cost, of those that the plan says fit.
+"""Pick the best full fine-tuning strategy that fits: by quality first, then by cost.
 
     python -m medsft.memory.launch_command recipes/configs/mistral_7b runs/mistral_7b
 
-It prints the command that `make fft` runs.
-
-Without a plan, or where it says that none fits, it is full_8bit (the demo's: full), whose own guards then decide.
+Prints the command that `make fft` runs. Without a plan, or where the plan says that none fits, it is full_8bit (the
+demo's: full), whose own preflight checks then decide.
 """
 
 import sys
@@ -14,6 +13,7 @@ from medsft.cli import run
 from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.memory.strategies import ORDER, ORDER_ON_CPU, recipe_of
+from medsft.records import Plan
 
 IN_ONE_PROCESS = ("cpu.yaml", "single_gpu.yaml")  # started without a launcher, which would hide the exit status
 
@@ -32,10 +32,10 @@ def command(recipes: Path, study: Path) -> str:
 
 
 def choose(recipes: Path, study: Path) -> tuple[str, str]:
-    """(strategy, accelerate config): the first that fits, or what is tried where none is known to."""
+    """(strategy, accelerate config): the first that fits, or the one to try where none is known to fit."""
     path = study / "plan.json"
     if path.is_file():
-        plan = read_json(path)
+        plan: Plan = read_json(path)
         order = ORDER if plan["hardware"]["gpus"] else ORDER_ON_CPU
         fitting = {row["name"]: row["accelerate_config"] for row in plan["strategies"] if row["fits"]}
         for name in [n for n in order if n in fitting and recipe_of(recipes, n)]:

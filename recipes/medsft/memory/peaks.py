@@ -2,78 +2,102 @@
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
+from medsft.distributed.deepspeed_config import zero_settings
 from medsft.hardware.specs import Hardware
-from medsft.memory.planner import LIVE_PARAMETERS, NVME_BUFFERS
+from medsft.memory.step_config import EngineConfig, EnginePeaks, StepConfig, StepSettings
 from medsft.memory.strategies import Strategy
 from medsft.models.parameter_counts import Sizes
 
 if TYPE_CHECKING:
-    from medsft.memory.step_config import Step
-    from medsft.memory.trace.trace_step import Peaks
+    from transformers import PreTrainedConfig
 
-Bytes = dict[str, int]
-Growth = list[tuple[int, int]]
+    from medsft.memory.trace.trackers import Peaks
+
+LIVE_PARAMETERS = 1_000_000_000  # ZeRO-3 gathers at most so many at one time (stage3_max_live_parameters)
+NVME_BUFFERS = 4  # fp32 copies of the largest sub-group in host memory that DeepSpeed's swapper keeps
 DEVICE = ("weights", "gradients", "optimizer", "activations", "temporary")
+
+Bytes = dict[str, int]  # by category
+Growth = list[tuple[int, int]]  # (bytes now, bytes a further row adds) for each stretch of the step on the device
+
+
+class StrategyBytes(NamedTuple):
+    """Bytes of one device and of the host at the peak, without process, context and slack."""
+
+    device: Bytes
+    host: Bytes
+    growth: Growth
 
 
 def bytes_of_strategies(
     chosen: dict[str, Strategy],
-    config: Any,
+    config: "PreTrainedConfig",
     sizes: Sizes,
     hardware: Hardware,
     batch: int,
     length: int,
-    settings: dict[str, Any],
+    settings: StepSettings,
     with_growth: bool,
-) -> dict[str, tuple[Bytes, Bytes, Growth]]:
-    """{name: (bytes of one device, bytes of the host, growth)} at the peak, without process, context and slack.
+) -> dict[str, StrategyBytes]:
+    """The peaks of the chosen strategies by name. Growth is [] where it is not asked for.
 
-    `settings`: fields of `Step` that a recipe decides; they win over the strategy's own. Growth, where asked for:
-    (bytes now, bytes a further row adds) for each stretch of the step on the device.
+    `settings`: what a recipe decides; it wins over the strategy's own.
     """
-    from medsft.memory.step_config import Step
-    from medsft.memory.trace.trace_cache import traced
-    from medsft.memory.trace.trace_step import highest
+    from medsft.memory.trace.cache import traced
 
-    ranks, on_cpu = max(1, hardware.gpus), hardware.gpus == 0
-    base = Step(batch=batch, length=length, on_gpu=not on_cpu)
-    steps = {n: replace(base, **m.step | settings) for n, m in chosen.items() if not m.engine}
-    # One plain step of full fine-tuning tells what each layer keeps between its forward and its backward.
-    kept = replace(base, **settings | {"dtype": "bfloat16", "autocast": False, "optimizer": Step.optimizer})
+    base = StepConfig(batch=batch, length=length, on_gpu=hardware.gpus > 0)
+    steps = {n: _step_of(m, base, settings) for n, m in chosen.items() if not m.engine}
     sharded = {n: m for n, m in chosen.items() if m.engine}
-    engines = {n: _engine(m, sizes, kept, hardware) for n, m in sharded.items() if m.engine != "fsdp2"}
+    # One plain step of full fine-tuning tells what each layer keeps between its forward and its backward.
+    kept = replace(replace(base, **settings), dtype="bfloat16", autocast=False, optimizer=StepConfig.optimizer)
+    engines = {n: engine_config(m, sizes, kept, hardware) for n, m in sharded.items() if m.engine != "fsdp2"}
     wanted = [*steps.values(), *([kept] if sharded else [])]
     # What a row adds is the same under every optimizer: two traces tell it for all steps that differ in nothing else.
-    alike = {replace(step, optimizer=Step.optimizer): None for step in wanted} if with_growth else {}
+    alike = list({_with_any_optimizer(step): None for step in wanted}) if with_growth else []
     pairs = [replace(step, batch=rows) for step in alike for rows in (batch, 2 * batch)]
-    peaks, results = traced(config, sizes.uniform, [*wanted, *pairs], list(engines.values()))
+    peaks, engine_peaks = traced(config, sizes.uniform, [*wanted, *pairs], list(engines.values()))
     more = peaks[len(wanted) :]
     added = {step: _per_row(a, b, batch) for step, a, b in zip(alike, more[::2], more[1::2], strict=True)}
-    growths = [
-        _growth(found, added.get(replace(step, optimizer=Step.optimizer)))
-        for step, found in zip(wanted, peaks, strict=False)
-    ]
-    found: dict[str, tuple[Bytes, Bytes, Growth]] = {}
-    for name, stretches, growth in zip(steps, peaks, growths, strict=False):
-        device = highest(stretches)[1]
-        if hardware.gpus > 1:  # DistributedDataParallel's buckets are a second copy of the gradients
-            device["temporary"] += device["optimizer"] // 2
-        found[name] = device, _paged(steps[name], device), growth
-    for name, strategy in sharded.items():
-        plain = peaks[len(wanted) - 1]
-        if name in engines:
-            result = results[list(engines).index(name)]
-            device, host = _engines_bytes(
-                strategy, result, engines[name], _kept_per_layer(plain, sizes), sizes, hardware
-            )
-        else:
-            device, host = fsdp2_bytes(sizes, plain, ranks)
-        # The engine's buffers stay as they are: what grows is what grows in a plain step.
-        growth = [(sum(device.values()), max(per_row for _, per_row in growths[-1]))] if growths[-1] else []
-        found[name] = device, host, growth
+    growths = [_growth(found, added.get(_with_any_optimizer(step))) for step, found in zip(wanted, peaks, strict=False)]
+    found = {
+        name: _of_one_process(step, stretches, growth, hardware)
+        for (name, step), stretches, growth in zip(steps.items(), peaks, growths, strict=False)
+    }
+    if sharded:
+        plain, growth = peaks[len(wanted) - 1], growths[-1]
+        results = dict(zip(engines, engine_peaks, strict=True))
+        for name, strategy in sharded.items():
+            if strategy.engine == "fsdp2":
+                device, host = fsdp2_bytes(sizes, plain, max(1, hardware.gpus))
+            else:
+                per_layer = _kept_per_layer(plain, sizes)
+                device, host = _engine_bytes(strategy, results[name], engines[name], per_layer, sizes, hardware)
+            # The engine's buffers stay as they are: what grows is what grows in a plain step.
+            grows = [(sum(device.values()), max(per_row for _, per_row in growth))] if growth else []
+            found[name] = StrategyBytes(device, host, grows)
     return {name: found[name] for name in chosen}
+
+
+def _step_of(strategy: Strategy, base: StepConfig, settings: StepSettings) -> StepConfig:
+    changed: StepSettings = {**strategy.step, **settings}
+    return replace(base, **changed)
+
+
+def _with_any_optimizer(step: StepConfig) -> StepConfig:
+    return replace(step, optimizer=StepConfig.optimizer)
+
+
+def _of_one_process(step: StepConfig, peaks: "Peaks", growth: Growth, hardware: Hardware) -> StrategyBytes:
+    """Without sharding; paged optimizer states may move to the host under pressure, so it must have room for them."""
+    from medsft.memory.trace.step import highest
+
+    device = highest(peaks)[1]
+    if hardware.gpus > 1:  # DistributedDataParallel's buckets are a second copy of the gradients
+        device["temporary"] += device["optimizer"] // 2
+    paged = "paged" in step.optimizer and step.on_gpu
+    return StrategyBytes(device, {"optimizer": device["optimizer"]} if paged else {}, growth)
 
 
 def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]:
@@ -99,13 +123,10 @@ def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]
     return device, host
 
 
-def _engine(strategy: Strategy, sizes: Sizes, step: "Step", hardware: Hardware) -> dict[str, Any]:
-    from medsft.distributed.deepspeed_config import zero_settings
-
+def engine_config(strategy: Strategy, sizes: Sizes, step: StepConfig, hardware: Hardware) -> EngineConfig:
+    """The dry run for a strategy of DeepSpeed; states on NVMe are traced as if they were on the host."""
     ranks = max(1, hardware.gpus)
-    optimizer, parameters = (
-        "none" if place == "none" else "cpu" for place in (strategy.optimizer, strategy.parameters)
-    )
+    optimizer, parameters = ("none" if kept == "none" else "cpu" for kept in (strategy.optimizer, strategy.parameters))
     gathering = strategy.engine == "zero3" and (parameters == "cpu" or ranks > 1)
     layers = math.ceil(LIVE_PARAMETERS / sizes.layer) + 2 if gathering else 2
     # Without a GPU the buckets are in the memory that NVMe offload is to save: as the run sets them.
@@ -142,12 +163,10 @@ def _kept_per_layer(peaks: "Peaks", sizes: Sizes) -> int:
     return max(0, start) // max(1, sizes.layers - 1)
 
 
-def _engines_bytes(
-    strategy: Strategy, result: dict[str, Any], engine: dict[str, Any], per_layer: int, sizes: Sizes, hardware: Hardware
+def _engine_bytes(
+    strategy: Strategy, result: EnginePeaks, engine: EngineConfig, per_layer: int, sizes: Sizes, hardware: Hardware
 ) -> tuple[Bytes, Bytes]:
     """The engine's bytes of one device, and of the host by all ranks on it; the save gathers 16-bit weights there."""
-    from medsft.distributed.deepspeed_config import zero_settings
-
     ranks = max(1, hardware.gpus)
     device = dict.fromkeys(DEVICE, 0)
     for category, size in result["device"].items():
@@ -168,8 +187,3 @@ def _engines_bytes(
     if strategy.optimizer == "cpu":
         host["pinned"], host["pinned_rounding"] = result["pinned"] * ranks, result["pinned_rounding"] * ranks
     return device, host
-
-
-def _paged(step: "Step", device: Bytes) -> Bytes:
-    """Paged optimizer states may move to the host under pressure, so it must have room for them."""
-    return {"optimizer": device["optimizer"]} if "paged" in step.optimizer and step.on_gpu else {}

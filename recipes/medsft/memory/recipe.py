@@ -1,34 +1,30 @@
-"""A training recipe's YAML as the memory plan reads it, without making TRL's configuration, which wants the machine."""
+"""Read a training recipe's YAML for the memory plan, without TRL's configuration, which needs the machine it is for."""
 
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from medsft.arguments import PlanArguments, StudyArguments
 from medsft.config import nearest, read_config
 from medsft.errors import UserError
-from medsft.memory.step_config import of_recipe
+from medsft.memory.step_config import StepSettings, of_recipe
 from medsft.memory.strategies import check_options
 
-OWN = (
-    "arm",
-    "strategy",
-    "use_peft",
-    "num_train_epochs",
-    "max_steps",
-    "learning_rate",
-    "optim",
-)  # no plan.yaml has any of them
+if TYPE_CHECKING:
+    from trl import ModelConfig, SFTConfig
+
+# no plan.yaml has any of them
+OWN = ("arm", "strategy", "use_peft", "num_train_epochs", "max_steps", "learning_rate", "optim")
 
 
 class Recipe(NamedTuple):
-    """What a recipe decides: its way of training, the fields of `training_step.Step`, and options of the plan."""
+    """What a recipe decides: its strategy, the settings of its step, and options of the plan."""
 
     path: Path
     strategy: str
-    step: dict[str, Any]
-    options: dict[str, Any]
+    step: StepSettings
+    options: dict[str, object]
     on_cpu: bool
     names_attention: bool
 
@@ -49,20 +45,21 @@ def read_recipe(argv: list[str]) -> Recipe | None:
             raise UserError(f"unknown option '{key}' in {path}: {nearest(key, known)}")
     of_plan = {f.name for f in dataclasses.fields(PlanArguments)}
     chosen = SimpleNamespace(**{name: _default(f) for name, f in known.items()} | values)
-    strategy = chosen.strategy or ("lora" if chosen.use_peft else "full")
+    study, config, model_args = cast(StudyArguments, chosen), cast("SFTConfig", chosen), cast("ModelConfig", chosen)
+    strategy = study.strategy or ("lora" if model_args.use_peft else "full")
     try:
-        check_options(strategy, chosen, chosen, chosen)
+        check_options(strategy, study, config, model_args)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return Recipe(
         path=path,
         strategy=strategy,
-        step=of_recipe(chosen, chosen, chosen),
+        step=of_recipe(study, config, model_args),
         options={k: v for k, v in values.items() if k in of_plan},
-        on_cpu=bool(chosen.use_cpu),
-        names_attention=chosen.attn_implementation is not None,
+        on_cpu=bool(config.use_cpu),
+        names_attention=model_args.attn_implementation is not None,
     )
 
 
-def _default(field: Any) -> Any:
+def _default(field: "dataclasses.Field[Any]") -> object:
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default

@@ -1,20 +1,26 @@
 """What decides the memory of a training step, in the words of SFTConfig and ModelConfig. Imports nothing heavy."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
+
+from medsft.records import Json
+
+if TYPE_CHECKING:
+    from trl import ModelConfig, SFTConfig
+
+    from medsft.arguments import StudyArguments
 
 SHARED = ("checkpointing", "attention", "packing", "padded", "lora_r", "lora_targets", "lora_dropout", "adapter_dtype",
           "double_quant")  # fmt: skip
-IN_FLOAT32 = {"dtype": "float32", "autocast": False}
 
 
 @dataclass(frozen=True)
-class Step:
+class StepConfig:
     """One micro-batch of `batch` rows of `length` tokens.
 
     `padded`: rows of unequal length, so that an attention mask is built. `own_loss`: the model's own loss, over
     all logits in a plain loop (`outputs = model(...)`), instead of the trainer's. `on_gpu`: as on CUDA (rounded blocks,
-    TRL's Triton kernels of the loss, foreach optimizers), else as on a processor (`answer_loss`, `lora_product`).
+    TRL's Triton kernels of the loss, foreach optimizers), else as on a processor (`answer_loss`, `lora_linear`).
     """
 
     method: str = "full"  # full, lora or qlora
@@ -37,19 +43,72 @@ class Step:
     double_quant: bool = True
 
 
-def of_recipe(study: Any, config: Any, model_args: Any) -> dict[str, Any]:
-    """The fields of `Step` that a recipe (its StudyArguments, SFTConfig and ModelConfig) decides, but for batch and
-    length."""
+class StepSettings(TypedDict, total=False):
+    """Fields of `StepConfig` that a recipe or a strategy decides."""
+
+    method: str
+    dtype: str
+    optimizer: str
+    checkpointing: bool
+    reentrant: bool
+    autocast: bool
+    attention: str
+    packing: bool
+    padded: bool
+    lora_r: int
+    lora_targets: tuple[str, ...]
+    lora_dropout: float
+    adapter_dtype: str
+    double_quant: bool
+
+
+class EngineConfig(TypedDict):
+    """One dry run of DeepSpeed's engine.
+
+    `config`: of the model, as transformers' dictionary. `stage` of ZeRO: 2 or 3. `zero`: further settings (sizes of
+    buckets). `optimizer` and `parameters`: where they live, 'cpu' or 'none'. `layers`: how many compute.
+    """
+
+    config: NotRequired[Json]
+    stage: int
+    device: str
+    zero: dict[str, int]
+    ranks: int
+    optimizer: str
+    parameters: str
+    bf16_states: bool
+    batch: int
+    length: int
+    checkpointing: bool
+    on_gpu: bool
+    layers: int
+
+
+class EnginePeaks(TypedDict):
+    """What the dry run found, in bytes: peaks of `device` and `host` by category. `largest_group` is in elements."""
+
+    device: dict[str, int]
+    host: dict[str, int]
+    pinned: int
+    pinned_rounding: int
+    largest_group: int
+
+
+IN_FLOAT32: StepSettings = {"dtype": "float32", "autocast": False}
+
+
+def of_recipe(study: "StudyArguments", config: "SFTConfig", model_args: "ModelConfig") -> StepSettings:
+    """The settings that a recipe decides. The three may be one object that holds the fields of all."""
     flat = bool(config.packing or config.padding_free)
     attention = model_args.attn_implementation or "sdpa"
     flash = attention not in ("sdpa", "eager")
-    kwargs = config.activation_checkpointing_kwargs or config.gradient_checkpointing_kwargs or {}
-    targets = model_args.lora_target_modules or ["all-linear"]
+    kwargs = config.activation_checkpointing_kwargs or config.gradient_checkpointing_kwargs
+    targets: str | list[str] = model_args.lora_target_modules or ["all-linear"]
     return {
         "dtype": model_args.dtype or "float32",
         "optimizer": str(getattr(config.optim, "value", config.optim)),
         "checkpointing": bool(config.activation_checkpointing or config.gradient_checkpointing),
-        "reentrant": bool(kwargs.get("use_reentrant", False)),
+        "reentrant": isinstance(kwargs, dict) and bool(kwargs.get("use_reentrant", False)),
         "autocast": bool(config.bf16),
         "attention": "sdpa" if flash else attention,
         "packing": flat and not flash,
@@ -62,7 +121,8 @@ def of_recipe(study: Any, config: Any, model_args: Any) -> dict[str, Any]:
     }
 
 
-def shared(settings: dict[str, Any]) -> dict[str, Any]:
-    """Those of a recipe's settings that hold for every other way of training too."""
-    alike = (*SHARED, *IN_FLOAT32) if settings.items() >= IN_FLOAT32.items() else SHARED  # nothing is in bfloat16 then
-    return {name: value for name, value in settings.items() if name in alike}
+def shared(settings: StepSettings) -> StepSettings:
+    """Those of a recipe's settings that hold for every other strategy too."""
+    # in float32 nothing is in bfloat16, whatever the strategy
+    kept = (*SHARED, *IN_FLOAT32) if settings.items() >= IN_FLOAT32.items() else SHARED
+    return cast(StepSettings, {name: value for name, value in settings.items() if name in kept})

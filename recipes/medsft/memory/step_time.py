@@ -1,4 +1,4 @@
-"""Seconds per training step by a roofline: the slower of arithmetic and memory traffic, then transfers one by one.
+"""Seconds per training step by a roofline: the slower of arithmetic and memory traffic, plus each transfer.
 
 An order of magnitude for choosing between strategies, not a benchmark. Nothing overlaps; real runs with short rows,
 padding or 4-bit weights are slower (the study's QLoRA run reached about a fifth of an A100's peak).

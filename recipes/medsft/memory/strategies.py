@@ -1,23 +1,29 @@
-"""The ways of training that the memory plan compares, the order in which it recommends them, and their recipes."""
+"""The strategies that the memory plan compares, the order in which it recommends them, and their recipes."""
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from medsft.config import nearest
 from medsft.errors import UserError
+from medsft.memory.step_config import StepSettings
+
+if TYPE_CHECKING:
+    from trl import ModelConfig, SFTConfig
+
+    from medsft.arguments import StudyArguments
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way of training: what of `training_step.Step` is special to it, or where a sharding engine keeps things.
+    """What a strategy changes of `StepConfig`, or where a sharding engine keeps things.
 
-    `engine`: '' (one process holds all), 'zero2', 'zero3' (DeepSpeed) or 'fsdp2'. `optimizer`, `parameters`: the place
-    where the engine keeps them: none (the device), cpu or nvme.
+    `engine`: '' (one process holds all), 'zero2', 'zero3' (DeepSpeed) or 'fsdp2'. `optimizer`, `parameters`: where the
+    engine keeps them: none (on the device), cpu or nvme.
     """
 
-    step: dict[str, Any] = field(default_factory=dict)
+    step: StepSettings = field(default_factory=lambda: StepSettings())
     engine: str = ""
     optimizer: str = "none"
     parameters: str = "none"
@@ -91,7 +97,7 @@ GPU_ONLY = ("full_fp32", "full_8bit", "full_adafactor", "full_zero3", "full_zero
 
 
 def applies(name: str, gpus: int) -> bool:
-    """Whether a way of training makes sense on so many GPUs."""
+    """Whether a strategy makes sense on so many GPUs."""
     if gpus == 0:
         return name not in GPU_ONLY
     return gpus > 1 or name != "full_zero3"
@@ -108,14 +114,15 @@ def _named(path: Path) -> str | None:
 
 
 def _saves_by(optimizer: str) -> str:
-    """The strategy that saves memory by this optimizer; '' for those that keep whole states."""
-    return "full_8bit" if "8bit" in optimizer else "full_adafactor" if optimizer == "adafactor" else ""
+    """The strategy that saves memory by this optimizer; '' for optimizers that keep whole states."""
+    exact = next((name for name, strategy in STRATEGIES.items() if strategy.step.get("optimizer") == optimizer), "")
+    return exact or ("full_8bit" if "8bit" in optimizer else "")
 
 
-def check_options(name: str, study: Any, config: Any, model_args: Any) -> None:
+def check_options(name: str, study: "StudyArguments", config: "SFTConfig", model_args: "ModelConfig") -> None:
     """Raise UserError where the options of a run contradict its strategy.
 
-    The three are the run's StudyArguments, SFTConfig and ModelConfig, or one object that holds the fields of all.
+    The three may be one object that holds the fields of all.
     """
     if name not in STRATEGIES:
         raise UserError(f"strategy '{name}': {nearest(name, STRATEGIES)}")

@@ -1,13 +1,14 @@
-"""README's ladder: what fits which machine for the study's model, as Markdown between two marks."""
+"""The README's plan table: what fits which machine for the study's model, as Markdown between two comments."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from medsft.errors import UserError
 from medsft.files import write_text
 from medsft.hardware.specs import Hardware, described
+from medsft.memory import planner
 from medsft.memory.strategies import STRATEGIES
+from medsft.models.parameter_counts import known_config
 
 BEGIN, END = "<!-- ladder: python recipes/plan_memory.py --ladder_table README.md -->", "<!-- end of ladder -->"
 MACHINES = [("a100-80gb", "167GB"), ("l40s", "256GB"), ("l40s", "128GB"), ("a100-40gb", "128GB"), ("a100-40gb", "64GB"),
@@ -17,11 +18,10 @@ MODEL, BATCH, LENGTH, RANK = "mistralai/Mistral-7B-Instruct-v0.2", 4, 512, 16
 
 def table(here: Hardware) -> str:
     """One column a machine, one row a strategy: the largest micro-batch where it fits, a dash where it does not."""
-    from medsft.memory import planner
-
-    config: Any = planner.known_config(MODEL)
+    config = known_config(MODEL)
+    assert config is not None
     columns = [replace(described(here, gpu, 1, host, "2TB"), cpus=16) for gpu, host in MACHINES]
-    plans = [{r["name"]: r for r in planner.strategies(config, c, BATCH, LENGTH, RANK)} for c in columns]
+    plans = [{r["name"]: r for r in planner.strategies(config, c, BATCH, LENGTH, lora_r=RANK)} for c in columns]
     heads = [f"{c.device_bytes / 1e9:.0f} GB GPU, {host} host" for c, (_, host) in zip(columns, MACHINES, strict=True)]
     lines = ["| | one GPU needs | host needs | " + " | ".join(heads) + " |", "|---" * (3 + len(heads)) + "|"]
     for name in STRATEGIES:
@@ -39,7 +39,7 @@ def table(here: Hardware) -> str:
 
 
 def update(readme: Path, here: Hardware) -> bool:
-    """Write the table between the marks of `readme`; True where that changed it. Raises UserError without marks."""
+    """Write the table between the comments of `readme`; True where that changed it. Raises UserError without them."""
     text = readme.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise UserError(f"{readme}: expected one line '{BEGIN}' and one '{END}'")

@@ -1,20 +1,22 @@
 """What the source study reports of its data, setup and memory, as tables beside this run's own files.
 
 Its numbers are those of the paper and of the notebook behind it; where the two disagree both are given. Its scores
-(Table 5) are in `published`, its memory arithmetic (Table 4) in `published_memory`.
+(Table 5) are in `published_scores`, its memory arithmetic (Table 4) in `memory_claims`.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from medsft.source_study.memory_claims import Claim
 from medsft.text import Table, count, gb
 
-Json = dict[str, Any]
+Record = Mapping[str, Any]  # results.json, train.json or a part of them
 STEPS = 450
 LOSSES = ((100, 1.858187, 1.839446), (200, 1.783461, 1.775706), (300, 1.788371, 1.751498), (400, 1.697663, 1.730888))
 
 
 class Fact(NamedTuple):
-    """One fact of the study, where it stands, and the key of `own_facts` that is this run's."""
+    """One fact of the study, where the study states it, and the key of this run's in `own_facts`."""
 
     what: str
     published: str
@@ -46,8 +48,8 @@ SETUP = (
 )
 
 
-def tables(results: Json, trains: dict[str, Json], claims: list[Any]) -> list[Table]:
-    """The study's data, setup and Table 4 beside this run's; `trains` are train.json by arm, `claims` published."""
+def tables(results: Record, trains: Mapping[str, Record], claims: Sequence[Claim]) -> list[Table]:
+    """The study's data, setup and Table 4 beside this run's; `trains` are the train.json of each arm."""
     own = {arm: own_facts(results, train, results["arms"].get(arm, {})) for arm, train in trains.items()}
     note = "What the study says of its fine-tuned model, and the same facts of this run's trained arms."
     source = "published columns: the source study; ours: <arm>/train.json, data/data_report.json"
@@ -66,7 +68,7 @@ def tables(results: Json, trains: dict[str, Json], claims: list[Any]) -> list[Ta
 
 
 def _beside(title: str, note: str, facts: tuple[Fact, ...], own: dict[str, dict[str, str]], source: str) -> Table:
-    """One column for what all arms have alike, else one for each arm."""
+    """One column where all arms agree on every fact, else one for each arm."""
     same = {fact.key: len({values[fact.key] for values in own.values()}) == 1 for fact in facts}
     heads = ["ours: all arms"] if all(same.values()) else [f"ours: {arm}" for arm in own]
     columns = [*own.values()][:1] if all(same.values()) else [*own.values()]
@@ -75,7 +77,7 @@ def _beside(title: str, note: str, facts: tuple[Fact, ...], own: dict[str, dict[
     return Table(title, note, ["", "published", "where", *heads], rows if own else [], source, empty)
 
 
-def own_facts(results: Json, train: Json, scores: Json) -> dict[str, str]:
+def own_facts(results: Record, train: Record, scores: Record) -> dict[str, str]:
     """This run's side of `DATA` and `SETUP` for one arm, as text; '–' where its files do not say."""
     data, settings, alike = results["data"], train.get("settings") or {}, train.get("comparable") or {}
     splits = data["splits"]
@@ -109,12 +111,12 @@ def own_facts(results: Json, train: Json, scores: Json) -> dict[str, str]:
     }
 
 
-def _rows_a_step(settings: Json) -> str:
+def _rows_a_step(settings: Record) -> str:
     rows = settings.get("per_device_train_batch_size")
     return count(rows * settings.get("gradient_accumulation_steps", 1)) if rows else "–"
 
 
 def _some(values: list[float]) -> str:
     """Four of the values, evenly spaced, the first and the last among them."""
-    places = sorted({round(i * (len(values) - 1) / 3) for i in range(4)}) if values else []
-    return ", ".join(f"{values[place]:.3f}" for place in places) or "–"
+    chosen = sorted({round(i * (len(values) - 1) / 3) for i in range(4)}) if values else []
+    return ", ".join(f"{values[index]:.3f}" for index in chosen) or "–"

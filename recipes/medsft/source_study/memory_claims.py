@@ -1,14 +1,18 @@
 """What the source study says about memory, beside the exact numbers for its model. Never mixed with measured ones.
 
 The study declares full fine-tuning infeasible on one 80 GB GPU and gives three totals for it that disagree. Only
-numbers that the study prints are repeated; how a total may have come about is marked as our reading.
+numbers that the study prints are repeated; an explanation of a total is marked as our reading.
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from medsft.memory.planner import gb
+from medsft.memory.planner import format_gb as gb
+from medsft.memory.step_config import StepConfig
 from medsft.models.parameter_counts import lora_parameters, sizes_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 STUDY_MODEL = "mistralai/Mistral-7B-Instruct-v0.2"
 LENGTH, BATCH, RANK = 512, 4, 16
@@ -24,17 +28,17 @@ class Claim(NamedTuple):
     remark: str
 
 
-def claims(config: Any) -> list[Claim]:
+def claims(config: "PreTrainedConfig | None") -> list[Claim]:
     """The study's statements for its model (7,241,732,096 parameters), batch 4 x 512, rank 16."""
-    from medsft.memory.step_config import Step
-    from medsft.memory.trace.trace_cache import traced
-    from medsft.memory.trace.trace_step import highest
+    from medsft.memory.trace.cache import traced
+    from medsft.memory.trace.step import highest
 
+    assert config is not None  # the study's model is among the known ones
     sizes = sizes_of(config)
     n, adapters = sizes.parameters, lora_parameters(sizes, RANK)
-    step = Step(batch=BATCH, length=LENGTH, own_loss=True)
-    quantized = Step(method="qlora", batch=BATCH, length=LENGTH, lora_r=RANK, double_quant=False, own_loss=True)
-    steps = [replace(step, checkpointing=False), step, Step(batch=BATCH, length=LENGTH), quantized]
+    step = StepConfig(batch=BATCH, length=LENGTH, own_loss=True)
+    quantized = StepConfig(method="qlora", batch=BATCH, length=LENGTH, lora_r=RANK, double_quant=False, own_loss=True)
+    steps = [replace(step, checkpointing=False), step, StepConfig(batch=BATCH, length=LENGTH), quantized]
     peaks = traced(config, sizes.uniform, steps, [])[0]
     kept, checkpointed = (p["backward/loss"]["activations"] for p in peaks[:2])
     full, qlora = (sum(highest(p)[1].values()) for p in peaks[2:])
@@ -50,7 +54,7 @@ def claims(config: Any) -> list[Claim]:
         ),
         Claim(
             "total, section II.C", gb(TOTALS["section II.C"]), f"{gb(16 * n)} fp32 weights, gradients and AdamW",
-            "classic mixed precision, 16 bytes per parameter; a third method under the same name",
+            "classic mixed precision, 16 bytes per parameter; a third strategy under the same name",
         ),
         Claim(
             "activations", "~14 GB", f"{gb(kept)}; {gb(checkpointed)} with checkpointing",

@@ -1,14 +1,16 @@
-"""The numbers that the source study published, to stand beside a run's own. Never mixed with measured ones.
+"""The scores that the source study published, to show beside a run's own. Never mixed with measured ones.
 
 Source: Table 5 of the study "baseline against QLoRA", Mistral-7B-Instruct-v0.2 on MedDialog, as printed there. All four
 rows come from ONE hand-written test case with a reference of 14 tokens, answered once by sampling without a seed. The
 ROUGE values invert to whole numbers in only one way, so they are recomputed here from the counts.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from medsft.evaluation.statistics.proportions import wilson
+from medsft.records import Interval
 
 SOURCE = "source study, Table 5 (Mistral-7B-Instruct-v0.2, MedDialog, n = 1, sampled once, no interval)"
 N, CONFIDENCE = 1, 0.95
@@ -41,8 +43,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class PublishedScore:
-    """One row of the study's Table 5; `metric` is this project's name of it. `counts` are baseline's and "
-    "fine-tuned's."""
+    """One row of the study's Table 5; `metric` is this project's name of it. `counts`: baseline's, fine-tuned's."""
 
     metric: str
     label: str
@@ -75,12 +76,31 @@ MEANING = (
 )
 
 
-def study_table(ours: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Table 5 beside this run: per metric the published pair and from `ours` {arm: metrics}, {arm: interval}.
+class Recomputed(Interval):
+    """A published value from its counts, with the interval of one answer."""
 
-    `recomputed` are the values from the counts with their intervals, baseline's and fine-tuned's; None for BERTScore,
-    which leaves no counts.
+    hits: int
+    tokens: int
+
+
+class StudyRow(TypedDict):
+    """One metric of Table 5 beside this run's arms.
+
+    `recomputed`: baseline's and fine-tuned's; None for BERTScore, which leaves no counts.
     """
+
+    metric: str
+    label: str
+    published_baseline: float
+    published_finetuned: float
+    published_n: int
+    recomputed: list[Recomputed] | None
+    remark: str
+    ours: dict[str, Interval]
+
+
+def study_table(ours: Mapping[str, Mapping[str, Interval]]) -> list[StudyRow]:
+    """Table 5 beside this run, one row a metric; `ours` are the metrics of each arm."""
     return [
         {
             "metric": row.metric,
@@ -96,6 +116,6 @@ def study_table(ours: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _recomputed(counts: Counts) -> dict[str, float]:
+def _recomputed(counts: Counts) -> Recomputed:
     low, high = counts.interval()
     return {"mean": counts.f_measure(), "low": low, "high": high, "n": N, "hits": counts.hits, "tokens": counts.tokens}

@@ -17,7 +17,8 @@ from medsft.hardware.specs import Hardware, machine
 from medsft.memory import calibration, planner
 from medsft.models import loading
 from medsft.models.parameter_counts import count_parameters
-from medsft.records import Json, Memory, PlanRow
+from medsft.memory.step_config import StepSettings
+from medsft.records import Memory, PlanRow
 from medsft.training.run_folder import ArmFolder
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Run:
     strategy: str
     base_model: str
     config: "SFTConfig"
-    step: Json
+    step: StepSettings
     longest: int
     reserve_bytes: int = 0
 
@@ -57,13 +58,13 @@ class Run:
     def predicted(self, batch: int, checkpointing: bool) -> Memory:
         """Peak bytes on the device and the host at this micro-batch."""
         architecture, here = loading.load_config(self.base_model), machine(self.config.output_dir or ".")
-        step = self.step | {"checkpointing": checkpointing}
-        return cast(Memory, planner.predict(self.strategy, architecture, here, batch, self.length, **step))
+        step: StepSettings = {**self.step, "checkpointing": checkpointing}
+        return planner.predict(self.strategy, architecture, here, batch, self.length, **step)
 
     def others(self, batch: int) -> list[PlanRow]:
         """Every strategy on this machine, at this micro-batch."""
         architecture, here = loading.load_config(self.base_model), machine(self.config.output_dir or ".")
-        return cast(list[PlanRow], planner.strategies(architecture, here, batch, self.length, **self.step))
+        return planner.strategies(architecture, here, batch, self.length, **self.step)
 
     def fits(self, batch: int, checkpointing: bool) -> bool:
         """Whether the plan predicts that this micro-batch fits what is free now."""
@@ -182,7 +183,7 @@ def divisors(rows: int) -> list[int]:
 def _check_fits(
     run: Run, predicted: Memory, here: Hardware, candidates: Callable[[], list[PlanRow]] | None = None
 ) -> None:
-    planner.check_fits(cast("Any", predicted), here, run.reserve_bytes, cast("Any", candidates))
+    planner.check_fits(predicted, here, run.reserve_bytes, candidates)
 
 
 def _total(strategy: PlanRow, gpus: int) -> int:

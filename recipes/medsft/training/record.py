@@ -42,7 +42,7 @@ def record(
     trainable, total = parameter_counts(trainer.model)
     seconds = sum(meter.step_seconds)
     peak: Memory = {"device_bytes": used, "host_bytes": sums[2], "reserved_bytes": reserved}
-    gaps, warning = calibration.compare(predicted, peak)  # type: ignore[arg-type]
+    gaps, warning = calibration.compare(predicted, peak)
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
     written: TrainRecord = {

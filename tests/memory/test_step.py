@@ -10,11 +10,11 @@ from transformers import GPT2Config, LlamaConfig, MixtralConfig, Qwen3Config
 from transformers.models.t5 import T5Config
 
 from medsft.errors import UserError
-from medsft.memory.step_config import Step
-from medsft.memory.trace import storage_tracker
-from medsft.memory.trace.trace_model import build
-from medsft.memory.trace.trace_nf4 import materialize
-from medsft.memory.trace.trace_step import highest, trace, trace_layers
+from medsft.memory.step_config import StepConfig
+from medsft.memory.trace.library_patches import fake_tensors
+from medsft.memory.trace.model import build
+from medsft.memory.trace.nf4 import materialize
+from medsft.memory.trace.step import highest, trace, trace_layers
 from medsft.models.parameter_counts import known_config
 
 MEASURE = Path(__file__).parents[1] / "bench" / "measured_step.py"
@@ -43,12 +43,12 @@ def mistral():
     ],
 )
 def test_study_model(mistral, settings, gigabytes):
-    assert total(mistral, Step(**settings)) / 1e9 == pytest.approx(gigabytes, rel=0.01)
+    assert total(mistral, StepConfig(**settings)) / 1e9 == pytest.approx(gigabytes, rel=0.01)
 
 
 def test_nf4_storage_of_the_study_model(mistral):
-    model = build(mistral, Step(method="qlora"), 32)
-    with storage_tracker.fake_tensors():
+    model = build(mistral, StepConfig(method="qlora"), 32)
+    with fake_tensors():
         materialize(model)
     base = [p for name, p in model.named_parameters() if "lora_" not in name]
     assert sum(p.numel() for p in base) == 3_752_071_168  # as bitsandbytes counts its packed elements
@@ -59,7 +59,7 @@ def test_nf4_storage_of_the_study_model(mistral):
 @pytest.mark.parametrize("settings", [{}, {"method": "lora", "checkpointing": False}, {"optimizer": "adamw_torch"}])
 def test_extended_depth_is_exact(settings):
     config = LlamaConfig(**{k: v for k, v in LLAMA.items() if k != "model_type"} | {"num_hidden_layers": 7})
-    step = Step(batch=2, length=48, on_gpu=False, **settings)
+    step = StepConfig(batch=2, length=48, on_gpu=False, **settings)
     # Clipping stacks one number a parameter: only its rounding differs, and it is never the peak.
     short, full = trace(config, step, uniform=True), trace_layers(config, step, 7)
     assert {k: v for k, v in short.items() if k != "clip"} == {
@@ -83,7 +83,7 @@ def test_equals_the_allocator(settings):
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout.splitlines()[-1])["allocated"]
     config = LlamaConfig(**{k: v for k, v in WIDE.items() if k != "model_type"})
-    assert total(config, Step(**step)) == pytest.approx(measured, rel=0.01)
+    assert total(config, StepConfig(**step)) == pytest.approx(measured, rel=0.01)
 
 
 @pytest.mark.slow
@@ -98,22 +98,22 @@ def test_equals_the_allocator(settings):
 )
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_any_decoder(config, method):
-    assert total(config, Step(method=method, batch=1, length=16)) > 0
+    assert total(config, StepConfig(method=method, batch=1, length=16)) > 0
 
 
 def test_tied_embeddings_are_counted_once():
     tied = LlamaConfig(**SHAPE, intermediate_size=176, tie_word_embeddings=True)
     free = LlamaConfig(**SHAPE, intermediate_size=176, tie_word_embeddings=False)
-    weights = [highest(trace(c, Step(batch=1, length=8, on_gpu=False), True))[1]["weights"] for c in (tied, free)]
+    weights = [highest(trace(c, StepConfig(batch=1, length=8, on_gpu=False), True))[1]["weights"] for c in (tied, free)]
     assert weights[1] - weights[0] == 2 * 500 * 64
 
 
 def test_a_model_without_a_decoder_is_refused():
     with pytest.raises(UserError, match="t5"):
-        trace(T5Config(num_layers=2), Step(), True)
+        trace(T5Config(num_layers=2), StepConfig(), True)
 
 
 def test_packing_builds_one_mask_over_the_whole_row():
-    together = total(TINY, Step(batch=4, length=128, packing=True, checkpointing=False))
-    apart = total(TINY, Step(batch=4, length=128, padded=False, checkpointing=False))
+    together = total(TINY, StepConfig(batch=4, length=128, packing=True, checkpointing=False))
+    apart = total(TINY, StepConfig(batch=4, length=128, padded=False, checkpointing=False))
     assert together > apart

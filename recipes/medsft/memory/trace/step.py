@@ -1,29 +1,32 @@
-"""The true training step of one device on fake tensors: model class, adapters, TRL's loss, clipping, optimizer.
+"""The training step of one device on fake tensors: model class, adapters, TRL's loss, clipping, optimizer.
 
-Where all layers of a model are alike the step of two layers and of three gives every other depth exactly: in each
+Where all layers of a model are alike, the step of two layers and of three gives every other depth exactly: in each
 stretch of the step (a layer's forward, its backward, the optimizer ...) memory is a linear function of their number.
 """
 
 import contextlib
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from medsft.errors import UserError
-from medsft.memory.step_config import Step
-from medsft.memory.trace import storage_tracker, trace_nf4
-from medsft.memory.trace.storage_tracker import CUDA_BLOCK, StorageTracker
-from medsft.memory.trace.trace_model import build
+from medsft.memory.step_config import StepConfig
+from medsft.memory.trace import library_patches, nf4
+from medsft.memory.trace.model import build, materialize
+from medsft.memory.trace.trackers import CUDA_BLOCK, Peaks, PlaceholderScalars, StorageTracker
 from medsft.models import answer_loss, lora_linear
 
-Peaks = dict[str, dict[str, int]]
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
+    from trl import SFTTrainer
 
 
-def trace(config: Any, step: Step, uniform: bool, peft_config: Any = None) -> Peaks:
+def trace(
+    config: "PreTrainedConfig", step: StepConfig, uniform: bool, peft_config: "PeftConfig | None" = None
+) -> Peaks:
     """Bytes by category at the peak of each stretch of the step, for the model of `config`.
 
     `uniform`: its layers are all alike (`Sizes.uniform`). `peft_config` replaces the LoRA that `step` describes.
@@ -56,26 +59,30 @@ def highest(peaks: Peaks) -> tuple[str, dict[str, int]]:
     return stretch, {category: max(0, size) for category, size in peaks[stretch].items()}
 
 
-def trace_layers(config: Any, step: Step, layers: int, peft_config: Any = None) -> Peaks:
+def trace_layers(
+    config: "PreTrainedConfig", step: StepConfig, layers: int, peft_config: "PeftConfig | None" = None
+) -> Peaks:
     """As `trace`, of the first `layers` layers of the model, each of them traced."""
     tracker = StorageTracker(CUDA_BLOCK if step.on_gpu else 1)
-    with warnings.catch_warnings(), _attention_masks(step), _kernels(step):
+    masks = library_patches.no_mask_without_padding(step.attention, step.padded or step.packing)
+    # Which positions are answers depends on values, of which there are none: all of them are.
+    answers = library_patches.replaced((answer_loss, "answers", lambda h, labels: (h.flatten(0, 1), labels.flatten())))
+    with warnings.catch_warnings(), masks, library_patches.loss_of_one_device(step.on_gpu), answers:
         warnings.simplefilter("ignore")
         model = build(config, step, layers, peft_config)
-        with storage_tracker.fake_tensors(), storage_tracker.PlaceholderScalars(truth=True):
-            states = trace_nf4.materialize(model)
-            storage_tracker.materialize(model)
+        with library_patches.fake_tensors(), PlaceholderScalars(truth=True):
+            states = nf4.materialize(model)
+            materialize(model)
             tracker.assign([*model.parameters(), *model.buffers(), *states], "weights")
-            _mark_layers(model, tracker, layers)
+            _name_stretches(model, tracker, layers)
             run_steps(model, step, tracker, rounds=2 if step.own_loss else 1)
     return tracker.peaks
 
 
-def run_steps(model: Any, step: Step, tracker: StorageTracker, rounds: int) -> None:
+def run_steps(model: "PreTrainedModel", step: StepConfig, tracker: StorageTracker, rounds: int) -> None:
     """Forward, backward, clipping and optimizer step as the Trainer runs them, under the modes in force."""
-    trainer: Any = stand_in_trainer(model)
-    if not step.on_gpu:
-        as_on_a_processor(model, step, trainer)
+    trainer = library_patches.stand_in_trainer(model)
+    answers_only = not step.on_gpu and _as_on_a_processor(model, step)
     optimizer = make_optimizer(model, step)
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:
@@ -89,7 +96,9 @@ def run_steps(model: Any, step: Step, tracker: StorageTracker, rounds: int) -> N
                 parameter.grad = torch.empty_like(parameter)
             _update(optimizer, tracker)
         for _ in range(rounds):
-            loss, _outputs = _forward(model, trainer, inputs, step, tracker)
+            tracker.category = "activations"
+            tracker.enter("forward/before")
+            loss, _outputs = _forward(model, trainer, inputs, step, answers_only)
             tracker.category = "temporary"
             tracker.enter("backward/loss")
             loss.backward()
@@ -100,19 +109,21 @@ def run_steps(model: Any, step: Step, tracker: StorageTracker, rounds: int) -> N
 
 
 def _forward(
-    model: Any, trainer: Any, inputs: dict[str, torch.Tensor], step: Step, tracker: StorageTracker
-) -> tuple[torch.Tensor, Any]:
+    model: "PreTrainedModel",
+    trainer: "SFTTrainer",
+    inputs: dict[str, torch.Tensor],
+    step: StepConfig,
+    answers_only: bool,
+) -> tuple[torch.Tensor, object]:
     """(loss, outputs): a plain loop holds its outputs, logits included, until the next step has made its own."""
     from trl import SFTTrainer
 
-    tracker.category = "activations"
-    tracker.enter("forward/before")
     count = torch.ones((), dtype=torch.long)
     with torch.autocast("cpu", dtype=torch.bfloat16) if step.autocast else contextlib.nullcontext():
         if step.own_loss:
             outputs = model(**inputs)
             return outputs.loss, outputs
-        if trainer.answers_only:
+        if answers_only:
             return model(**inputs, use_cache=False, fused_lm_head=True).loss / count, None
         return SFTTrainer.compute_loss(trainer, model, dict(inputs), num_items_in_batch=count), None
 
@@ -125,7 +136,7 @@ def _update(optimizer: torch.optim.Optimizer, tracker: StorageTracker) -> None:
     optimizer.zero_grad()
 
 
-def _inputs(step: Step) -> dict[str, torch.Tensor]:
+def _inputs(step: StepConfig) -> dict[str, torch.Tensor]:
     """A full batch as TRL's collator makes it: padded rows with a mask, or one row of packed ones with positions."""
     shape = (1, step.batch * step.length) if step.packing else (step.batch, step.length)
     ids = torch.zeros(shape, dtype=torch.long)
@@ -136,34 +147,14 @@ def _inputs(step: Step) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "labels": torch.zeros_like(ids), name: second}
 
 
-def as_on_a_processor(model: Any, step: Step, trainer: Any) -> None:
-    """The shorter ways of `training.build_trainer` where there is no GPU."""
+def _as_on_a_processor(model: "PreTrainedModel", step: StepConfig) -> bool:
+    """Prepare `model` as `training.trainer` does without a GPU; True where the loss is that of the answers only."""
     lora_linear.fuse(model)
-    plain = model.get_base_model() if step.method != "full" else model
-    trainer.answers_only = not step.own_loss and answer_loss.sum_over_answers(plain)
+    plain = model.get_base_model() if step.method != "full" else model  # type: ignore[operator]
+    return not step.own_loss and answer_loss.sum_over_answers(plain)
 
 
-def stand_in_trainer(model: Any) -> Any:
-    """The attributes of SFTTrainer that its compute_loss reads."""
-    accelerator = SimpleNamespace(parallelism_config=None, num_processes=1, gather_for_metrics=lambda x: x)
-    return SimpleNamespace(
-        model=model,
-        accelerator=accelerator,
-        args=SimpleNamespace(loss_type="nll", average_tokens_across_devices=True),
-        aux_loss_enabled=getattr(model.config, "output_router_logits", False),
-        router_aux_loss_coef=getattr(model.config, "router_aux_loss_coef", 0.0),
-        compute_loss_func=None,
-        label_smoother=None,
-        get_tp_size=lambda: 1,
-        current_gradient_accumulation_steps=1,
-        answers_only=False,
-        _metrics=defaultdict(lambda: defaultdict(list)),
-        _total_train_tokens=0,
-        _tp_size=1,
-    )
-
-
-def make_optimizer(model: Any, step: Step) -> torch.optim.Optimizer:
+def make_optimizer(model: "PreTrainedModel", step: StepConfig) -> torch.optim.Optimizer:
     """The optimizer that transformers would make, over matrices and over the rest as the Trainer groups them."""
     from transformers import Trainer
 
@@ -178,7 +169,7 @@ def make_optimizer(model: Any, step: Step) -> torch.optim.Optimizer:
     return kind([{"params": group} for group in groups if group], **values)
 
 
-def _mark_layers(model: Any, tracker: StorageTracker, layers: int) -> None:
+def _name_stretches(model: "PreTrainedModel", tracker: StorageTracker, layers: int) -> None:
     """Name the stretches before, in the first, inner and last layers, and after them, in both directions."""
     stack = max(
         (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == layers),
@@ -192,60 +183,19 @@ def _mark_layers(model: Any, tracker: StorageTracker, layers: int) -> None:
         return "backward" if tracker.category == "temporary" else "forward"
 
     for index, layer in enumerate(stack):
-        place = "first" if index == 0 else "last" if index == layers - 1 else "inner"
+        position = "first" if index == 0 else "last" if index == layers - 1 else "inner"
 
-        def before(_module: Any, _args: Any, place: str = place) -> None:
-            tracker.enter(f"{direction()}/{place}")
+        def before(_module: torch.nn.Module, _args: object, position: str = position) -> None:
+            tracker.enter(f"{direction()}/{position}")
 
-        def after(_module: Any, _args: Any, out: Any, place: str = place) -> None:
-            if direction() == "forward" and place == "last":
+        def after(
+            _module: torch.nn.Module, _args: object, out: torch.Tensor | tuple[torch.Tensor], position: str = position
+        ) -> None:
+            if direction() == "forward" and position == "last":
                 tracker.enter("forward/loss")
             hidden = out[0] if isinstance(out, tuple) else out
             if hidden.requires_grad:
-                hidden.register_hook(lambda _gradient: tracker.enter(f"backward/{place}"))
+                hidden.register_hook(lambda _gradient: tracker.enter(f"backward/{position}"))
 
         layer.register_forward_pre_hook(before)
         layer.register_forward_hook(after)
-
-
-@contextlib.contextmanager
-def _attention_masks(step: Step) -> Iterator[None]:
-    """Without padding no mask is built; fake tensors cannot be asked for it, so transformers would build one.
-
-    A cached prefix (prefix tuning) makes keys longer than queries, and then it needs one all the same.
-    """
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS as MASKS
-
-    if step.padded or step.packing:
-        yield
-        return
-    original = MASKS[step.attention]
-
-    def mask(*args: Any, q_length: int, kv_length: int, **kwargs: Any) -> Any:
-        return None if q_length == kv_length else original(*args, q_length=q_length, kv_length=kv_length, **kwargs)
-
-    MASKS[step.attention] = mask
-    try:
-        yield
-    finally:
-        del MASKS[step.attention]
-
-
-@contextlib.contextmanager
-def _kernels(step: Step) -> Iterator[None]:
-    """On CUDA, TRL's Triton kernels fold logits in place; stand-ins take the temporaries of its CPU code away.
-
-    How many positions are answers is no matter of shapes: here all of them are.
-
-    Inside a run under ZeRO-3 the loss would gather the output head, which is whole here.
-    """
-    from transformers.integrations import deepspeed
-    from trl.kernels import chunked_logprob
-
-    names = ("_forward_tile", "_backward_tile", "_addmm_fp32") if step.on_gpu else ()
-    whole = (deepspeed, "is_deepspeed_zero3_enabled", lambda: False)
-    every = (answer_loss, "answers", lambda hidden, labels: (hidden.flatten(0, 1), labels.flatten()))
-    with storage_tracker.replaced(
-        whole, every, *((chunked_logprob, name, lambda *_args, **_kwargs: None) for name in names)
-    ):
-        yield

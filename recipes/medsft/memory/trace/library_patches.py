@@ -1,0 +1,275 @@
+"""Private names of torch, transformers, TRL, bitsandbytes and DeepSpeed that tracing uses or replaces.
+
+All of them are here. tests/memory/test_library_patches.py fails when a library changes one of them.
+"""
+
+import contextlib
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    import bitsandbytes
+    from deepspeed import DeepSpeedEngine
+    from transformers import PreTrainedConfig
+    from trl import SFTTrainer
+
+    from medsft.memory.trace.trackers import DeviceHostTracker
+
+READ_VALUE = torch.ops.aten._local_scalar_dense.default  # what .item() and bool(tensor) call
+KERNELS = ("_forward_tile", "_backward_tile", "_addmm_fp32")  # of trl.kernels.chunked_logprob
+FUSED_NF4_TOKENS = 1536  # bitsandbytes on CUDA: from here on a 4-bit product unpacks the whole weight first
+AGREEMENT = ("assert_ints_same_as_other_ranks", "assert_lst_len_same_as_other_ranks")  # DeepSpeed's checks among ranks
+
+
+@contextlib.contextmanager
+def replaced(*patches: tuple[object, str, object]) -> Iterator[None]:
+    """Within the block, attribute `name` of `owner` is `value`, for each (owner, name, value)."""
+    with contextlib.ExitStack() as stack:
+        for owner, name, value in patches:
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, value)
+        yield
+
+
+def nothing(*_args: object, **_kwargs: object) -> None:
+    """Stands in for kernels, checks and masks whose result nobody reads."""
+
+
+# ---- torch ----------------------------------------------------------------------------------------------------------
+
+
+def fake_tensors() -> FakeTensorMode:
+    """Tensors made in this mode have shapes but no storage behind them."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def tensors_in(result: object) -> list[torch.Tensor]:
+    """The tensors in what an operator returned."""
+    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+
+# ---- transformers and TRL -------------------------------------------------------------------------------------------
+
+
+def use_sdpa(config: "PreTrainedConfig") -> None:
+    """Models that are made from `config` use torch's scaled_dot_product_attention."""
+    config._attn_implementation = "sdpa"
+
+
+@contextlib.contextmanager
+def no_mask_without_padding(attention: str, padded: bool) -> Iterator[None]:
+    """Build no mask for rows of equal length: transformers would ask the values, which fake tensors do not have.
+
+    A cached prefix (prefix tuning) makes keys longer than queries; then a mask is needed all the same.
+    """
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS as MASKS
+
+    if padded:
+        yield
+        return
+    original = MASKS[attention]
+
+    def mask(*args: object, q_length: int, kv_length: int, **kwargs: object) -> object:
+        return None if q_length == kv_length else original(*args, q_length=q_length, kv_length=kv_length, **kwargs)
+
+    MASKS[attention] = mask
+    try:
+        yield
+    finally:
+        del MASKS[attention]
+
+
+@contextlib.contextmanager
+def loss_of_one_device(on_gpu: bool) -> Iterator[None]:
+    """The loss of TRL on an unsharded head; with `on_gpu` without the temporaries of its CPU code.
+
+    On CUDA Triton kernels fold the logits in place. Inside a run under ZeRO-3 TRL would gather the output head.
+    """
+    from transformers.integrations import deepspeed
+    from trl.kernels import chunked_logprob
+
+    folds = [(chunked_logprob, name, nothing) for name in KERNELS if on_gpu]
+    with replaced((deepspeed, "is_deepspeed_zero3_enabled", lambda: False), *folds):
+        yield
+
+
+def stand_in_trainer(model: torch.nn.Module) -> "SFTTrainer":
+    """The attributes of SFTTrainer that its compute_loss reads."""
+    config: Any = model.config
+    accelerator = SimpleNamespace(parallelism_config=None, num_processes=1, gather_for_metrics=lambda x: x)
+    stand_in = SimpleNamespace(
+        model=model,
+        accelerator=accelerator,
+        args=SimpleNamespace(loss_type="nll", average_tokens_across_devices=True),
+        aux_loss_enabled=getattr(config, "output_router_logits", False),
+        router_aux_loss_coef=getattr(config, "router_aux_loss_coef", 0.0),
+        compute_loss_func=None,
+        label_smoother=None,
+        get_tp_size=lambda: 1,
+        current_gradient_accumulation_steps=1,
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        _total_train_tokens=0,
+        _tp_size=1,
+    )
+    return cast("SFTTrainer", stand_in)
+
+
+# ---- bitsandbytes ---------------------------------------------------------------------------------------------------
+
+
+def without_avx512(layer: "bitsandbytes.nn.Linear4bit") -> None:
+    """With AVX512 a 4-bit layer packs its weight anew at the first product on a processor, which needs the values."""
+    layer.support_avx512bf16_for_cpu = False
+
+
+def workspace(operator: object, args: tuple[Any, ...]) -> int:
+    """Bytes that bitsandbytes' fused 4-bit product unpacks the weight into, which no dispatched operator shows."""
+    if "gemm_4bit" not in str(operator) or args[0].numel() // args[0].shape[-1] <= FUSED_NF4_TOKENS:
+        return 0
+    return int(args[2][0] * args[2][1] * args[0].element_size())
+
+
+# ---- DeepSpeed ------------------------------------------------------------------------------------------------------
+
+
+def import_engine() -> None:
+    """Import DeepSpeed and what the dry run needs: seven seconds, so once, before the fork."""
+    import deepspeed  # noqa: F401
+    import torch._dynamo  # noqa: F401 - imported later, inside zero.Init, it fails with a signature mismatch
+    import transformers  # noqa: F401
+    from trl import SFTTrainer  # noqa: F401
+
+
+def stand_in_devices(ranks: int, on_gpu: bool, tracker: "DeviceHostTracker") -> None:
+    """For the rest of this process: 'meta' is the device, 'cpu' the host, other ranks and CPUAdam's kernel are fake."""
+    import torch.distributed as dist
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
+    _replace_for_good(on_gpu)
+    import deepspeed
+
+    deepspeed.get_accelerator().tracker = tracker
+
+
+def _replace_for_good(on_gpu: bool) -> None:
+    import cpuinfo
+    import deepspeed
+    import deepspeed.comm.torch  # noqa: F401
+    import transformers.modeling_utils
+    from deepspeed.accelerator import set_accelerator
+    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
+    from deepspeed.ops.adam import cpu_adam
+    from deepspeed.runtime.zero import linear, partitioned_param_coordinator, stage_1_and_2, utils
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+    from trl.kernels import chunked_logprob
+
+    real, autocast = CPU_Accelerator(), torch.is_autocast_enabled
+    set_accelerator(_fake_accelerator(CPU_Accelerator))
+    patches: list[tuple[object, str, object]] = [
+        # It would call a compiler. By its full name: in `deepspeed.comm` the name `torch` is torch itself.
+        (sys.modules["deepspeed.comm.torch"], "build_shm_op", nothing),
+        (cpuinfo, "get_cpu_info", dict),  # more than a second, for the name of the processor
+        (cpu_adam, "CPUAdamBuilder", NoKernel),
+        (linear, "get_accelerator", lambda: real),
+        (stage_1_and_2.DeepSpeedZeroOptimizer, "has_overflow", lambda *_args, **_kwargs: False),
+        *((utils, name, nothing) for name in AGREEMENT),
+        (partitioned_param_coordinator, AGREEMENT[0], nothing),
+        (transformers.modeling_utils, "get_torch_context_manager_or_global_device", lambda: torch.device("meta")),
+        (torch, "is_autocast_enabled", lambda device="cpu": device != "meta" and autocast(device)),
+        # On a processor TRL folds the logits in PyTorch, with temporaries of their own; on CUDA in a kernel.
+        *((chunked_logprob, name, nothing) for name in KERNELS if on_gpu),
+    ]
+    for owner, name, value in patches:
+        getattr(owner, name)  # a library that has renamed it would go on unpatched
+        setattr(owner, name, value)
+    ALL_MASK_ATTENTION_FUNCTIONS.register("sdpa", nothing)
+    ALL_ATTENTION_FUNCTIONS.register("sdpa", _flash_attention)
+    deepspeed.init_distributed("gloo")
+
+
+class NoKernel:
+    """Stands in for the builder of DeepSpeed's CPUAdam: every operator of it does nothing."""
+
+    def load(self) -> "NoKernel":
+        return self
+
+    def __getattr__(self, name: str) -> object:
+        return nothing
+
+
+def _fake_accelerator(base: type) -> object:
+    class FakeAccelerator(base):
+        """Device memory is 'meta', host memory is 'cpu'; pinning copies into a block of its own."""
+
+        tracker: "DeviceHostTracker"
+
+        def device_name(self, device_index: int | None = None) -> str:
+            return "meta"
+
+        current_device_name = current_device = device_name
+
+        def on_accelerator(self, tensor: torch.Tensor) -> bool:
+            return tensor.device.type == "meta"
+
+        def pin_memory(self, tensor: torch.Tensor, *_args: object, **_kwargs: object) -> torch.Tensor:
+            self.tracker.pinning = True
+            try:
+                return tensor.clone()
+            finally:
+                self.tracker.pinning = False
+
+        def is_pinned(self, tensor: torch.Tensor) -> bool:
+            return False
+
+        def pin_empty(self, *_args: object, **_kwargs: object) -> torch.Tensor:
+            raise NotImplementedError
+
+    return FakeAccelerator()
+
+
+def _flash_attention(
+    _module: object, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, _mask: None, scaling: float | None = None,
+    **_: object,
+) -> tuple[torch.Tensor, None]:  # fmt: skip
+    """On 'meta' torch's own choice would be the variant that keeps all scores."""
+    out = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True, scale=scaling)[0]
+    return out.transpose(1, 2).contiguous(), None
+
+
+def keep_shapes_off_the_device(engine: "DeepSpeedEngine") -> None:
+    """ZeRO-2 keeps the shapes of its parameters in tensors on 'meta', which here is the device."""
+    shapes = engine.optimizer.round_robin_bit16_meta
+    shapes[:] = [[torch.empty((), dtype=t.dtype).expand(t.shape) for t in group] for group in shapes]
+
+
+def largest_group(engine: "DeepSpeedEngine") -> int:
+    """Elements of ZeRO-3's largest sub-group; 0 under ZeRO-2."""
+    return int(max(getattr(engine.optimizer, "fp16_partitioned_groups_flat_numel", [0])))
+
+
+def buffers_of(engine: "DeepSpeedEngine") -> Iterator[tuple[str, Iterable[torch.Tensor | None]]]:
+    """(category, tensors) of the engine's buffers: weights, gradients, optimizer (master copy and moments)."""
+    zero = engine.optimizer
+    states = [value for state in zero.optimizer.state.values() for value in state.values()]
+    yield "optimizer", [value for value in states if isinstance(value, torch.Tensor)]
+    if engine.zero_optimization_stage() < 3:
+        yield "weights", zero.bit16_groups_flat
+        yield "optimizer", zero.single_partition_of_fp32_groups
+        yield "gradients", [p.grad for p in zero.single_partition_of_fp32_groups]
+        return
+    yield "weights", [p.ds_tensor for p in engine.module.parameters()]
+    yield "weights", zero.fp16_partitioned_groups_flat
+    yield "weights", [getattr(zero, "lp_param_buffer", None)]
+    yield "optimizer", zero.fp32_partitioned_groups_flat
+    yield "gradients", [p.grad for p in zero.fp32_partitioned_groups_flat]
+    yield "gradients", [zero.grad_partitions_flat_buffer]

@@ -1,0 +1,51 @@
+"""Traces kept on disk: asked for again they cost nothing, and another model, step or code asks anew."""
+
+import pytest
+from transformers import LlamaConfig
+
+from medsft.errors import UserError
+from medsft.memory.step_config import StepConfig
+from medsft.memory.trace import cache, step
+
+CONFIG = LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2, vocab_size=9)
+SMALL, LARGE = StepConfig(batch=1), StepConfig(batch=2)
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """Every step that is traced rather than read."""
+    steps = []
+
+    def trace(_config, traced_step, _uniform):
+        steps.append(traced_step)
+        return {"forward": {"weights": traced_step.batch}}
+
+    monkeypatch.setenv("MEDSFT_CACHE", str(tmp_path))
+    monkeypatch.setattr(step, "trace", trace)
+    return steps
+
+
+def test_a_step_is_traced_once(asked):
+    for _ in range(2):
+        peaks, engines = cache.traced(CONFIG, True, [SMALL, LARGE, SMALL], [])
+        assert [peak["forward"]["weights"] for peak in peaks] == [1, 2, 1] and engines == []
+    assert asked == [SMALL, LARGE]
+
+
+def test_another_model_or_other_code_is_traced_anew(asked, monkeypatch):
+    cache.traced(CONFIG, True, [SMALL], [])
+    renamed = LlamaConfig(**CONFIG.to_dict() | {"_name_or_path": "elsewhere"})
+    cache.traced(renamed, True, [SMALL], [])
+    assert len(asked) == 1
+    cache.traced(LlamaConfig(**CONFIG.to_dict() | {"vocab_size": 10}), True, [SMALL], [])
+    assert len(asked) == 2
+    monkeypatch.setattr(cache, "code_fingerprint", lambda *_rooms: "changed")
+    cache.traced(CONFIG, True, [SMALL], [])
+    assert len(asked) == 3
+
+
+def test_an_engine_that_fails_is_one_line_with_the_reason(asked, monkeypatch):
+    monkeypatch.setattr(cache.sys, "executable", "/bin/false")
+    engine = {"stage": 3, "ranks": 1}
+    with pytest.raises(UserError, match=r"cannot be tried out for 'llama' \(no message\)"):
+        cache.traced(CONFIG, True, [], [engine])
