@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from conftest import RECIPES, run_script
+from medsft.evaluation.metrics import modules
 from medsft.evaluation.statistics.paired_tests import holm
 from medsft.files import read_json, read_jsonl, write_jsonl
 from medsft.reporting import tables
@@ -27,6 +28,13 @@ METRICS = {
 }  # fmt: skip
 
 
+def scored_metrics():
+    """The metrics above, all of which must be there, and those of any module that was added to recipes/metrics."""
+    options = {"prompts": ["a"], "train": ["a"], "stopped": [True], "corrected": True}
+    columns = [modules.score(name, ["a"], ["b"], **options) for name in modules.names()]
+    return METRICS.union(*columns)
+
+
 @pytest.fixture
 def study(tmp_path):
     return make(tmp_path)
@@ -37,12 +45,13 @@ def test_scores_floors_and_comparisons_and_nothing_is_done_twice(study):
     first = score(study, run=run_script)
     assert first.returncode == 0, first.stderr
     assert "lora" in first.stdout
-    assert "floor: nearest" in first.stdout
+    assert "naive: nearest" in first.stdout
 
     lora = read_json(study / "lora" / "scores.json")
     rows = read_jsonl(study / "lora" / lora["per_example"])
-    assert (lora["arm"], lora["n"], lora["groups"], set(lora["metrics"])) == ("lora", 10, 5, METRICS)
-    assert set(rows[0]) == {"id", "group"} | METRICS
+    metrics = scored_metrics()
+    assert (lora["arm"], lora["n"], lora["groups"], set(lora["metrics"])) == ("lora", 10, 5, metrics)
+    assert set(rows[0]) == {"id", "group"} | metrics
     for name, value in lora["metrics"].items():
         known = [row[name] for row in rows if row[name] is not None]
         assert value["mean"] == pytest.approx(sum(known) / len(known))
@@ -54,7 +63,7 @@ def test_scores_floors_and_comparisons_and_nothing_is_done_twice(study):
 
     comparison = read_json(study / "comparison.json")
     assert list(comparison["floors"]) == FLOORS
-    assert all(set(floor["metrics"]) == METRICS and floor["n"] == 10 for floor in comparison["floors"].values())
+    assert all(set(floor["metrics"]) == metrics and floor["n"] == 10 for floor in comparison["floors"].values())
     assert comparison["floors"]["shuffled"]["metrics"]["bertscore_f1_rescaled"]["mean"] == pytest.approx(0, abs=1e-4)
     assert comparison["floors"]["nearest"]["metrics"]["rouge2"]["mean"] > 0.1
     found = comparison["comparisons"]
@@ -151,7 +160,7 @@ def test_before_any_arm_has_answered_the_floors_of_the_test_split_are_scored(stu
         (study / arm / "generations.jsonl").unlink()
     done = score(study)
     assert done.returncode == 0, done.stderr
-    assert "no arm has answered yet" in done.stdout and "floor: nearest" in done.stdout
+    assert "no arm has answered yet" in done.stdout and "naive: nearest" in done.stdout
     comparison = read_json(study / "comparison.json")
     assert list(comparison["floors"]) == FLOORS and comparison["comparisons"] == []
     assert all(floor["n"] == 7 for floor in comparison["floors"].values())

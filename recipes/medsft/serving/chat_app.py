@@ -17,6 +17,7 @@ from medsft.evaluation.metrics.red_flags import red_flags
 from medsft.evaluation.review import votes
 from medsft.files import write_json
 from medsft.inference import adapter_pool
+from medsft.records import Turn
 
 NOTICE = (
     "**Not medical advice.** These are language models in a study; their answers may be wrong or dangerous, and no "
@@ -37,7 +38,7 @@ footer { display: none; }
 """
 
 
-def build(voices: dict[str, adapter_pool.Speaker], folder: Path, vote_file: Path) -> gr.Blocks:
+def build(voices: dict[str, adapter_pool.LoadedArm], folder: Path, vote_file: Path) -> gr.Blocks:
     """The page over loaded arms. Votes are appended to `vote_file`; exports are written into `folder`."""
     choices = [f"{letter} is better" for letter in LETTERS[: len(voices)]] + [votes.TIE]
     with gr.Blocks(title="medsft chat", analytics_enabled=False) as page:
@@ -103,7 +104,7 @@ def new_conversation(arms: list[str]) -> dict[str, Any]:
 
 
 def turn(
-    voices: dict[str, adapter_pool.Speaker], text: str, now: dict[str, Any], heat: float, longest: int, seed: int
+    voices: dict[str, adapter_pool.LoadedArm], text: str, now: dict[str, Any], heat: float, longest: int, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Let every arm answer `text` and yield what the page shows: the banner and the dialogue behind each letter."""
     text, longest = text.strip(), min(max(longest, 1), LONGEST_ANSWER)
@@ -111,7 +112,7 @@ def turn(
         raise gr.Error("Write what the patient says first.", print_exception=False)
     if len(text) > LONGEST_MESSAGE:
         raise gr.Error(f"Write at most {LONGEST_MESSAGE:,} characters at once.", print_exception=False)
-    asked = {"role": "user", "content": text}
+    asked: Turn = {"role": "user", "content": text}
     for arm in now["arms"]:
         turns = now["turns"][arm]
         if turns and turns[-1]["role"] == "user":  # the page was closed or reloaded before the answer was whole

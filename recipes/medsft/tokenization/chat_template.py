@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medsft.errors import UserError
+from medsft.records import Turn
 from medsft.tokenization.control_tokens import as_text
 
 FOLDER = Path(__file__).parent / "chat_templates"
@@ -54,7 +55,7 @@ def training_template(tokenizer: Any, path: str | None = None) -> str:
     return template
 
 
-def render(tokenizer: Any, messages: list[dict[str, str]], template: str) -> Rendered:
+def render(tokenizer: Any, messages: Sequence[Turn] | Sequence[dict[str, str]], template: str) -> Rendered:
     """Tokenize a dialogue with a training template."""
     encoded = _applied(
         tokenizer, messages, chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
@@ -62,7 +63,7 @@ def render(tokenizer: Any, messages: list[dict[str, str]], template: str) -> Ren
     return Rendered(list(encoded["input_ids"]), list(encoded["assistant_masks"]))
 
 
-def prompt_ids(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+def prompt_ids(tokenizer: Any, messages: Sequence[Turn] | Sequence[dict[str, str]]) -> list[int]:
     """Token ids of what the model is asked, with the opening of its own turn. Whatever was typed stays text.
 
     A model that can think aloud is asked to answer at once, as the arms are trained to.

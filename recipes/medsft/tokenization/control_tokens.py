@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from medsft.records import Turn
+
 # Of the families in use, whatever this tokenizer knows: a prepared split may be trained on with another one.
 FAMILIES = (
     r"<(?=\|[^\s<>|]{1,40}\|>|/?s>|/?(?:unk|pad|bos|eos|mask)>|</?SYS>>|/?[a-z]+(?:_[a-z]+)+>|reponame>|filename>)"
@@ -17,11 +19,12 @@ FAMILIES = (
 )
 
 
-def as_text(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+def as_text(tokenizer: Any, messages: Sequence[Turn] | Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """The messages with every control token in their words broken; what holds none is returned as it is."""
     pattern = control_tokens(tokenizer)
     return [
-        {**message, "content": pattern.sub(lambda match: f"{match[0]} ", message["content"])} for message in messages
+        {"role": message["role"], "content": pattern.sub(lambda match: f"{match[0]} ", message["content"])}
+        for message in messages
     ]
 
 
