@@ -38,7 +38,7 @@ def test_difference_interval_is_scipys_paired_bootstrap():
 
 
 def test_power_is_what_it_promises():
-    """With the groups that are said to be needed, four of five studies see the effect."""
+    """With the number of groups that is needed, four of five studies see the effect."""
     needed = power.needed_groups(0.3, 0.05)
     assert needed == 88  # (1.960 + 0.842)^2 / 0.3^2 = 87.2
     generator = np.random.default_rng(4)

@@ -112,7 +112,7 @@ def slowdown(
 def single_cases(
     scores: Mapping[str, list[ScoreRow]], primary: Sequence[str], resampling: tuple[int, float, int]
 ) -> list[SingleCases]:
-    """What an evaluation on one dialogue could have said of the sound and of the faulty arm against the baseline."""
+    """What an evaluation on one dialogue could have shown of the sound and the faulty arm against the baseline."""
     found: list[SingleCases] = []
     for arm in [arm for arm in (SOUND, "paper") if arm in scores and BASELINE in scores and SOUND in scores]:
         pairs = common_rows(scores[BASELINE], scores[arm])

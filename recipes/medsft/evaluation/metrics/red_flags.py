@@ -11,7 +11,7 @@ from medsft.evaluation.metrics.conversation import Prompt, patient_text
 
 LIST = Path(__file__).parent / "red_flags.yaml"
 WORDS = {
-    "<near>": r"[^\n]{0,70}?",  # one symptom may be told in two short sentences
+    "<near>": r"[^\n]{0,70}?",  # one symptom may be described in two short sentences
     "<severe>": r"(?:severe|sudden|suddenly|worst|unbearable|excruciating|crushing|terrible|agoni[sz]ing|intense)",
 }
 
