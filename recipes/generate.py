@@ -3,28 +3,35 @@
     python recipes/generate.py --config recipes/configs/demo/generate.yaml --arm baseline
     python recipes/generate.py --study_dir runs/mistral_7b --arm lora --batch_size 32 --do_sample true --seeds 1 2 3
 
-Greedy answers go to STUDY_DIR/ARM/generations.jsonl, sampled ones besides to ARM/sampled/seed_N.jsonl. While the model
-is loaded, likelihood.jsonl (how likely it finds the doctors' answers) and memorization.jsonl (whether it recites
-training answers) are measured. Interrupted, the same command continues after the last finished batch.
+Greedy answers go to STUDY_DIR/ARM/generations.jsonl, sampled ones in addition to ARM/sampled/seed_N.jsonl. While the
+model is loaded, likelihood.jsonl (how likely it finds the doctors' answers) and memorization.jsonl (whether it repeats
+training answers verbatim) are measured. After an interruption the same command continues after the last finished batch.
 """
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from medsft.arguments import GenerateArguments
 from medsft.cli import run
 from medsft.config import parse
 from medsft.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
+from medsft.records import Generation, SplitRow
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from medsft.inference.generation import Answerer, Sampling
 
 
 def main() -> None:
     (args,) = parse([GenerateArguments])
 
     from medsft.data.split_files import load_split
-    from medsft.inference import generation
+    from medsft.inference import generation, generations_file
     from medsft.versions import versions
 
     generation.check(args)
@@ -32,9 +39,10 @@ def main() -> None:
     base, _, weights = generation.arm_base(args)
     data = read_json(Path(args.study_dir) / "data" / "data_report.json")["fingerprint"]
     trained = read_json(folder / "train.json")["fingerprint"] if weights else base
-    mark = fingerprint({k: v for k, v in asdict(args).items() if k != "study_dir"}, data, trained, versions())
+    options = {k: v for k, v in asdict(args).items() if k != "study_dir"}
+    digest = fingerprint(options, data, trained, versions(), [*generations_file.FIELDS])
     record = folder / "generation.json"
-    if record.exists() and read_json(record)["fingerprint"] == mark and (folder / "generations.jsonl").exists():
+    if record.exists() and read_json(record)["fingerprint"] == digest and (folder / "generations.jsonl").exists():
         print(f"already done: {folder}/generations.jsonl")
         return
 
@@ -42,11 +50,11 @@ def main() -> None:
     rows = split.select(range(min(len(split), args.max_rows or len(split)))).to_list()
     folder.mkdir(parents=True, exist_ok=True)
     answerer = generation.load(args)
-    runs: dict[str, Any] = {"generations.jsonl": None}
+    runs: dict[str, Sampling | None] = {"generations.jsonl": None}
     if args.do_sample:
         draws = [generation.Sampling(args.temperature, args.top_p, seed) for seed in args.seeds]
         runs |= {f"sampled/seed_{sampling.seed}.jsonl": sampling for sampling in draws}
-    speeds = [answer(answerer, rows, args, folder / name, mark, sampling) for name, sampling in runs.items()]
+    speeds = [answer(answerer, rows, args, folder / name, digest, sampling) for name, sampling in runs.items()]
     probe(answerer, rows, load_split(args.study_dir, "train"), args, folder)
     write_json(
         record,
@@ -60,7 +68,7 @@ def main() -> None:
             "sha256": sha256_file(folder / "generations.jsonl"),
             "settings": asdict(args),
             "versions": versions(),
-            "fingerprint": mark,
+            "fingerprint": digest,
         },
     )
     for left in folder.rglob("*.partial.jsonl"):
@@ -68,16 +76,23 @@ def main() -> None:
     print(f"{len(rows)} answers, {speeds[0]} new tokens per second: {folder}/generations.jsonl")
 
 
-def answer(answerer: Any, rows: list[Any], args: GenerateArguments, path: Path, mark: str, sampling: Any) -> float:
+def answer(
+    answerer: "Answerer",
+    rows: Sequence[SplitRow],
+    args: GenerateArguments,
+    path: Path,
+    digest: str,
+    sampling: "Sampling | None",
+) -> float:
     """Write one file of answers to all rows, batch by batch into a partial file first. Returns new tokens a second."""
     from tqdm import tqdm
 
     from medsft.inference import generation
 
     path.parent.mkdir(exist_ok=True)
-    partial_file = path.with_name(f"{path.stem}.{mark}.partial.jsonl")
+    partial_file = path.with_name(f"{path.stem}.{digest}.partial.jsonl")
     done = generation.finished(partial_file)
-    started, fresh = time.monotonic(), []
+    started, fresh = time.monotonic(), list[Generation]()
     with tqdm(total=len(rows), initial=len(done), desc=f"{args.arm} {path.stem}", unit="row") as bar:
         for batch in generation.answers(answerer, rows, set(done), args, sampling):
             generation.append(partial_file, batch)
@@ -88,14 +103,18 @@ def answer(answerer: Any, rows: list[Any], args: GenerateArguments, path: Path, 
     return generation.tokens_per_second(fresh, started)
 
 
-def probe(answerer: Any, rows: list[Any], train: Any, args: GenerateArguments, folder: Path) -> None:
-    """Write likelihood.jsonl and memorization.jsonl; what is not asked for is not left over from an earlier run."""
+def probe(
+    answerer: "Answerer", rows: Sequence[SplitRow], train: Iterable[SplitRow], args: GenerateArguments, folder: Path
+) -> None:
+    """Write likelihood.jsonl and memorization.jsonl. A file of an earlier run that is not asked for is deleted."""
     from medsft.evaluation import likelihood, memorization
     from medsft.inference import generation, vllm_backend
 
-    nll = partial(likelihood.batch_nll, answerer.network, pad=answerer.tokenizer.pad_token_id)
-    if answerer.engine == "vllm":
+    if isinstance(answerer.network, vllm_backend.Engine):
         nll = partial(vllm_backend.nll, answerer.network)
+    else:
+        network = cast("PreTrainedModel", answerer.network)
+        nll = partial(likelihood.batch_nll, network, pad=answerer.tokenizer.pad_token_id)
     likely = likelihood.likelihood(answerer.tokenizer, rows[: args.likelihood_rows], min(args.batch_size, 4), nll)
     recited = memorization.memorization(
         answerer.tokenizer, train, args.memorization_rows, partial(generation.complete, answerer)

@@ -1,16 +1,17 @@
-"""Score every arm's held-out answers, floors beside them: metrics with intervals, paired tests against the baseline.
+"""Score every arm's held-out answers and the naive baselines: metrics with intervals, paired tests.
 
     python recipes/score.py --study_dir runs/demo
     python recipes/score.py --study_dir runs/demo --bert_model FacebookAI/roberta-large
 
 Reads <study_dir>/<arm>/generations.jsonl (and likelihood.jsonl, memorization.jsonl, sampled/ where they are) and
-data/train.parquet. Writes each <arm>/scores.json and <arm>/scores_per_example.jsonl, and comparison.json: the floors,
-the ceiling, and each arm minus the arm called 'baseline' on the rows that both answered. Before any arm has answered,
-floors and ceiling of the test split are what there is. The metrics are `evaluate` modules in recipes/metrics.
+data/train.parquet. Writes each <arm>/scores.json and <arm>/scores_per_example.jsonl, and comparison.json: the naive
+baselines (`floors`), the ceiling, and each arm minus the arm called 'baseline' on the rows that both answered. Before
+any arm has answered, the naive baselines and the ceiling of the test split are scored alone. The metrics are `evaluate`
+modules in recipes/metrics.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from medsft.arguments import ScoreArguments
 from medsft.cli import run
@@ -19,6 +20,7 @@ from medsft.evaluation import naive_baselines
 from medsft.files import fingerprint, read_json, write_json
 from medsft.inference import generations_file
 from medsft.inference.generations_file import BASELINE
+from medsft.records import Answer, Generation, Json, Question, Scores, Summary
 
 SHOWN = ("end_of_turn", "length_ratio", "identity", "copy_8", "red_flag_recall", "over_escalation", "bits_per_byte")
 
@@ -33,23 +35,23 @@ def main() -> None:
     output = study / "comparison.json"
     arms, test_rows = read_rows(study)
     unequal = comparability.check(comparability.read_records(study, arms), arguments.allow_unequal)
-    arm_prints, floor_print = scoring.fingerprints(study, arms, test_rows, arguments)
-    whole_print = fingerprint(floor_print, arm_prints, unequal)
+    arm_prints, naive_print = scoring.fingerprints(study, arms, test_rows, arguments)
+    whole_print = fingerprint(naive_print, arm_prints, unequal)
     todo = [arm for arm in arms if not scoring.is_scored(study / arm, arm_prints[arm])]
     done = read_json(output) if output.is_file() else {}
     if not todo and done.get("fingerprint") == whole_print:
         print(f"already done: {output}")
         return
 
-    keep_floors = done.get("floors_fingerprint") == floor_print
+    keep_naive = done.get("floors_fingerprint") == naive_print
     kept = {name: done.get(name, {}) for name in ("settings", "floors", "ceiling")}
-    if todo or not keep_floors:
-        kept |= score_new(study, {arm: arms[arm] for arm in todo}, arm_prints, test_rows, not keep_floors, arguments)
+    if todo or not keep_naive:
+        kept |= score_new(study, {arm: arms[arm] for arm in todo}, arm_prints, test_rows, not keep_naive, arguments)
     comparison = {
         **kept,
         **comparisons.compare(study, [*arms], test_rows, kept["settings"]),
         "unequal": unequal,
-        "floors_fingerprint": floor_print,
+        "floors_fingerprint": naive_print,
         "fingerprint": whole_print,
     }
     write_json(output, comparison)
@@ -59,23 +61,19 @@ def main() -> None:
 
 def score_new(
     study: Path,
-    arms: dict[str, generations_file.Rows],
-    arm_prints: dict[str, str],
-    test_rows: generations_file.Rows,
-    with_floors: bool,
+    arms: Mapping[str, Sequence[Generation]],
+    arm_prints: Mapping[str, str],
+    test_rows: Sequence[Question],
+    with_naive: bool,
     arguments: ScoreArguments,
-) -> dict[str, Any]:
-    """Score these arms and write their files. Returns `settings`, and `floors` and `ceiling` where they are asked for.
-
-    Everything is scored in one pass, so that texts which several systems share are read once.
-    """
+) -> Json:
+    """Score these arms and write their files. Returns `settings`, and `floors` and `ceiling` if `with_naive`."""
     from medsft.evaluation import scoring
     from medsft.evaluation.metrics import bertscore
 
     pairs = naive_baselines.read_training_pairs(study)
-    systems = scoring.floor_systems(pairs, test_rows, arguments.seed)
-    if not with_floors:
-        systems = {scoring.RANDOM_PAIRS: systems[scoring.RANDOM_PAIRS]}
+    naive = scoring.systems_without_model(pairs, test_rows, arguments.seed)
+    systems: dict[str, Sequence[Answer]] = {n: naive[n] for n in (naive if with_naive else [scoring.RANDOM_PAIRS])}
     systems |= {f"arm {arm}": rows for arm, rows in arms.items()}
     encoder = bertscore.load_encoder(arguments.bert_model, arguments.bert_layer)
     scoring.check_primary(arguments.primary, encoder, test_rows[:1])
@@ -84,38 +82,38 @@ def score_new(
     unrelated = columns.pop(scoring.RANDOM_PAIRS)["bertscore_f1"]
     settings = scoring.make_settings(encoder, unrelated, arguments)
     for arm, rows in arms.items():
-        finished = scoring.finish(rows, columns.pop(f"arm {arm}"), settings, study / arm)
-        scoring.write_arm(study / arm, rows, finished, settings, arm_prints[arm])
-    summaries = {
-        name: scoring.summarise([row["group"] for row in systems[name]], scoring.finish([], some, settings), settings)
-        for name, some in columns.items()
-        if systems[name]
-    }
+        completed = scoring.complete_columns(columns.pop(f"arm {arm}"), settings, rows, study / arm)
+        scoring.write_arm(study / arm, rows, completed, settings, arm_prints[arm])
+    summaries = {}
+    for name, some in columns.items():
+        if groups := [row["group"] for row in systems[name]]:
+            summaries[name] = scoring.summarise(groups, scoring.complete_columns(some, settings), settings)
     ceiling = {name: summaries.pop(name) for name in ("doctors",) if name in summaries}
-    return {"settings": settings} | ({"floors": summaries, "ceiling": ceiling} if with_floors else {})
+    return {"settings": settings} | ({"floors": summaries, "ceiling": ceiling} if with_naive else {})
 
 
-def read_rows(study: Path) -> tuple[dict[str, generations_file.Rows], generations_file.Rows]:
-    """The arms' answers and every test row that has one; where no arm has answered, the whole test split."""
+def read_rows(study: Path) -> tuple[dict[str, list[Generation]], list[Question]]:
+    """The arms' answers and every test row that has one. Before any arm has answered, the whole test split."""
     from medsft.data.split_files import load_split
 
     if not generations_file.has_answers(study) and (study / "data" / "test.parquet").is_file():
-        print(f"{study}: no arm has answered yet, so only the floors of the test split are scored")
-        return {}, [generations_file.unanswered(row) for row in load_split(str(study), "test")]
+        print(f"{study}: no arm has answered yet, so only the naive baselines of the test split are scored")
+        return {}, [generations_file.question(row) for row in load_split(str(study), "test")]
     arms = generations_file.read_arms(study)
     return arms, generations_file.all_rows(arms)
 
 
-def print_tables(arms: dict[str, dict[str, Any]], comparison: dict[str, Any]) -> None:
-    """The arms and the floors by metric, the comparisons, then the guardrail."""
+def print_tables(arms: Mapping[str, Scores], comparison: Json) -> None:
+    """Print all systems by metric, the comparisons, then the guardrail."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     settings = comparison["settings"]
     level = f"{settings['confidence']:.0%}"
-    table = Table("metric", "arm or floor", "mean", f"{level} interval", "n", title="Scores", box=SIMPLE)
-    systems = arms | {f"floor: {name}": floor for name, floor in comparison["floors"].items()}
+    table = Table("metric", "arm or naive baseline", "mean", f"{level} interval", "n", title="Scores", box=SIMPLE)
+    systems: dict[str, Summary] = {**arms}
+    systems |= {f"naive: {name}": scores for name, scores in comparison["floors"].items()}
     systems |= {f"ceiling: {name}": scores for name, scores in comparison["ceiling"].items()}
     for metric in (*settings["primary"], *SHOWN):
         for name, system in systems.items():
@@ -143,7 +141,7 @@ def print_tables(arms: dict[str, dict[str, Any]], comparison: dict[str, Any]) ->
         print(f"guardrail red-flag recall, {row['arm']}: {row['verdict']} (margin {row['margin']:g}; {shares})")
 
 
-def interval(value: dict[str, float]) -> str:
+def interval(value: Mapping[str, object]) -> str:
     return f"{value['low']:.3f} to {value['high']:.3f}"
 
 

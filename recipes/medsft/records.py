@@ -16,25 +16,44 @@ class Turn(TypedDict):
     content: str
 
 
-class Generation(TypedDict):
-    """A row of generations.jsonl: what a test row asked, what the doctor wrote, what the arm answered.
+class SplitRow(TypedDict):
+    """A row of a prepared split as generation reads it. The last of `messages` is the doctor's answer."""
 
-    `prompt` is the conversation as one text for people; `messages` are its turns.
+    id: str | int
+    group: str | int
+    source: str
+    messages: list[Turn]
+
+
+class Question(TypedDict):
+    """A test row as every arm is asked it. `messages` are the turns before the doctor's answer, which is `reference`.
+
+    `prompt` is the same conversation as one text for people.
     """
 
     id: str | int
     group: str | int
     source: str
     prompt: str
-    messages: NotRequired[list[Turn]]
+    messages: list[Turn]
     reference: str
+
+
+class Answer(Question):
+    """A question with an answer to it. `stopped`: the answer ended its own turn."""
+
     prediction: str
     stopped: bool
+
+
+class Generation(Answer):
+    """A row of generations.jsonl. Older files have no `messages`: their `prompt` is read as one user turn."""
+
     new_tokens: int
 
 
 class Interval(TypedDict):
-    """A mean over `n` rows with the bounds of its confidence interval."""
+    """A mean with the bounds of its confidence interval. `n`: rows with a value, where not all rows have one."""
 
     mean: float
     low: float
@@ -42,34 +61,98 @@ class Interval(TypedDict):
     n: NotRequired[int]
 
 
-class Scores(TypedDict):
-    """scores.json: `per_example` names the file beside it that holds one row of metrics for each answer."""
+class Summary(TypedDict):
+    """The metrics of one system over `n` rows in `groups` groups."""
 
-    arm: str
     n: int
     groups: int
     metrics: dict[str, Interval]
-    per_example: str
-    settings: Json
-    fingerprint: str
-    memorization: NotRequired[Json]
-    sampled: NotRequired[Json]
 
 
-class Difference(TypedDict):
-    """One arm minus the baseline on one primary metric: paired over the rows that both answered."""
+class SampledInterval(Interval):
+    """A mean over sampled answers: `low` and `high` cover seeds and dialogues, `spread` the seeds alone."""
+
+    spread: float
+    by_seed: dict[str, float]
+
+
+class Sampled(TypedDict):
+    """Scores of answers that were sampled once for each of `seeds`."""
+
+    seeds: list[int]
+    n: int
+    metrics: dict[str, SampledInterval]
+
+
+class Scores(Summary):
+    """scores.json. `per_example` names the file beside it with one ScoreRow for each answer."""
 
     arm: str
-    metric: str
-    n: int
-    groups: int
+    per_example: str
+    settings: "ScoreSettings"
+    fingerprint: str
+    memorization: NotRequired[Summary]
+    sampled: NotRequired[Sampled]
+
+
+class ScoreSettings(TypedDict):
+    """How scores are made. `bert_baseline`: mean BERTScore F1 of random pairs, the zero of the rescaled one."""
+
+    encoder: str
+    layer: int
+    hash: str
+    bert_baseline: float
+    stemmer: bool
+    bert_batch_size: int
+    resamples: int
+    confidence: float
+    seed: int
+    primary: list[str]
+    safety_margin: float
+    versions: dict[str, str]
+
+
+ScoreRow = Json  # a row of scores_per_example.jsonl: `id`, `group`, and a number or None for each metric
+
+
+class Change(TypedDict):
+    """A mean difference of paired rows with its interval. `effect_size`: Cohen's d over groups."""
+
     difference: float
     low: float
     high: float
-    p: float
-    p_holm: float
+    n: int
     effect_size: float | None
+
+
+class Effect(Change):
+    """A tested difference. `needed_groups`: groups for 80 % power to see an effect of this size."""
+
+    p: float
     needed_groups: int | None
+
+
+class Difference(Effect):
+    """One arm minus the baseline on one primary metric. `p_holm` is adjusted over all arms and primary metrics."""
+
+    metric: str
+    baseline: str
+    arm: str
+    p_holm: float
+
+
+class Explored(Change):
+    """One arm minus the baseline on a metric that was not declared: an interval, no test."""
+
+    metric: str
+    arm: str
+
+
+class SliceDifference(Explored):
+    """The same within one slice of the test rows, for example `by` source."""
+
+    by: str
+    slice: str
 
 
 class Memory(TypedDict):

@@ -1,4 +1,4 @@
-"""What faults are worth, on scores whose differences are known, and how the report shows it."""
+"""Effects of the faults, on scores whose differences are known, and how the report shows them."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_each_fault_is_held_against_the_sound_arm(study: Path) -> None:
+def test_each_fault_is_compared_with_the_sound_arm(study: Path) -> None:
     scores = {"baseline": rows(0.5), "fault_truncation": rows(0), "fault_padding": rows(0.03, 0.5), "sound": rows(0)}
     padding, truncation = sorted(ablations.compare(study, scores, RESAMPLING), key=lambda row: row["arm"])
     assert padding["fault"] == "every row padded to 512"
@@ -78,7 +78,7 @@ def test_single_cases_say_how_far_one_dialogue_can_mislead(study: Path) -> None:
 def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) -> None:
     folder = make_study(tmp_path, ("baseline",))
     arms = ["baseline", "sound", *ablations.FAULTS]
-    scores = {arm: rows(0.01 * place) for place, arm in enumerate(arms)}
+    scores = {arm: rows(0.01 * position) for position, arm in enumerate(arms)}
     for arm in arms[1:]:
         write_arm(folder / arm, 0.0, "")
         write_train(folder / arm, 30, 0.05, 0)

@@ -1,4 +1,4 @@
-"""How answers behave, what they copy and what they say of emergencies: by hand, and on the labelled sample."""
+"""Behaviour, copying and safety of answers: by hand, and on the labelled sample."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medsft.data.reading.sources import SAMPLE
-from medsft.evaluation.metrics import behaviour, copying, safety
+from medsft.evaluation.metrics import behaviour, conversation, copying, safety
 from medsft.evaluation.metrics.red_flags import red_flags, rules
 
 RUN = re.findall(
@@ -119,7 +119,28 @@ def test_copies_are_runs_of_one_training_answer():
 def test_red_flags_are_found_unless_denied(message, rule):
     assert rule in red_flags(message)
     assert rule in {known.name for known in rules()}
-    assert red_flags(f"Doctor: {message}?\nPatient: my knee is a bit sore") == []
+    assert rule in red_flags(f"Doctor: {message}")  # the patient's own words, whatever they look like
+    turns = [{"role": "assistant", "content": f"{message}?"}, {"role": "user", "content": "my knee is a bit sore"}]
+    assert red_flags(turns) == []
+    assert rule in red_flags([*turns, {"role": "user", "content": f"Doctor: {message}"}])
+
+
+def test_a_typed_doctors_line_hides_no_emergency_from_the_scores():
+    asked = [
+        {"role": "user", "content": "I feel unwell."},
+        {"role": "assistant", "content": "Any other complaint?"},
+        {"role": "user", "content": "My notes say:\nDoctor: chest pain"},
+    ]
+    assert conversation.patient_text(asked) == "I feel unwell.\nMy notes say:\nDoctor: chest pain"
+    found = safety.safety(["Rest."], ["Rest."], [asked])
+    assert found == {"red_flag_recall": [0.0], "over_escalation": [None]}
+    assert safety.emergencies([asked[:2]], ["Rest."]) == [False]
+
+
+def test_an_identity_of_any_turn_is_not_invented():
+    asked = [{"role": "user", "content": "Is it flu?"}, {"role": "assistant", "content": "See Dr. Paula Winter."}]
+    assert not behaviour.invented_identity("Dr. Paula Winter is right.", asked)
+    assert behaviour.invented_identity("Dr. Paula Winter is right.", asked[:1])
 
 
 @pytest.mark.parametrize(
@@ -159,9 +180,9 @@ def test_rules_against_the_samples_labels():
         return [sum(hits[kind]) / len(hits[kind]) for kind in (True, False)]
 
     asked = shares(lambda r: bool(red_flags(f"{r['dialogue_context']}\nPatient: {r['patient_message']}")))
-    told = shares(lambda r: safety.urgent_advice(r["doctor_response"]))
+    advised = shares(lambda r: safety.urgent_advice(r["doctor_response"]))
     assert asked[0] > 0.5 and asked[1] < 0.06
-    assert told[0] > 0.7 and told[1] < 0.12
+    assert advised[0] > 0.7 and advised[1] < 0.12
 
 
 def test_recall_counts_emergencies_and_over_escalation_the_rest():

@@ -1,4 +1,4 @@
-"""Arms that were not trained alike are not compared, unless it is said that this is meant."""
+"""Arms that were not trained alike are not compared, unless the difference is allowed."""
 
 import json
 import shutil

@@ -28,8 +28,13 @@ SYSTEM_REFERENCES = [
     ["It was not unexpected.", "No one was surprised."],
     ["The man bit him first.", "The man had bitten the dog."],
 ]
-MODULES = sorted(path.name for path in (RECIPES / "metrics").iterdir() if path.is_dir())
+MODULES = sorted(path.name for path in (RECIPES / "metrics").iterdir() if path.is_dir() and path.name != "__pycache__")
 NEEDS = {"copying": {"train": SYSTEM}, "safety": {"prompts": SYSTEM[:2]}}
+OPTIONS = {
+    "prompts": ["I have chest pain.", [{"role": "user", "content": "A sore toe."}], "A cough."],
+    "train": SYSTEM,
+    "stopped": [True] * 3,
+}
 
 
 @pytest.mark.parametrize(
@@ -120,13 +125,13 @@ def test_every_module_cites_its_source_and_scores_empty_answers(name):
     columns = [values for values in empty.values() if isinstance(values, list)]
     assert columns
     assert all(len(values) == 2 for values in columns)
+    assert modules.names() == MODULES
 
 
 def test_all_modules_feed_combine_and_give_what_each_gives_alone():
     texts = {"predictions": SYSTEM, "references": [r[0] for r in SYSTEM_REFERENCES]}
-    options = {"prompts": ["I have chest pain.", "A sore toe.", "A cough."], "train": SYSTEM, "stopped": [True] * 3}
-    together = evaluate.combine([f"recipes/metrics/{name}" for name in MODULES]).compute(**texts, **options)
-    alone = [evaluate.load(f"recipes/metrics/{name}").compute(**texts, **options) for name in MODULES]
+    together = evaluate.combine([f"recipes/metrics/{name}" for name in MODULES]).compute(**texts, **OPTIONS)
+    alone = [evaluate.load(f"recipes/metrics/{name}").compute(**texts, **OPTIONS) for name in MODULES]
     assert together == {key: value for found in alone for key, value in found.items()}
     assert len(together) == sum(map(len, alone)) > 40
     with pytest.raises(TypeError, match="no metric takes 'stemm'"):

@@ -1,4 +1,4 @@
-"""Floors and ceiling: what they answer, by hand and by brute force."""
+"""Naive baselines and ceiling: their answers, by hand and by brute force."""
 
 import math
 

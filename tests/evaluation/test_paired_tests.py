@@ -6,19 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from medsft.evaluation.statistics.paired_tests import (
-    bootstrap_interval,
-    compare_arms,
-    holm,
-    paired_comparison,
-    randomisation_test,
-    summarise,
-)
+from medsft.evaluation.statistics.intervals import bootstrap_interval, summarise
+from medsft.evaluation.statistics.paired_tests import compare_arms, holm, paired_comparisons, randomisation_test
 
 RNG = np.random.default_rng(7)
 SCORES = RNG.beta(2, 6, size=60)
 OTHERS = np.clip(SCORES + RNG.normal(0.03, 0.1, size=60), 0, 1)
 SINGLETONS = list(range(60))
+
+
+def paired_comparison(before, after, groups, resamples, confidence, seed):
+    (found,) = paired_comparisons({"": before}, {"": after}, groups, resamples, confidence, seed).values()
+    return {name: found[name] for name in ("difference", "low", "high", "p")}
 
 
 def test_interval_of_single_rows_is_scipys_percentile_bootstrap():
@@ -80,7 +79,7 @@ def test_one_group_has_a_point_for_an_interval_and_cannot_be_significant():
 
 def test_resampling_in_chunks_gives_the_same_numbers(monkeypatch):
     whole = paired_comparison(SCORES, OTHERS, SINGLETONS, 999, 0.95, seed=5)
-    monkeypatch.setattr("medsft.evaluation.statistics.paired_tests.DRAWS_AT_ONCE", 60 * 8 * 10)
+    monkeypatch.setattr("medsft.evaluation.statistics.intervals.DRAWS_AT_ONCE", 60 * 8 * 10)
     # numpy hands out 8-bit draws in packs of four, so chunks of 8 * 60 continue the same stream
     assert paired_comparison(SCORES, OTHERS, SINGLETONS, 999, 0.95, seed=5) == pytest.approx(whole)
 

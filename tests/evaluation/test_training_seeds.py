@@ -6,7 +6,7 @@ from scipy import stats
 
 from medsft.evaluation import slices
 from medsft.evaluation.metrics import safety
-from medsft.evaluation.statistics import paired_tests, proportions, training_seeds
+from medsft.evaluation.statistics import intervals, paired_tests, power, proportions, training_seeds
 from medsft.source_study import published_scores
 
 
@@ -19,7 +19,7 @@ def test_intervals_cover_the_truth_in_a_thousand_studies():
         groups = np.repeat(np.arange(100), sizes)
         level = generator.beta(5, 15, 100)
         values = np.clip(np.repeat(level, sizes) + generator.normal(0, 0.05, len(groups)), -1, 2)
-        _, low, high = paired_tests.bootstrap_interval(values.tolist(), groups.tolist(), 500, 0.95, trial)
+        _, low, high = intervals.bootstrap_interval(values.tolist(), groups.tolist(), 500, 0.95, trial)
         covered += low <= 0.25 <= high
     assert 0.93 <= covered / 1000 <= 0.97
 
@@ -28,7 +28,8 @@ def test_difference_interval_is_scipys_paired_bootstrap():
     generator = np.random.default_rng(3)
     before = generator.beta(2, 6, 80)
     after = before + generator.normal(0.02, 0.08, 80)
-    ours = paired_tests.paired_comparison(before.tolist(), after.tolist(), [*range(80)], 20_000, 0.95, 1)
+    columns = {"": before.tolist()}, {"": after.tolist()}
+    ours = paired_tests.paired_comparisons(*columns, [*range(80)], 20_000, 0.95, 1)[""]
     theirs = stats.bootstrap(
         (before, after), lambda a, b, axis: np.mean(b - a, axis=axis), paired=True, n_resamples=20_000,
         method="percentile", rng=2,
@@ -37,13 +38,13 @@ def test_difference_interval_is_scipys_paired_bootstrap():
 
 
 def test_power_is_what_it_promises():
-    """With the groups that are said to be needed, four of five studies see the effect."""
-    needed = paired_tests.needed_groups(0.3, 0.05)
+    """With the number of groups that is needed, four of five studies see the effect."""
+    needed = power.needed_groups(0.3, 0.05)
     assert needed == 88  # (1.960 + 0.842)^2 / 0.3^2 = 87.2
     generator = np.random.default_rng(4)
     found = [stats.ttest_1samp(generator.normal(0.3, 1, needed), 0).pvalue < 0.05 for _ in range(2000)]
     assert 0.76 < np.mean(found) < 0.83
-    assert paired_tests.needed_groups(None, 0.05) is None
+    assert power.needed_groups(None, 0.05) is None
 
 
 def arm(effect, seed, rows=90):

@@ -1,4 +1,4 @@
-"""Arms that share one base speak as each of them would alone, also when they take turns."""
+"""Arms that share one base answer as each of them does alone, also when they alternate."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def study(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def voices(study: Path, tiny_model: Path) -> dict[str, adapter_pool.Speaker]:
+def arms(study: Path, tiny_model: Path) -> dict[str, adapter_pool.LoadedArm]:
     return adapter_pool.load(study, NAMES, str(tiny_model), "float32")
 
 
@@ -40,15 +40,15 @@ def alone(study: Path, base: Path, arm: str) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def test_taking_turns_changes_no_answer(study: Path, tiny_model: Path, voices: dict[str, adapter_pool.Speaker]) -> None:
-    assert len({id(voice.network) for voice in voices.values()}) == 1  # one copy of the base
-    *_, said = adapter_pool.side_by_side({name: adapter_pool.answer(voices[name], ASKED, 12, 0, 0) for name in NAMES})
-    assert said == {name: alone(study, tiny_model, name) for name in NAMES}
-    assert len(set(said.values())) == 3
+def test_taking_turns_changes_no_answer(study: Path, tiny_model: Path, arms: dict[str, adapter_pool.LoadedArm]) -> None:
+    assert len({id(arm.network) for arm in arms.values()}) == 1  # one copy of the base
+    *_, texts = adapter_pool.side_by_side({name: adapter_pool.answer(arms[name], ASKED, 12, 0, 0) for name in NAMES})
+    assert texts == {name: alone(study, tiny_model, name) for name in NAMES}
+    assert len(set(texts.values())) == 3
 
 
-def test_a_seed_repeats_a_sampled_answer(voices: dict[str, adapter_pool.Speaker]) -> None:
-    one, same, other = (list(adapter_pool.answer(voices["lora_a"], ASKED, 12, 1.0, seed)) for seed in (1, 1, 2))
+def test_a_seed_repeats_a_sampled_answer(arms: dict[str, adapter_pool.LoadedArm]) -> None:
+    one, same, other = (list(adapter_pool.answer(arms["lora_a"], ASKED, 12, 1.0, seed)) for seed in (1, 1, 2))
     assert one == same != other
 
 

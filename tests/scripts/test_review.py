@@ -1,4 +1,4 @@
-"""Blinded sheets, raters' agreement and the judge, driven against a server of the tests' own."""
+"""Blinded review forms, raters' agreement and the judge, against a server of the test's own."""
 
 import csv
 import json
@@ -63,8 +63,8 @@ def study(tmp_path):
     return tmp_path
 
 
-def fill(sheet, key, target, choose):
-    with sheet.open(newline="") as handle:
+def fill(form, key, target, choose):
+    with form.open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     for row in rows:
         row["preferred"] = choose(row, read_json(key)[row["pair"]]["key"])
@@ -78,17 +78,17 @@ def side_of(arm):
     return lambda row, key: "1" if key["answer_1"] == arm else "2"
 
 
-def test_the_sheet_names_no_arm_draws_sides_and_comes_back(tmp_path):
+def test_the_form_names_no_arm_draws_sides_and_is_read_back(tmp_path):
     pairs = human_review.draw_pairs(answers("baseline", 60), answers("lora", 60), NAMES, 50, seed=1)
-    sheet, key = tmp_path / "s.csv", tmp_path / "k.json"
-    human_review.write_sheet(pairs, sheet, key)
-    text = sheet.read_text()
+    form, key = tmp_path / "s.csv", tmp_path / "k.json"
+    human_review.write_form(pairs, form, key)
+    text = form.read_text()
     assert "lora" not in text and "baseline" not in text
     first = [pair["key"]["answer_1"] for pair in pairs]
     assert 15 < first.count("lora") < 35
-    assert all(row["patient"].startswith("'=") for row in csv.DictReader(sheet.open(newline="")))
-    fill(sheet, key, tmp_path / "filled.csv", lambda row, key: "" if row["pair"] == "3" else side_of("lora")(row, key))
-    rated = human_review.read_sheet(tmp_path / "filled.csv", key)
+    assert all(row["patient"].startswith("'=") for row in csv.DictReader(form.open(newline="")))
+    fill(form, key, tmp_path / "filled.csv", lambda row, key: "" if row["pair"] == "3" else side_of("lora")(row, key))
+    rated = human_review.read_form(tmp_path / "filled.csv", key)
     assert [row["choice"] for row in rated] == ["lora"] * 49
     found = rater_agreement.preference([r["choice"] for r in rated], [r["group"] for r in rated], "lora", 999, 0.95, 0)
     assert (found["wins"], found["losses"], found["preference"], found["p"]) == (49, 0, 1.0, 0.001)
@@ -98,10 +98,10 @@ def test_the_sheet_names_no_arm_draws_sides_and_comes_back(tmp_path):
 @pytest.mark.parametrize(("value", "message"), [("3", "write 1, 2 or tie"), ("lora", "write 1, 2 or tie")])
 def test_a_rating_that_cannot_be_meant_is_refused(tmp_path, value, message):
     pairs = human_review.draw_pairs(answers("baseline"), answers("lora"), NAMES, 4, seed=1)
-    human_review.write_sheet(pairs, tmp_path / "s.csv", tmp_path / "k.json")
+    human_review.write_form(pairs, tmp_path / "s.csv", tmp_path / "k.json")
     fill(tmp_path / "s.csv", tmp_path / "k.json", tmp_path / "f.csv", lambda row, key: value)
     with pytest.raises(UserError, match=message):
-        human_review.read_sheet(tmp_path / "f.csv", tmp_path / "k.json")
+        human_review.read_form(tmp_path / "f.csv", tmp_path / "k.json")
 
 
 def test_cohens_kappa_by_hand():
@@ -134,9 +134,9 @@ def test_a_judge_is_held_to_the_physicians_before_it_is_heard(study, endpoint):
 
     empty = review()
     assert empty.returncode == 0, empty.stderr
-    sheet, key = study / "review" / "lora_sheet.csv", study / "review" / "lora_key.json"
-    fill(sheet, key, study / "anna.csv", side_of("lora"))
-    fill(sheet, key, study / "ben.csv", lambda row, k: "tie" if row["pair"] in ("1", "2") else side_of("lora")(row, k))
+    form, key = study / "review" / "lora_sheet.csv", study / "review" / "lora_key.json"
+    fill(form, key, study / "anna.csv", side_of("lora"))
+    fill(form, key, study / "ben.csv", lambda row, k: "tie" if row["pair"] in ("1", "2") else side_of("lora")(row, k))
     flags = ["--sheets", study / "anna.csv", study / "ben.csv", "--endpoint", endpoint, "--model", "m"]
     done = review(*flags)
     assert done.returncode == 0, done.stderr

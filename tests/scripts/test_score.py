@@ -1,4 +1,4 @@
-"""score.py as a user runs it: what it writes, and that it does nothing twice."""
+"""score.py as a user runs it: what it writes, and that a second run does nothing."""
 
 import json
 import subprocess
@@ -10,12 +10,13 @@ import pyarrow.parquet
 import pytest
 
 from conftest import RECIPES, run_script
+from medsft.evaluation.metrics import modules
 from medsft.evaluation.statistics.paired_tests import holm
 from medsft.files import read_json, read_jsonl, write_jsonl
 from medsft.reporting import tables
 from scored_study import answer_row, make, score, write_arm, written
 
-FLOORS = ["constant", "shuffled", "echo", "nearest"]
+NAIVE = ["constant", "shuffled", "echo", "nearest"]
 PRIMARY = ["rouge1", "rouge2", "rougeL", "bertscore_f1"]
 METRICS = {
     *PRIMARY, "rougeLsum", "bertscore_f1_rescaled", "bertscore_precision", "bertscore_recall",
@@ -27,22 +28,30 @@ METRICS = {
 }  # fmt: skip
 
 
+def scored_metrics():
+    """The metrics above, all of which must be there, and those of any module that was added to recipes/metrics."""
+    options = {"prompts": ["a"], "train": ["a"], "stopped": [True], "corrected": True}
+    columns = [modules.score(name, ["a"], ["b"], **options) for name in modules.names()]
+    return METRICS.union(*columns)
+
+
 @pytest.fixture
 def study(tmp_path):
     return make(tmp_path)
 
 
 @pytest.mark.slow
-def test_scores_floors_and_comparisons_and_nothing_is_done_twice(study):
+def test_scores_baselines_and_comparisons_and_nothing_is_done_twice(study):
     first = score(study, run=run_script)
     assert first.returncode == 0, first.stderr
     assert "lora" in first.stdout
-    assert "floor: nearest" in first.stdout
+    assert "naive: nearest" in first.stdout
 
     lora = read_json(study / "lora" / "scores.json")
     rows = read_jsonl(study / "lora" / lora["per_example"])
-    assert (lora["arm"], lora["n"], lora["groups"], set(lora["metrics"])) == ("lora", 10, 5, METRICS)
-    assert set(rows[0]) == {"id", "group"} | METRICS
+    metrics = scored_metrics()
+    assert (lora["arm"], lora["n"], lora["groups"], set(lora["metrics"])) == ("lora", 10, 5, metrics)
+    assert set(rows[0]) == {"id", "group"} | metrics
     for name, value in lora["metrics"].items():
         known = [row[name] for row in rows if row[name] is not None]
         assert value["mean"] == pytest.approx(sum(known) / len(known))
@@ -53,8 +62,8 @@ def test_scores_floors_and_comparisons_and_nothing_is_done_twice(study):
     assert (empty["id"], empty["rouge1"], empty["bertscore_f1"], empty["length_ratio"]) == ("row0", 0, 0, 0)
 
     comparison = read_json(study / "comparison.json")
-    assert list(comparison["floors"]) == FLOORS
-    assert all(set(floor["metrics"]) == METRICS and floor["n"] == 10 for floor in comparison["floors"].values())
+    assert list(comparison["floors"]) == NAIVE
+    assert all(set(scores["metrics"]) == metrics and scores["n"] == 10 for scores in comparison["floors"].values())
     assert comparison["floors"]["shuffled"]["metrics"]["bertscore_f1_rescaled"]["mean"] == pytest.approx(0, abs=1e-4)
     assert comparison["floors"]["nearest"]["metrics"]["rouge2"]["mean"] > 0.1
     found = comparison["comparisons"]
@@ -91,7 +100,7 @@ def test_arms_with_other_rows_are_compared_on_the_common_ones(study):
 def known_answer(number):
     """Twelve words that no other row has; every fourth row is an emergency, and its doctor says so."""
     urgent = number % 4 == 0
-    words = " ".join(f"w{number}x{place}" for place in range(12 - 4 * urgent))
+    words = " ".join(f"w{number}x{position}" for position in range(12 - 4 * urgent))
     row = answer_row(number, "")
     row["prompt"] = "I have crushing chest pain." if urgent else f"My toe number {number} itches."
     row["reference"] = f"Call an ambulance now. {words}." if urgent else f"{words}."
@@ -140,7 +149,7 @@ def test_arms_made_by_degrading_another_are_found_with_direction_and_size(study)
     assert slices["reckless", "rouge1"]["n"] == 12 and slices["reckless", "rouge1"]["high"] < 0
 
 
-def test_before_any_arm_has_answered_the_floors_of_the_test_split_are_scored(study):
+def test_before_any_arm_has_answered_the_naive_baselines_are_scored(study):
     rows = [answer_row(number, "") for number in range(6)]
     rows += [{**rows[0], "id": "other", "reference": "Another doctor says rest."}]
     asked = [{"role": "user", "content": row["prompt"]} for row in rows]
@@ -151,10 +160,10 @@ def test_before_any_arm_has_answered_the_floors_of_the_test_split_are_scored(stu
         (study / arm / "generations.jsonl").unlink()
     done = score(study)
     assert done.returncode == 0, done.stderr
-    assert "no arm has answered yet" in done.stdout and "floor: nearest" in done.stdout
+    assert "no arm has answered yet" in done.stdout and "naive: nearest" in done.stdout
     comparison = read_json(study / "comparison.json")
-    assert list(comparison["floors"]) == FLOORS and comparison["comparisons"] == []
-    assert all(floor["n"] == 7 for floor in comparison["floors"].values())
+    assert list(comparison["floors"]) == NAIVE and comparison["comparisons"] == []
+    assert all(scores["n"] == 7 for scores in comparison["floors"].values())
     assert comparison["ceiling"]["doctors"]["n"] == 2  # two doctors answered the first question
     assert score(study).stdout.strip().endswith(f"already done: {study / 'comparison.json'}")
 

@@ -1,4 +1,4 @@
-"""What score.py says about bad input: one line that names the place, and nothing is written."""
+"""score.py refuses bad input in one line that names file, row and field, and writes nothing."""
 
 import pyarrow
 import pyarrow.parquet
@@ -71,7 +71,7 @@ BAD_STUDIES = {
 
 
 @pytest.mark.parametrize("case", BAD_STUDIES)
-def test_bad_input_is_refused_in_one_line_that_names_the_place(study, case):
+def test_bad_input_is_refused_in_one_line_that_names_it(study, case):
     spoil, expected = BAD_STUDIES[case]
     spoil(study)
     done = score(study)

@@ -38,7 +38,10 @@ def test_answers_are_those_of_the_contract(study: Path) -> None:
     rows = [json.loads(line) for line in (study / "lora" / "generations.jsonl").read_text().splitlines()]
     assert len(rows) == 10
     for row in rows:
-        assert set(row) == {"id", "group", "source", "prompt", "reference", "prediction", "stopped", "new_tokens"}
+        assert set(row) == {
+            "id", "group", "source", "prompt", "messages", "reference", "prediction", "stopped", "new_tokens"
+        }  # fmt: skip
+        assert row["messages"][-1]["role"] == "user" and row["messages"][-1]["content"] in row["prompt"]
         assert 1 <= row["new_tokens"] <= 12
         assert row["reference"]
         assert "<|im_" not in row["prediction"]

@@ -144,7 +144,7 @@ def parrots(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(adapter_pool, "answer", lambda *_: iter(["one", "one two", "one two three"]))
     network = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=60))
     tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
-    return {name: adapter_pool.Speaker(network, tokenizer, nullcontext) for name in ("lora", "wide")}
+    return {name: adapter_pool.LoadedArm(network, tokenizer, nullcontext) for name in ("lora", "wide")}
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_a_rater_goes_on_where_the_last_sitting_ended(study: Path) -> None:
     with (folder / "lora_by_ben.csv").open(newline="") as handle:
         first = next(csv.DictReader(handle))
     assert (first["comment"], first["patient"][0]) == ("'=1+1", "'")  # no formula for a spreadsheet
-    rated = human_review.read_sheet(folder / "lora_by_ben.csv", folder / "lora_key.json")
+    rated = human_review.read_form(folder / "lora_by_ben.csv", folder / "lora_key.json")
     key = json.loads((folder / "lora_key.json").read_text())["1"]["key"]
     assert [row["choice"] for row in rated] == [key["answer_2"], "tie"]
     assert sorted(rated[0]["unsafe"]) == ["baseline", "lora"] and rated[1]["unsafe"] == []
@@ -124,4 +124,4 @@ def test_a_sheet_that_came_back_broken_is_refused(study: Path, tmp_path: Path, t
     sheet = tmp_path / "ben.csv"
     sheet.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=message):
-        human_review.read_sheet(sheet, study / "review" / "lora_key.json")
+        human_review.read_form(sheet, study / "review" / "lora_key.json")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from conftest import ROOT
 from medsft.arguments import DataArguments, StudyArguments
 from medsft.data.prepare import prepare
-from medsft.inference.adapter_pool import Speaker, answer
+from medsft.inference.adapter_pool import LoadedArm, answer
 from medsft.models import embedded, loading
 from medsft.tokenization import chat_template
 from medsft.tokenization.chat_template import FOLDER, inference_template, prompt_ids, render, training_template
@@ -124,7 +124,7 @@ def test_the_chat_asks_with_the_templates_control_tokens_alone() -> None:
 
     from contextlib import nullcontext
 
-    assert list(answer(Speaker(Network(), tokenizer, nullcontext), asked(TYPED), 5, 0.0, 0)) == []
+    assert list(answer(LoadedArm(Network(), tokenizer, nullcontext), asked(TYPED), 5, 0.0, 0)) == []
     assert controls(tokenizer, seen[0]) == controls(tokenizer, prompt_ids(tokenizer, asked("Hi")))
 
 

@@ -1,27 +1,29 @@
-"""Arms are compared only where they had the same data, template, budget and seeds; what differs is named."""
+"""Whether the arms are comparable: same data, template, token budget and seeds."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from medsft.errors import UserError
 from medsft.files import read_json
+from medsft.records import TrainRecord
+
+Records = Mapping[str, TrainRecord]
 
 
-def read_records(study: Path, arms: Iterable[str]) -> dict[str, dict[str, Any]]:
+def read_records(study: Path, arms: Iterable[str]) -> dict[str, TrainRecord]:
     """{arm: its train.json} of those arms that were trained here."""
     paths = {arm: study / arm / "train.json" for arm in arms}
     return {arm: read_json(path) for arm, path in paths.items() if path.exists()}
 
 
-def differences(records: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{what differs: {arm: its value}} over the train.json of the trained arms of a study; empty where all is equal.
+def differences(records: Records) -> dict[str, dict[str, object]]:
+    """{what differs: {arm: its value}} over the train.json of a study's trained arms; empty where nothing differs.
 
     Seeds are compared as sets: `lora` with `lora_seed43` needs `full` with `full_seed43`.
     """
     keys = sorted({key for record in records.values() for key in record.get("comparable", {})})
-    found = {}
+    found: dict[str, dict[str, object]] = {}
     for key in keys:
         values = {arm: record.get("comparable", {}).get(key) for arm, record in records.items()}
         if len({str(value) for value in values.values()}) > 1:
@@ -34,14 +36,14 @@ def differences(records: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, An
     return found
 
 
-def check(records: Mapping[str, dict[str, Any]], allowed: list[str]) -> list[str]:
-    """Names of the differences that the user allowed and that are there. Raises UserError for any other."""
+def check(records: Records, allowed: Sequence[str]) -> list[str]:
+    """The allowed differences that there are. Raises UserError for a difference that is not allowed."""
     found = differences(records)
     for key, values in found.items():
         if key not in allowed:
             shown = ", ".join(f"{arm}: {value}" for arm, value in values.items())
             raise UserError(
-                f"the arms differ in '{key}' ({shown}), so their scores would not compare ways of training; "
-                f"train them alike, or say that it is meant with --allow_unequal {key}"
+                f"the arms differ in '{key}' ({shown}), so their scores would not compare methods; "
+                f"train them alike, or allow the difference with --allow_unequal {key}"
             )
     return sorted(found)

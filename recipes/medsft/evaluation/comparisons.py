@@ -1,19 +1,45 @@
-"""Arms against the baseline: declared tests, explored differences, seeds, slices, memorization and the guardrail."""
+"""Arms against the baseline: tests on the declared metrics, other differences, seeds, slices and the guardrail."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from medsft.evaluation import ablations, scoring, slices
 from medsft.evaluation.metrics import red_flags, safety
 from medsft.evaluation.statistics import paired_tests, training_seeds
 from medsft.files import read_jsonl
-from medsft.inference.generations_file import BASELINE, Rows
+from medsft.inference.generations_file import BASELINE
+from medsft.records import Difference, Explored, Json, Question, ScoreRow, ScoreSettings, SliceDifference
 
-Comparison = dict[str, Any]
+Scored = Mapping[str, list[ScoreRow]]
 
 
-def compare(study: Path, arms: list[str], test_rows: Rows, settings: scoring.Settings) -> Comparison:
-    """What comparison.json says of the arms; only `comparisons`, over the declared metrics, carries p-values."""
+class Emergencies(TypedDict):
+    """Number of test messages that are emergencies, by a rule or by the reference doctor's advice, and by each rule."""
+
+    n: int
+    emergencies: int
+    by_rule: int
+    by_doctor: int
+    rules: dict[str, int]
+
+
+class Comparisons(TypedDict):
+    """What comparison.json says of the arms. Only `comparisons`, over the declared metrics, has p-values."""
+
+    comparisons: list[Difference]
+    explored: list[Explored]
+    seeds: list[training_seeds.MethodDifference]
+    slices: list[SliceDifference]
+    memorization: list[Explored]
+    guardrails: list[Json]
+    emergencies: Emergencies
+    faults: list[ablations.Fault]
+    single_cases: list[ablations.SingleCases]
+
+
+def compare(study: Path, arms: Sequence[str], test_rows: Sequence[Question], settings: ScoreSettings) -> Comparisons:
+    """Every comparison with the baseline, from the arms' files of scores."""
     scores = {arm: read_jsonl(study / arm / scoring.PER_EXAMPLE) for arm in arms}
     resampling, primary = scoring.resampling(settings), settings["primary"]
     return {
@@ -29,9 +55,9 @@ def compare(study: Path, arms: list[str], test_rows: Rows, settings: scoring.Set
     }
 
 
-def explore(scores: dict[str, Rows], settings: scoring.Settings) -> Rows:
-    """Differences in every metric that was not declared: intervals without p-values, so none can be picked as proof."""
-    found = []
+def explore(scores: Scored, settings: ScoreSettings) -> list[Explored]:
+    """Differences in every metric that was not declared. They have no p-values, so none can be picked as proof."""
+    found: list[Explored] = []
     for arm in [arm for arm in scores if arm != BASELINE and scores.get(BASELINE)]:
         pairs = paired_tests.common_rows(scores[BASELINE], scores[arm])
         names = [name for name in pairs[0][1] if name not in ("id", "group", *settings["primary"])]
@@ -39,31 +65,30 @@ def explore(scores: dict[str, Rows], settings: scoring.Settings) -> Rows:
     return found
 
 
-def compare_memorization(study: Path, arms: list[str], settings: scoring.Settings) -> Rows:
+def compare_memorization(study: Path, arms: Sequence[str], settings: ScoreSettings) -> list[Explored]:
     """How much further than the baseline each arm continues the same training answers."""
     files = {arm: study / arm / "memorization.jsonl" for arm in arms}
     rows = {arm: read_jsonl(path) for arm, path in files.items() if path.is_file()}
-    found = []
+    found: list[Explored] = []
     for arm in [arm for arm in rows if arm != BASELINE and BASELINE in rows]:
         if pairs := paired_tests.common_rows(rows[BASELINE], rows[arm]):
             found += _differences(pairs, ["recited", "matched", "agreement"], arm, settings)
     return found
 
 
-def guardrails(scores: dict[str, Rows], settings: scoring.Settings) -> Rows:
-    """The non-inferiority rule on red-flag recall for every arm that can be held against the baseline."""
-    margin, confidence = settings["safety_margin"], settings["confidence"]
-    checked = {
-        arm: safety.guardrail(scores[BASELINE], rows, margin, confidence)
-        for arm, rows in scores.items()
-        if arm != BASELINE and BASELINE in scores
-    }
-    return [{"metric": "red_flag_recall", "arm": arm, **found} for arm, found in checked.items() if found]
+def guardrails(scores: Scored, settings: ScoreSettings) -> list[Json]:
+    """The guardrail on red-flag recall of every arm: `metric`, `arm` and the keys of safety.Guardrail."""
+    found = []
+    for arm in [arm for arm in scores if arm != BASELINE and BASELINE in scores]:
+        result = safety.guardrail(scores[BASELINE], scores[arm], settings["safety_margin"], settings["confidence"])
+        if result:
+            found.append({"metric": "red_flag_recall", "arm": arm, **result})
+    return found
 
 
-def count_emergencies(test_rows: Rows) -> dict[str, Any]:
+def count_emergencies(test_rows: Sequence[Question]) -> Emergencies:
     """How many test messages count as emergencies, by rule and by what the reference doctor did."""
-    flags = [red_flags.red_flags(row["prompt"]) for row in test_rows]
+    flags = [red_flags.red_flags(row["messages"]) for row in test_rows]
     advised = [safety.urgent_advice(row["reference"]) for row in test_rows]
     by_rule = {rule.name: sum(rule.name in found for found in flags) for rule in red_flags.rules()}
     return {
@@ -75,9 +100,8 @@ def count_emergencies(test_rows: Rows) -> dict[str, Any]:
     }
 
 
-def _differences(pairs: Any, names: list[str], arm: str, settings: scoring.Settings) -> Rows:
-    before, after = ({name: [pair[side].get(name) for pair in pairs] for name in names} for side in (0, 1))
-    groups = [row["group"] for _, row in pairs]
-    found = paired_tests.paired_comparisons(before, after, groups, *scoring.resampling(settings))
-    kept = ("difference", "low", "high", "n", "effect_size")
-    return [{"metric": name, "arm": arm, **{key: row[key] for key in kept}} for name, row in found.items()]
+def _differences(
+    pairs: Sequence[tuple[ScoreRow, ScoreRow]], names: Sequence[str], arm: str, settings: ScoreSettings
+) -> list[Explored]:
+    effects = paired_tests.compare_rows(pairs, names, *scoring.resampling(settings))
+    return [{"metric": name, "arm": arm, **paired_tests.untested(effect)} for name, effect in effects.items()]

@@ -1,20 +1,32 @@
-"""How likely a model finds the doctors' own answers: negative log-likelihood of answer tokens, given what was asked.
+"""Negative log-likelihood of the doctors' own answers under a model, given the conversation before them.
 
-Only the last answer's words and its end of turn count, the tokens that training puts its loss on. Nats per token cannot
-be compared between tokenizers; bits per byte of the answer's UTF-8 text can.
+Only the tokens that carry loss in training count: the last answer's words and its end of turn. Nats per token cannot be
+compared between tokenizers; bits per byte of the answer's UTF-8 text can.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 from medsft.errors import UserError
-from medsft.records import Turn
+from medsft.records import Interval, Json, SplitRow, Turn
 from medsft.tokenization.chat_template import prompt_ids, render, stop_ids, training_template
 from medsft.tokenization.control_tokens import as_text
 
-Rows = list[dict[str, Any]]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 COLUMNS = ("nll", "bits_per_byte")
+
+
+class Likelihood(TypedDict):
+    """A row of likelihood.jsonl: `nll` in nats over all scored `tokens`, and the UTF-8 `bytes` of the answer."""
+
+    id: str | int
+    group: str | int
+    nll: float
+    tokens: int
+    bytes: int
 
 
 class Scored(NamedTuple):
@@ -24,24 +36,25 @@ class Scored(NamedTuple):
     positions: list[int]
 
 
-def last_answer(tokenizer: Any, messages: Sequence[Turn], template: str) -> Scored:
+def last_answer(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], template: str) -> Scored:
     """Token ids of the whole dialogue, and the positions of the last answer with its end of turn."""
     asked = prompt_ids(tokenizer, messages[:-1])
-    whole = render(tokenizer, [*messages], template)
+    whole = render(tokenizer, messages, template)
     start = max(1, len(asked) if whole.input_ids[: len(asked)] == asked else _last_run(whole.loss_mask))
     return Scored(whole.input_ids, [at for at in range(start, len(whole.loss_mask)) if whole.loss_mask[at]])
 
 
-def last_answer_unmarked(tokenizer: Any, messages: Sequence[Turn]) -> Scored:
-    """The same where no template marks the answers: what follows the question, up to the last end of turn.
+def last_answer_unmarked(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn]) -> Scored:
+    """The same where no template marks the answers: the tokens after the question, up to the last end of turn.
 
-    For arms that were trained with a template of their user's, which is saved without its marks.
+    For arms trained with a template of their own, which is saved without its generation marks.
     """
     asked = prompt_ids(tokenizer, messages[:-1])
-    whole = [*tokenizer.apply_chat_template(as_text(tokenizer, [*messages]), return_dict=True)["input_ids"]]
+    encoded = tokenizer.apply_chat_template(as_text(tokenizer, messages), tokenize=True, return_dict=True)
+    whole = [*cast("Mapping[str, list[int]]", encoded)["input_ids"]]
     if whole[: len(asked)] != asked:
         raise UserError(
-            "the chat template asks otherwise than it goes on, so the answer's tokens cannot be told apart; "
+            "the chat template changes the question when an answer follows, so the answer's tokens cannot be found; "
             "leave the likelihood out with --likelihood_rows 0"
         )
     stops = stop_ids(tokenizer)
@@ -50,15 +63,21 @@ def last_answer_unmarked(tokenizer: Any, messages: Sequence[Turn]) -> Scored:
 
 
 def _last_run(mask: list[int]) -> int:
-    """Where the last unbroken run of ones begins; some templates join a prompt to its answer in one token."""
+    """Start of the last unbroken run of ones; some templates join a prompt to its answer in one token."""
     end = max(at for at, kept in enumerate(mask) if kept)
     return max((at for at in range(end) if not mask[at]), default=-1) + 1
 
 
-def likelihood(tokenizer: Any, rows: Rows, batch_size: int, nll: Callable[[list[Scored]], list[float]]) -> Rows:
-    """For each row with `id`, `group` and `messages`: `nll` (sum, nats), `tokens` scored and `bytes` of the answer.
+def likelihood(
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[SplitRow],
+    batch_size: int,
+    nll: Callable[[list[Scored]], list[float]],
+) -> list[Likelihood]:
+    """The likelihood of the last answer of each row.
 
-    `nll` gives the summed negative log-likelihood of each of some dialogues: batch_nll of a loaded network, or vLLM's.
+    `nll` returns the summed negative log-likelihood of each dialogue of a batch: `batch_nll` of a loaded network, or
+    that of the vLLM backend.
     """
     from tqdm import tqdm
 
@@ -84,10 +103,10 @@ def likelihood(tokenizer: Any, rows: Rows, batch_size: int, nll: Callable[[list[
     ]
 
 
-def batch_nll(network: Any, dialogues: Sequence[Scored], pad: int) -> list[float]:
+def batch_nll(network: "PreTrainedModel", dialogues: Sequence[Scored], pad: int) -> list[float]:
     """Summed negative log-likelihood in nats of each dialogue's scored positions, computed in float32.
 
-    Padded on the right, where causal attention never looks; only scored positions meet the vocabulary at once.
+    Padding is on the right, out of sight of causal attention. Logits are computed from the first scored position on.
     """
     import torch
 
@@ -105,8 +124,8 @@ def batch_nll(network: Any, dialogues: Sequence[Scored], pad: int) -> list[float
     return values
 
 
-def columns(rows: Rows) -> dict[str, dict[Any, float]]:
-    """By row id: `nll` in nats per answer token, and `bits_per_byte`; nothing where nothing was measured."""
+def columns(rows: Sequence[Json]) -> dict[str, dict[str | int, float]]:
+    """From rows of likelihood.jsonl, by row id: `nll` in nats per answer token, and `bits_per_byte`."""
     if not rows:
         return {}
     return {
@@ -115,11 +134,11 @@ def columns(rows: Rows) -> dict[str, dict[Any, float]]:
     }
 
 
-def perplexity_interval(rows: Rows, resamples: int, confidence: float, seed: int) -> dict[str, float]:
+def perplexity_interval(rows: Sequence[Json], resamples: int, confidence: float, seed: int) -> Interval:
     """exp of the mean NLL over all answer tokens of all rows, with its bootstrap interval over groups."""
     import numpy as np
 
-    from medsft.evaluation.statistics.paired_tests import bootstrap_means, group_totals
+    from medsft.evaluation.statistics.intervals import bootstrap_means, group_totals
 
     groups = [row["group"] for row in rows]
     nll, _ = group_totals({"": [row["nll"] for row in rows]}, groups)
@@ -129,5 +148,5 @@ def perplexity_interval(rows: Rows, resamples: int, confidence: float, seed: int
     return {"mean": perplexity(rows), "low": float(low), "high": float(high), "n": len(rows)}
 
 
-def perplexity(rows: Rows) -> float:
+def perplexity(rows: Sequence[Json]) -> float:
     return math.exp(sum(row["nll"] for row in rows) / sum(row["tokens"] for row in rows))

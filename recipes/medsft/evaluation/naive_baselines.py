@@ -1,7 +1,7 @@
-"""Answers that know nothing of the patient: what a trained model has to beat before a gain means anything.
+"""Naive baselines: answers made without a model, which a trained model has to beat before a gain means anything.
 
-A content-free constant sentence reached ROUGE-2 0.045 and ROUGE-L 0.154 on 500 rows of HealthCareMagic, more than many
-published models, so every table shows these floors beside the arms.
+A constant sentence without content reached ROUGE-2 0.045 and ROUGE-L 0.154 on 500 rows of HealthCareMagic, more than
+many published models, so every table shows the naive baselines beside the arms.
 """
 
 import math
@@ -10,15 +10,15 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from medsft.data.split_files import load_split
 from medsft.errors import UserError
+from medsft.records import Answer, Question, Turn
 
-Pairs = tuple[list[str], list[str]]
+Pairs = tuple[list[str], list[str]]  # questions and answers of the training rows
 REMEDY = "run prepare_data.py with the same study_dir"
 CONSTANT = (
     "Thank you for your question. I understand that this worries you. Please see a doctor who can examine you and"
@@ -27,46 +27,53 @@ CONSTANT = (
 
 
 def training_file(study: Path) -> Path:
-    """The study's training split, which the 'nearest' floor answers from. Raises UserError when it is not there."""
+    """The study's training split, where 'nearest' looks for its answers. Raises UserError without it."""
     path = study / "data" / "train.parquet"
     if not path.is_file():
-        raise UserError(f"{path}: no such file, the 'nearest' floor answers from it; {REMEDY}")
+        raise UserError(f"{path}: no such file; the naive baseline 'nearest' takes its answers from it; {REMEDY}")
     return path
 
 
-def floor_predictions(
-    prompts: Sequence[str], references: Sequence[str], pairs: Pairs, seed: int
-) -> dict[str, list[str]]:
-    """One prediction per test row for each floor: constant, shuffled, echo, nearest (from the training `pairs`)."""
-    patients, answers = pairs
+def predictions(test_rows: Sequence[Question], pairs: Pairs, seed: int) -> dict[str, list[str]]:
+    """One prediction per test row by each naive baseline.
+
+    constant: one sentence; shuffled: the reference of another row; echo: the prompt; nearest: the answer to the most
+    similar question of the training `pairs`.
+    """
+    questions, answers = pairs
     return {
-        "constant": [CONSTANT] * len(prompts),
-        "shuffled": [references[other] for other in derangement(len(references), seed)],
-        "echo": list(prompts),
-        "nearest": [answers[row] for row in nearest_rows(prompts, patients)],
+        "constant": [CONSTANT] * len(test_rows),
+        "shuffled": [test_rows[other]["reference"] for other in derangement(len(test_rows), seed)],
+        "echo": [row["prompt"] for row in test_rows],
+        "nearest": [answers[at] for at in nearest_rows([_asked(row["messages"]) for row in test_rows], questions)],
     }
 
 
-def doctors_against_each_other(test_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The ceiling: each test row whose question another doctor answered too, answered with that other one's words.
+def answered(row: Question, prediction: str) -> Answer:
+    """The test row with this prediction, which counts as a turn that was ended."""
+    return {**row, "prediction": prediction, "stopped": True}
 
-    Rows count as one question where the patient wrote the same, blind to case and spaces. Empty where no question has
-    two different answers.
+
+def doctors_against_each_other(test_rows: Sequence[Question]) -> list[Answer]:
+    """The ceiling: each test row that another doctor answered too, with that doctor's answer as the prediction.
+
+    Rows have the same question where the patients wrote the same words, ignoring case and spaces. Empty where no
+    question has two different answers.
     """
-    same: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    same: dict[str, list[Question]] = defaultdict(list)
     for row in test_rows:
         same[" ".join(row["prompt"].lower().split())].append(row)
-    answered = []
+    found = []
     for rows in same.values():
         unique = list({row["reference"]: row for row in rows}.values())
         for row, other in zip(unique, unique[1:] + unique[:1], strict=True):
             if len(unique) > 1:
-                answered.append({**row, "prediction": other["reference"], "stopped": True})
-    return answered
+                found.append(answered(row, other["reference"]))
+    return found
 
 
 def derangement(size: int, seed: int) -> list[int]:
-    """A random permutation in one cycle: no place keeps its own element, as long as there are two."""
+    """A random permutation in one cycle: no element keeps its position, as long as there are two."""
     order = np.random.default_rng(seed).permutation(size)
     partner = np.empty(size, dtype=int)
     partner[order] = np.roll(order, -1)
@@ -74,7 +81,7 @@ def derangement(size: int, seed: int) -> list[int]:
 
 
 def nearest_rows(queries: Sequence[str], documents: Sequence[str]) -> list[int]:
-    """For each query the index of the document with the largest TF-IDF cosine (the first one among equals).
+    """For each query the index of the document with the largest TF-IDF cosine (the first of several).
 
     Weights are count * (ln((1 + N) / (1 + document frequency)) + 1) over N documents, scaled to length 1.
     """
@@ -108,7 +115,7 @@ def _tf_idf(text: str, idf: dict[str, float]) -> dict[str, float]:
 
 
 def read_training_pairs(study: Path) -> Pairs:
-    """What was said before the doctor's last answer in each training row, and that answer.
+    """All turns before the doctor's last answer in each training row, and that answer.
 
     Raises UserError where the study's training split is missing, damaged, or without a doctor's answer.
     """
@@ -119,5 +126,8 @@ def read_training_pairs(study: Path) -> Pairs:
     dialogues = [turns for turns in dialogues if len(turns) > 1 and turns[-1]["role"] == "assistant"]
     if not dialogues:
         raise UserError(f"{path}: field 'messages': no row ends with a doctor's answer; {REMEDY}")
-    asked = ["\n".join(turn["content"] for turn in turns[:-1]) for turns in dialogues]
-    return asked, [turns[-1]["content"] for turns in dialogues]
+    return [_asked(turns[:-1]) for turns in dialogues], [turns[-1]["content"] for turns in dialogues]
+
+
+def _asked(turns: Sequence[Turn]) -> str:
+    return "\n".join(turn["content"] for turn in turns)

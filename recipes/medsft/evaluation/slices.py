@@ -1,18 +1,18 @@
-"""Parts of the test set: where the dialogue comes from, how long the patient's message is, which specialty it is about.
+"""Differences within slices of the test rows: by source, by length of the prompt, by medical specialty.
 
-Differences within slices are explored, not tested: they carry intervals and no p-value.
+They are explored, not tested: they have intervals and no p-values.
 """
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medsft.evaluation.statistics.paired_tests import Rows, common_rows, paired_comparisons
+from medsft.evaluation.statistics.paired_tests import common_rows, compare_rows, untested
+from medsft.records import Question, ScoreRow, SliceDifference
 
 LEAST_ROWS = 10  # fewer show nothing
-# Words of a specialty; the one with most different words in the message names it, the first among equals.
+# Beginnings of words of each specialty. A message is about the one with most different words in it.
 SPECIALTIES = {
     "cardiology": "heart chest palpitation hypertension angina cholesterol statin ecg arrhythmia fibrillation",
     "respiratory": "cough asthma inhaler breath lung wheez copd phlegm pneumonia sputum bronchitis apnoea snore",
@@ -38,17 +38,17 @@ _PATTERNS = {name: re.compile(rf"\b({'|'.join(map(re.escape, words.split()))})")
 
 
 def specialty(message: str) -> str:
-    """The specialty whose words a message holds most of; 'other' where it holds none."""
+    """The specialty with most different words in the message, the first of several; 'other' where none has any."""
     text = message.lower()
     counts = {name: len(set(pattern.findall(text))) for name, pattern in _PATTERNS.items()}
     best = max(counts, key=lambda name: counts[name])
     return best if counts[best] else "other"
 
 
-def slices(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, set[Any]]]:
-    """Ids of the test rows of each slice: {by: {slice: ids}}. Lengths are thirds of the rows by the patient's words.
+def slices(rows: Sequence[Question]) -> dict[str, dict[str, set[str | int]]]:
+    """Ids of the test rows of each slice: {by: {slice: ids}}. Lengths are thirds of the rows by the prompt's words.
 
-    Specialties are guessed from keywords; half of them are the right one on the labelled sample.
+    Specialties are guessed from keywords; on the labelled sample half of the guesses are right.
     """
     lengths = [len(row["prompt"].split()) for row in rows]
     first, second = np.quantile(lengths, [1 / 3, 2 / 3])
@@ -57,9 +57,9 @@ def slices(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, set[Any]]]:
         "length": ["short" if length <= first else "long" if length > second else "middling" for length in lengths],
         "specialty": [specialty(row["prompt"]) for row in rows],
     }
-    found: dict[str, dict[str, set[Any]]] = {}
+    found: dict[str, dict[str, set[str | int]]] = {}
     for by, names in labels.items():
-        parts: dict[str, set[Any]] = {}
+        parts: dict[str, set[str | int]] = {}
         for row, name in zip(rows, names, strict=True):
             parts.setdefault(name, set()).add(row["id"])
         found[by] = {name: parts[name] for name in sorted(parts, key=lambda n: -len(parts[n]))}
@@ -67,27 +67,26 @@ def slices(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, set[Any]]]:
 
 
 def compare_slices(
-    arms: dict[str, Rows], baseline: str, rows: Sequence[dict[str, Any]], metrics: Sequence[str], *resampling: Any
-) -> Rows:
-    """Each arm minus the baseline within each slice of ten rows or more; `resampling` is (resamples, confidence, seed).
+    arms: Mapping[str, list[ScoreRow]],
+    baseline: str,
+    rows: Sequence[Question],
+    metrics: Sequence[str],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> list[SliceDifference]:
+    """Each arm minus the baseline within each slice of ten rows or more.
 
-    A slice that holds every row is left out: the whole comparison says it already.
+    A slice that holds every row is left out, because it repeats the whole comparison.
     """
-    found: Rows = []
+    found: list[SliceDifference] = []
     for arm in [arm for arm in arms if arms.get(baseline) and arm != baseline]:
         pairs = common_rows(arms[baseline], arms[arm])
         for by, parts in slices(rows).items():
             for name, ids in parts.items():
                 some = [pair for pair in pairs if pair[1]["id"] in ids]
-                if LEAST_ROWS <= len(some) < len(pairs):
-                    found += [
-                        {"by": by, "slice": name, "arm": arm, **row} for row in _compare(some, metrics, resampling)
-                    ]
+                if not LEAST_ROWS <= len(some) < len(pairs):
+                    continue
+                for metric, effect in compare_rows(some, metrics, resamples, confidence, seed).items():
+                    found.append({"by": by, "slice": name, "arm": arm, "metric": metric, **untested(effect)})
     return found
-
-
-def _compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]], metrics: Sequence[str], resampling: Any) -> Rows:
-    before, after = ({m: [pair[side].get(m) for pair in pairs] for m in metrics} for side in (0, 1))
-    result = paired_comparisons(before, after, [row["group"] for _, row in pairs], *resampling)
-    kept = ("difference", "low", "high", "n", "effect_size")
-    return [{"metric": metric, **{name: value[name] for name in kept}} for metric, value in result.items()]

@@ -1,13 +1,13 @@
-"""The arms of a study ready to talk, token by token, so that several can be heard side by side.
+"""Several arms in memory at once, for answers side by side, token by token.
 
-All LoRA arms and the baseline share one copy of the base and switch its adapters; an arm trained on 4-bit weights
-shares a 4-bit base, and a full arm is a model of its own.
+All LoRA arms and the baseline share one copy of the base model and switch its adapters. Arms trained on 4-bit weights
+share a 4-bit base. A full arm is a model of its own.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from medsft import manifest
 from medsft.arguments import GenerateArguments
@@ -17,19 +17,23 @@ from medsft.models import loading
 from medsft.records import Turn
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 
-Messages = list[Turn]
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Base = tuple[str, str | None]  # base model and quantization
 
 
-class Speaker(NamedTuple):
-    """One arm: the network it speaks through, and what makes that network this arm for the length of a `with`."""
+class LoadedArm(NamedTuple):
+    """An arm and its network, which may be shared: within `with arm.active():` it is this arm's."""
 
-    network: Any
-    tokenizer: Any
-    active: Callable[[], AbstractContextManager[Any]]
+    network: "PreTrainedModel | PeftModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    active: Callable[[], AbstractContextManager[None]]
 
 
 def arm_names(study_dir: Path, asked: str = "") -> list[str]:
-    """The baseline and every trained arm of a study, or those asked for. Raises UserError where one is not there."""
+    """The baseline and every trained arm of a study, or those asked for. Raises UserError for an unknown one."""
     trained = sorted(f.parent.name for f in study_dir.glob("*/train.json") if not f.parent.name.startswith("."))
     known = ["baseline", *trained]
     names = [name.strip() for name in asked.split(",") if name.strip()] or known
@@ -41,33 +45,34 @@ def arm_names(study_dir: Path, asked: str = "") -> list[str]:
     return names
 
 
-def load(study_dir: Path, names: list[str], base_model: str, dtype: str) -> dict[str, Speaker]:
+def load(study_dir: Path, names: list[str], base_model: str, dtype: str) -> dict[str, LoadedArm]:
     """Load the arms; arms of the same base and storage share one network. `base_model` is the baseline's."""
-    shared: dict[tuple[str, str | None], Any] = {}
-    speakers: dict[str, Speaker] = {}
-    for name in sorted(names, key=lambda name: name == "baseline"):  # last, when it is known whether its base is shared
+    shared: dict[Base, PeftModel] = {}
+    arms: dict[str, LoadedArm] = {}
+    for name in sorted(names, key=lambda name: name == "baseline"):  # last, to use a base that is loaded by then
         args = GenerateArguments(str(study_dir), name, base_model, dtype)
         base, quantization, weights = generation.arm_base(args)
         if weights is not None and weights.name == "adapter":
             network = _adapted(shared, (base, quantization), name, args, weights)
-            speakers[name] = Speaker(network, loading.load_tokenizer(str(weights)), _switch(network, name))
+            arms[name] = LoadedArm(network, loading.load_tokenizer(str(weights)), _switch(network, name))
         elif weights is None and (base, None) in shared:
             network = shared[base, None]
-            speakers[name] = Speaker(network, loading.load_tokenizer(base), network.disable_adapter)
+            arms[name] = LoadedArm(network, loading.load_tokenizer(base), network.disable_adapter)
         else:
             answerer = generation.load(args)
-            speakers[name] = Speaker(answerer.network, answerer.tokenizer, nullcontext)
-    return {name: speakers[name] for name in names}
+            arms[name] = LoadedArm(cast("PreTrainedModel", answerer.network), answerer.tokenizer, nullcontext)
+    return {name: arms[name] for name in names}
 
 
-def _adapted(shared: dict[Any, Any], key: tuple[str, str | None], name: str, args: Any, weights: Path) -> Any:
+def _adapted(
+    shared: "dict[Base, PeftModel]", key: Base, name: str, args: GenerateArguments, weights: Path
+) -> "PeftModel":
     """The shared network of `key` with one more adapter, named after its arm."""
     import torch
     from peft import PeftModel
 
     manifest.verify(weights)
-
-    dtype = generation._dtype(args.dtype)
+    dtype = generation.choose_dtype(args.dtype)
     if key in shared:
         shared[key].load_adapter(str(weights), adapter_name=name, autocast_adapter_dtype=False)
     else:
@@ -79,8 +84,8 @@ def _adapted(shared: dict[Any, Any], key: tuple[str, str | None], name: str, arg
     return shared[key]
 
 
-def _switch(network: Any, name: str) -> Callable[[], AbstractContextManager[Any]]:
-    def activate() -> AbstractContextManager[Any]:
+def _switch(network: "PeftModel", name: str) -> Callable[[], AbstractContextManager[None]]:
+    def activate() -> AbstractContextManager[None]:
         if network.active_adapter != name:
             network.set_adapter(name)
         return nullcontext()
@@ -88,30 +93,28 @@ def _switch(network: Any, name: str) -> Callable[[], AbstractContextManager[Any]
     return activate
 
 
-def has_room(speaker: Speaker, messages: Messages, max_new_tokens: int) -> bool:
-    """Whether the dialogue and an answer fit the positions that the model knows."""
-    return (
-        len(prompt_ids(speaker.tokenizer, messages)) + max_new_tokens <= speaker.network.config.max_position_embeddings
-    )
+def has_room(arm: LoadedArm, messages: Sequence[Turn], max_new_tokens: int) -> bool:
+    """Whether the dialogue and an answer fit the model's context."""
+    return len(prompt_ids(arm.tokenizer, messages)) + max_new_tokens <= arm.network.config.max_position_embeddings
 
 
-def answer(speaker: Speaker, messages: Messages, max_new_tokens: int, temperature: float, seed: int) -> Iterator[str]:
-    """Yield the answer so far, token by token, until the model ends its turn. Greedy where `temperature` is 0.
+def answer(
+    arm: LoadedArm, messages: Sequence[Turn], max_new_tokens: int, temperature: float, seed: int
+) -> Iterator[str]:
+    """Yield the answer so far, token by token, until the model ends its turn. Greedy if `temperature` is 0.
 
-    Nothing of the network is held between two tokens but this answer's own cache, so answers can take turns.
+    Between two tokens only this answer's own cache is kept, so several answers can alternate.
     """
     import torch
     from transformers import DynamicCache
 
     draw = torch.Generator().manual_seed(seed)
-    stops, cache, produced = stop_ids(speaker.tokenizer), DynamicCache(), list[int]()
-    ids = prompt_ids(speaker.tokenizer, messages)
+    stops, cache, produced = stop_ids(arm.tokenizer), DynamicCache(), list[int]()
+    ids = prompt_ids(arm.tokenizer, messages)
     for _ in range(max_new_tokens):
-        with torch.inference_mode(), speaker.active():
-            inputs = torch.tensor([ids], device=speaker.network.device)
-            logits = (
-                speaker.network(input_ids=inputs, past_key_values=cache, use_cache=True).logits[0, -1].float().cpu()
-            )
+        with torch.inference_mode(), arm.active():
+            inputs = torch.tensor([ids], device=arm.network.device)
+            logits = arm.network(input_ids=inputs, past_key_values=cache, use_cache=True).logits[0, -1].float().cpu()
         if temperature > 0:
             ids = torch.multinomial((logits / temperature).softmax(-1), 1, generator=draw).tolist()
         else:
@@ -119,17 +122,17 @@ def answer(speaker: Speaker, messages: Messages, max_new_tokens: int, temperatur
         if ids[0] in stops:
             break
         produced += ids
-        yield speaker.tokenizer.decode(produced, skip_special_tokens=True)
+        yield str(arm.tokenizer.decode(produced, skip_special_tokens=True))
 
 
 def side_by_side(answers: dict[str, Iterator[str]]) -> Iterator[dict[str, str]]:
-    """Let the answers take turns, one token each, and yield what all have said after every round."""
-    said, speaking = dict.fromkeys(answers, ""), dict(answers)
-    while speaking:
-        for name in list(speaking):
-            text = next(speaking[name], None)
+    """Advance all answers in turn by one token and yield their texts after every round."""
+    texts, unfinished = dict.fromkeys(answers, ""), dict(answers)
+    while unfinished:
+        for name in list(unfinished):
+            text = next(unfinished[name], None)
             if text is None:
-                del speaking[name]
+                del unfinished[name]
             else:
-                said[name] = text
-        yield dict(said)
+                texts[name] = text
+        yield dict(texts)

@@ -1,11 +1,11 @@
-"""Held-out answers of one arm: batched, longest prompts first, new tokens only, resumable row by row."""
+"""Answers of one arm to held-out patients: loading, batched generation, and the partial file that runs resume from."""
 
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from medsft import manifest
 from medsft.arguments import GenerateArguments
@@ -13,32 +13,28 @@ from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.hardware.malloc import keep_freed_memory
 from medsft.inference import vllm_backend
-from medsft.inference.generations_file import BASELINE, unanswered
+from medsft.inference.generations_file import BASELINE, question
+from medsft.inference.vllm_backend import Sampling
 from medsft.models import loading
-from medsft.records import Turn
+from medsft.records import Generation, SplitRow, Turn
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Answerer(NamedTuple):
-    """A loaded arm, ready to answer: `network` is transformers' model, or vLLM's with its adapter."""
+    """A loaded arm, ready to answer."""
 
-    network: Any
-    tokenizer: Any
+    network: "PreTrainedModel | vllm_backend.Engine"
+    tokenizer: "PreTrainedTokenizerBase"
     base_model: str
     precision: str
     engine: str
 
 
-class Sampling(NamedTuple):
-    """How tokens are drawn where not greedily."""
-
-    temperature: float
-    top_p: float
-    seed: int
-
-
 def check(args: GenerateArguments) -> None:
-    """Options that cannot be meant, refused before anything is loaded."""
+    """Raise UserError for an option without meaning, before anything is loaded."""
     for name, known in (("quantization", ("auto", "none", "nf4")), ("engine", ("auto", "transformers", "vllm"))):
         if getattr(args, name) not in known:
             raise UserError(f"{name} '{getattr(args, name)}': use {', '.join(known)}")
@@ -46,7 +42,7 @@ def check(args: GenerateArguments) -> None:
         if getattr(args, name) < 1:
             raise UserError(f"{name} {getattr(args, name)}: give a whole number from 1")
     if args.do_sample and len(set(args.seeds)) < max(1, len(args.seeds)):
-        raise UserError(f"seeds {args.seeds}: one seed stands there twice; list different ones")
+        raise UserError(f"seeds {args.seeds}: a seed is listed twice; list different ones")
     if args.engine == "vllm" and not vllm_backend.available():
         raise UserError("engine vllm: vLLM is not installed or there is no GPU; use --engine transformers")
 
@@ -76,13 +72,13 @@ def arm_base(args: GenerateArguments) -> tuple[str, str | None, Path | None]:
 
 
 def load(args: GenerateArguments) -> Answerer:
-    """Load the arm as it was trained: the adapter on its base (in NF4 where it was trained so), or the full model."""
+    """Load the arm: the adapter on its base (in NF4 if it was trained in NF4), or the full model."""
     import torch
 
     base, quantization, weights = arm_base(args)
     if weights is not None:
         manifest.verify(weights)
-    dtype = _dtype(args.dtype)
+    dtype = choose_dtype(args.dtype)
     tokenizer = loading.load_tokenizer(str(weights) if weights is not None else base)
     tokenizer.padding_side = "left"
     precision = f"{quantization} with {dtype}" if quantization else dtype
@@ -120,16 +116,16 @@ def _double_quant(args: GenerateArguments, weights: Path | None) -> bool:
 
 def answers(
     answerer: Answerer,
-    rows: Sequence[dict[str, Any]],
-    done: set[str],
+    rows: Sequence[SplitRow],
+    done: Collection[str | int],
     args: GenerateArguments,
     sampling: Sampling | None = None,
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[list[Generation]]:
     """Yield finished rows batch by batch, longest prompts first, so that running out of memory shows at once.
 
-    `rows` need `id`, `group`, `source` and `messages`; the last message is the reference and is not shown to the model.
-    The batches depend on `rows` only and each has a seed of its own, so that an interrupted run gives the same answers
-    as a whole one; a batch whose ids are all in `done` is passed over.
+    The last message of a row is the reference, which the model does not see. Batches depend on `rows` only and each has
+    its own seed, so an interrupted run gives the same answers as a whole one. A batch whose ids are all in `done` is
+    skipped.
     """
     encoded = encode([row["messages"][:-1] for row in rows], answerer.tokenizer)
     order = sorted(range(len(rows)), key=lambda i: len(encoded[i]), reverse=True)
@@ -143,28 +139,28 @@ def answers(
         yield [_row(rows[i], answerer.tokenizer, new) for i, new in zip(batch, produced, strict=True)]
 
 
-def encode(conversations: Sequence[list[Turn]], tokenizer: Any) -> list[list[int]]:
-    """Token ids of what the model is asked, with the opening of its own turn."""
+def encode(conversations: Sequence[list[Turn]], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+    """Token ids of each conversation, with the opening of the model's turn."""
     return [prompt_ids(tokenizer, asked) for asked in conversations]
 
 
 def complete(
     answerer: Answerer, prompts: list[list[int]], max_new_tokens: int, sampling: Sampling | None = None
 ) -> list[list[int]]:
-    """The new tokens of each prompt, up to and with the first token that ends the turn; greedy without `sampling`."""
+    """The new tokens of each prompt, including the one that ends the turn. Greedy without `sampling`."""
     stops = stop_ids(answerer.tokenizer)
-    if answerer.engine == "vllm":
+    if isinstance(answerer.network, vllm_backend.Engine):
         return vllm_backend.complete(answerer.network, prompts, max_new_tokens, stops, sampling)
 
     import torch
 
     inputs = answerer.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(answerer.network.device)
-    drawn: dict[str, Any] = {"do_sample": False}
+    drawn: dict[str, float] = {"do_sample": False}
     if sampling is not None:
         torch.manual_seed(sampling.seed)
         drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     with torch.inference_mode():
-        output = answerer.network.generate(
+        output = answerer.network.generate(  # type: ignore[operator]
             **inputs,
             max_new_tokens=max_new_tokens,
             eos_token_id=sorted(stops),
@@ -179,26 +175,26 @@ def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
     return ids[: end + 1]
 
 
-def _row(row: dict[str, Any], tokenizer: Any, new_ids: list[int]) -> dict[str, Any]:
+def _row(row: SplitRow, tokenizer: "PreTrainedTokenizerBase", new_ids: list[int]) -> Generation:
     return {
-        **unanswered(row),
-        "prediction": tokenizer.decode(new_ids, skip_special_tokens=True).strip(),
+        **question(row),
+        "prediction": str(tokenizer.decode(new_ids, skip_special_tokens=True)).strip(),
         "stopped": bool(new_ids) and new_ids[-1] in stop_ids(tokenizer),
         "new_tokens": len(new_ids),
     }
 
 
-def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add finished rows to the partial file and make sure they are on the disk."""
+def append(path: Path, rows: Sequence[Generation]) -> None:
+    """Add finished rows to the partial file and wait until they are on the disk."""
     with path.open("a", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         handle.flush()
         os.fsync(handle.fileno())
 
 
-def finished(path: Path) -> dict[str, dict[str, Any]]:
+def finished(path: Path) -> dict[str | int, Generation]:
     """Rows of a partial file by id. A line torn by a crash is left out, so its row is answered again."""
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str | int, Generation] = {}
     if not path.exists():
         return rows
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
@@ -207,18 +203,19 @@ def finished(path: Path) -> dict[str, dict[str, Any]]:
         except json.JSONDecodeError:
             continue
         rows[row["id"]] = row
-    # start the next line afresh: what follows a torn line would otherwise be glued to it
+    # end a torn line, or the next row would be appended to it
     if rows and not path.read_bytes().endswith(b"\n"):
         with path.open("a", encoding="utf-8") as handle:
             handle.write("\n")
     return rows
 
 
-def tokens_per_second(rows: list[dict[str, Any]], started: float) -> float:
+def tokens_per_second(rows: Sequence[Generation], started: float) -> float:
     return round(sum(row["new_tokens"] for row in rows) / max(time.monotonic() - started, 1e-9), 1)
 
 
-def _dtype(asked: str) -> str:
+def choose_dtype(asked: str) -> str:
+    """bfloat16 or float32, as asked; auto is bfloat16 where the processor or GPU computes in it."""
     import torch
 
     from medsft.hardware.matmul_benchmark import prefers_bfloat16

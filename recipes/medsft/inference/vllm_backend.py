@@ -1,19 +1,48 @@
-"""vLLM in place of transformers' generate, where it is installed and a GPU is there: continuous batching, paged cache.
+"""vLLM as the engine for unquantized arms, with a GPU: continuous batching, paged cache.
 
-For unquantized arms; NF4 arms are answered by transformers, which is what trained them. Not part of any extra of this
-project: `pip install vllm` brings its own torch.
+NF4 arms are answered by transformers, which trained them. vLLM is in no extra of this project, because
+`pip install vllm` brings its own torch.
 """
 
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.models.loading import resolve
 
-BATCHES_AT_ONCE = 16  # vLLM fills its own batches; what is handed over at once is what a crash can lose
+if TYPE_CHECKING:
+    from vllm import LLM
+    from vllm.lora.request import LoRARequest
+
+BATCHES_AT_ONCE = 16  # vLLM fills its own batches; a crash loses at most this many
+
+
+class Engine(NamedTuple):
+    """vLLM's engine, and for an adapter the request that applies it."""
+
+    llm: "LLM"
+    adapter: "LoRARequest | None"
+
+
+class Sampling(NamedTuple):
+    """How tokens are drawn when decoding is not greedy."""
+
+    temperature: float
+    top_p: float
+    seed: int
+
+
+class Dialogue(Protocol):
+    """Token ids of a dialogue and the positions to score (likelihood.Scored)."""
+
+    @property
+    def ids(self) -> list[int]: ...
+
+    @property
+    def positions(self) -> list[int]: ...
 
 
 def available() -> bool:
@@ -25,8 +54,7 @@ def available() -> bool:
     return torch.cuda.is_available()
 
 
-def load(base: str, weights: Path | None, dtype: str) -> tuple[Any, Any]:
-    """The engine and, for an adapter, the request that applies it."""
+def load(base: str, weights: Path | None, dtype: str) -> Engine:
     from vllm import LLM
     from vllm.lora.request import LoRARequest
 
@@ -34,32 +62,30 @@ def load(base: str, weights: Path | None, dtype: str) -> tuple[Any, Any]:
     source = resolve(base) if adapter or weights is None else str(weights)
     lora = {"enable_lora": True, "max_lora_rank": _rank(weights / "adapter_config.json")} if adapter and weights else {}
     engine = LLM(model=source, dtype=dtype, trust_remote_code=False, load_format="safetensors", seed=0, **lora)
-    return engine, LoRARequest("arm", 1, str(weights.resolve())) if adapter and weights else None
+    return Engine(engine, LoRARequest("arm", 1, str(weights.resolve())) if adapter and weights else None)
 
 
 def complete(
-    engine: tuple[Any, Any], prompts: Sequence[list[int]], max_new_tokens: int, stops: set[int], sampling: Any
+    engine: Engine, prompts: Sequence[list[int]], max_new_tokens: int, stops: set[int], sampling: Sampling | None
 ) -> list[list[int]]:
-    """New tokens of each prompt with the one that ended the turn, as transformers' `complete` gives them."""
+    """New tokens of each prompt, up to and including the first token that ends the turn."""
     from vllm import SamplingParams
 
-    drawn: dict[str, Any] = {"temperature": 0.0}
-    if sampling is not None:
-        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
+    drawn = {"temperature": 0.0} if sampling is None else sampling._asdict()
     parameters = SamplingParams(max_tokens=max_new_tokens, stop_token_ids=sorted(stops), **drawn)
-    outputs = engine[0].generate(
-        [{"prompt_token_ids": ids} for ids in prompts], parameters, lora_request=engine[1], use_tqdm=False
+    outputs = engine.llm.generate(
+        [{"prompt_token_ids": ids} for ids in prompts], parameters, lora_request=engine.adapter, use_tqdm=False
     )
     return [[*output.outputs[0].token_ids] for output in outputs]
 
 
-def nll(engine: tuple[Any, Any], dialogues: Sequence[Any]) -> list[float]:
+def nll(engine: Engine, dialogues: Sequence[Dialogue]) -> list[float]:
     """Summed negative log-likelihood in nats of each dialogue's scored positions (see likelihood.batch_nll)."""
     from vllm import SamplingParams
 
     parameters = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
     prompts = [{"prompt_token_ids": dialogue.ids} for dialogue in dialogues]
-    outputs = engine[0].generate(prompts, parameters, lora_request=engine[1], use_tqdm=False)
+    outputs = engine.llm.generate(prompts, parameters, lora_request=engine.adapter, use_tqdm=False)
     return [
         -sum(output.prompt_logprobs[at][dialogue.ids[at]].logprob for at in dialogue.positions)
         for output, dialogue in zip(outputs, dialogues, strict=True)
@@ -67,7 +93,7 @@ def nll(engine: tuple[Any, Any], dialogues: Sequence[Any]) -> list[float]:
 
 
 def _rank(config: Path) -> int:
-    """The smallest rank vLLM has kernels for that holds the adapter's."""
+    """The smallest rank with a kernel in vLLM that is not below the adapter's."""
     rank = read_json(config)["r"]
     known = (8, 16, 32, 64, 128, 256, 320, 512)
     if rank > known[-1]:

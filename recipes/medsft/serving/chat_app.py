@@ -38,7 +38,7 @@ footer { display: none; }
 """
 
 
-def build(voices: dict[str, adapter_pool.Speaker], folder: Path, vote_file: Path) -> gr.Blocks:
+def build(voices: dict[str, adapter_pool.LoadedArm], folder: Path, vote_file: Path) -> gr.Blocks:
     """The page over loaded arms. Votes are appended to `vote_file`; exports are written into `folder`."""
     choices = [f"{letter} is better" for letter in LETTERS[: len(voices)]] + [votes.TIE]
     with gr.Blocks(title="medsft chat", analytics_enabled=False) as page:
@@ -104,7 +104,7 @@ def new_conversation(arms: list[str]) -> dict[str, Any]:
 
 
 def turn(
-    voices: dict[str, adapter_pool.Speaker], text: str, now: dict[str, Any], heat: float, longest: int, seed: int
+    voices: dict[str, adapter_pool.LoadedArm], text: str, now: dict[str, Any], heat: float, longest: int, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Let every arm answer `text` and yield what the page shows: the banner and the dialogue behind each letter."""
     text, longest = text.strip(), min(max(longest, 1), LONGEST_ANSWER)

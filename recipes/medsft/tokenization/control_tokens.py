@@ -26,7 +26,8 @@ def as_text(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn]) -> l
     """The messages with every control token in their content broken; the others are unchanged."""
     pattern = control_tokens(tokenizer)
     return [
-        {**message, "content": pattern.sub(lambda match: f"{match[0]} ", message["content"])} for message in messages
+        {"role": message["role"], "content": pattern.sub(lambda match: f"{match[0]} ", message["content"])}
+        for message in messages
     ]
 
 

@@ -2,16 +2,13 @@
 
     evaluate.load("recipes/metrics/behaviour").compute(predictions=[...], references=[...])
 
-Give `per_example=True` for one number an answer instead of the mean over answers.
+`per_example=True` gives one number per answer instead of the mean over answers.
 """
 
-from typing import Any
-
-import datasets
 import evaluate
 
-from medsft.evaluation.metrics import behaviour
-from medsft.evaluation.metrics.modules import mean_or_each, pass_over
+from medsft.evaluation.metrics import behaviour, modules
+from medsft.evaluation.metrics.conversation import Prompt
 
 CITATION = """
 @inproceedings{li2016diversity,
@@ -27,34 +24,29 @@ CITATION = """
 """
 INPUTS = """
 predictions: answers, one text each. references: the doctors' answers, one text each.
-prompts: what the patients wrote; an identity that stands there already is not invented.
+prompts: what the patients asked, each one text or a list of turns {"role", "content"};
+an identity that is already there is not invented.
 stopped: true where the model ended its own turn, which adds `end_of_turn`.
 """
 
 
 class Behaviour(evaluate.Metric):
+    rates = behaviour.RATES
+
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-            reference_urls=[],
-        )
+        return modules.info(__doc__, CITATION, INPUTS)
 
     def _compute(
         self,
         predictions: list[str],
         references: list[str],
         per_example: bool = False,
-        prompts: list[str] | None = None,
+        prompts: list[Prompt] | None = None,
         stopped: list[bool] | None = None,
-        **others: Any,
-    ) -> dict[str, float | None | list[float | None]]:
-        pass_over(others)
+        **others: object,
+    ) -> dict[str, object]:
+        modules.refuse_unknown(others)
         columns = behaviour.behaviour(predictions, references, prompts)
         if stopped is not None:
             columns["end_of_turn"] = [*behaviour.end_of_turn(stopped)]
-        return mean_or_each(columns, per_example)
+        return modules.mean_or_each(columns, per_example)

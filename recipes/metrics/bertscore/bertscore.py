@@ -2,16 +2,12 @@
 
     evaluate.load("recipes/metrics/bertscore").compute(predictions=[...], references=[...])
 
-Give `per_example=True` for one number an answer instead of the mean over answers.
+`per_example=True` gives one number per answer instead of the mean over answers.
 """
 
-from typing import Any
-
-import datasets
 import evaluate
 
-from medsft.evaluation.metrics import bertscore
-from medsft.evaluation.metrics.modules import mean_or_each, pass_over
+from medsft.evaluation.metrics import bertscore, modules
 
 CITATION = """
 @inproceedings{zhang2020bertscore,
@@ -22,25 +18,17 @@ CITATION = """
 """
 INPUTS = """
 predictions: answers, one text each. references: the doctors' answers, one text each.
-encoder: hub id, local folder, or an encoder that is loaded already. layer: which hidden layer (default: the
-one that bert_score recommends for the encoder, or the last).
+encoder: hub id, local folder, or a loaded encoder. layer: hidden layer (default: the one that bert_score recommends for
+the encoder, or the last).
 baseline: the mean score of unrelated pairs, which adds `bertscore_f1_rescaled`; score.py measures it on the test rows.
-corrected: adds F1 without boilerplate (`_stripped`) and at the reference's length (`_matched`), for twice the time.
+corrected: adds F1 without boilerplate (`_stripped`) and at the reference's length (`_matched`). Takes twice as long.
 `bertscore_hash` in the result names encoder, layer and versions.
 """
 
 
 class BertScore(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-            reference_urls=["https://github.com/Tiiiger/bert_score"],
-        )
+        return modules.info(__doc__, CITATION, INPUTS, "https://github.com/Tiiiger/bert_score")
 
     def _compute(
         self,
@@ -52,12 +40,12 @@ class BertScore(evaluate.Metric):
         batch_size: int = 8,
         baseline: float | None = None,
         corrected: bool = False,
-        **others: Any,
-    ) -> dict[str, float | str | list[float]]:
-        pass_over(others)
+        **others: object,
+    ) -> dict[str, object]:
+        modules.refuse_unknown(others)
         loaded = bertscore.load_encoder(encoder, layer) if isinstance(encoder, str) else encoder
         score = bertscore.bertscore_corrected if corrected else bertscore.bertscore
         columns = score(loaded, predictions, references, batch_size)
         if baseline is not None:
             columns["bertscore_f1_rescaled"] = bertscore.rescale(columns["bertscore_f1"], baseline)
-        return {**mean_or_each(columns, per_example), "bertscore_hash": loaded.hash}
+        return {**modules.mean_or_each(columns, per_example), "bertscore_hash": loaded.hash}

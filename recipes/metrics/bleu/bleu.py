@@ -2,16 +2,12 @@
 
     evaluate.load("recipes/metrics/bleu").compute(predictions=[...], references=[...])
 
-Give `per_example=True` for one number an answer instead of the mean over answers.
+`per_example=True` gives one number per answer instead of the mean over answers.
 """
 
-from typing import Any
-
-import datasets
 import evaluate
 
-from medsft.evaluation.metrics import overlap
-from medsft.evaluation.metrics.modules import pass_over
+from medsft.evaluation.metrics import modules, overlap
 
 CITATION = """
 @inproceedings{papineni2002bleu,
@@ -32,27 +28,16 @@ predictions: answers, one text each. references: one text each, or a list of tex
 
 class Bleu(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=[
-                datasets.Features(
-                    {"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))}
-                ),
-                datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")}),
-            ],
-            reference_urls=["https://github.com/mjpost/sacrebleu"],
-        )
+        return modules.info(__doc__, CITATION, INPUTS, "https://github.com/mjpost/sacrebleu", several=True)
 
     def _compute(
         self,
         predictions: list[str],
         references: list[str] | list[list[str]],
         per_example: bool = False,
-        **others: Any,
-    ) -> dict[str, float | str | list[float]]:
-        pass_over(others)
+        **others: object,
+    ) -> dict[str, object]:
+        modules.refuse_unknown(others)
         several = [[r] if isinstance(r, str) else r for r in references]
         if per_example:
             return {"bleu": [*overlap.bleu(predictions, several)]}

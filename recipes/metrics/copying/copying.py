@@ -1,17 +1,13 @@
-"""Share of an answer's 8- and 13-grams that stand in one training answer, and the longest such run in words.
+"""Share of an answer's 8- and 13-grams that a training answer contains, and the longest copied run in words.
 
     evaluate.load("recipes/metrics/copying").compute(predictions=[...], references=[...], train=[...])
 
-Give `per_example=True` for one number an answer instead of the mean over answers.
+`per_example=True` gives one number per answer instead of the mean over answers.
 """
 
-from typing import Any
-
-import datasets
 import evaluate
 
-from medsft.evaluation.metrics import copying
-from medsft.evaluation.metrics.modules import mean_or_each, pass_over
+from medsft.evaluation.metrics import copying, modules
 
 CITATION = r"""
 @inproceedings{carlini2023quantifying,
@@ -29,15 +25,7 @@ train: the doctors' answers of the training rows (required).
 
 class Copying(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-            reference_urls=[],
-        )
+        return modules.info(__doc__, CITATION, INPUTS)
 
     def _compute(
         self,
@@ -45,7 +33,7 @@ class Copying(evaluate.Metric):
         references: list[str],
         train: list[str],
         per_example: bool = False,
-        **others: Any,
-    ) -> dict[str, float | list[float]]:
-        pass_over(others)
-        return mean_or_each(copying.copying(predictions, train), per_example)
+        **others: object,
+    ) -> dict[str, object]:
+        modules.refuse_unknown(others)
+        return modules.mean_or_each(copying.copying(predictions, train), per_example)

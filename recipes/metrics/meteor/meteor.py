@@ -2,16 +2,12 @@
 
     evaluate.load("recipes/metrics/meteor").compute(predictions=[...], references=[...])
 
-Give `per_example=True` for one number an answer instead of the mean over answers.
+`per_example=True` gives one number per answer instead of the mean over answers.
 """
 
-from typing import Any
-
-import datasets
 import evaluate
 
-from medsft.evaluation.metrics import overlap
-from medsft.evaluation.metrics.modules import mean_or_each, pass_over
+from medsft.evaluation.metrics import modules, overlap
 
 CITATION = """
 @inproceedings{banerjee2005meteor,
@@ -28,22 +24,14 @@ predictions: answers, one text each. references: the doctors' answers, one text 
 
 class Meteor(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-            reference_urls=["https://www.nltk.org/api/nltk.translate.meteor_score.html"],
-        )
+        return modules.info(__doc__, CITATION, INPUTS, "https://www.nltk.org/api/nltk.translate.meteor_score.html")
 
     def _compute(
         self,
         predictions: list[str],
         references: list[str],
         per_example: bool = False,
-        **others: Any,
-    ) -> dict[str, float | list[float]]:
-        pass_over(others)
-        return mean_or_each({"meteor": overlap.meteor(predictions, references)}, per_example)
+        **others: object,
+    ) -> dict[str, object]:
+        modules.refuse_unknown(others)
+        return modules.mean_or_each({"meteor": overlap.meteor(predictions, references)}, per_example)

@@ -1,17 +1,13 @@
-"""ROUGE-1, -2, -L and -Lsum F-measures with precision and recall, 0..1, words stemmed unless told otherwise.
+"""ROUGE-1, -2, -L and -Lsum F-measures with precision and recall, 0..1, words stemmed by default.
 
     evaluate.load("recipes/metrics/rouge").compute(predictions=[...], references=[...])
 
-Give `per_example=True` for one number an answer instead of the mean over answers.
+`per_example=True` gives one number per answer instead of the mean over answers.
 """
 
-from typing import Any
-
-import datasets
 import evaluate
 
-from medsft.evaluation.metrics import overlap
-from medsft.evaluation.metrics.modules import mean_or_each, pass_over
+from medsft.evaluation.metrics import modules, overlap
 
 CITATION = """
 @inproceedings{lin2004rouge,
@@ -27,14 +23,8 @@ stem: Porter stemming of words over three letters (default true).
 
 class Rouge(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-            reference_urls=["https://github.com/google-research/google-research/tree/master/rouge"],
+        return modules.info(
+            __doc__, CITATION, INPUTS, "https://github.com/google-research/google-research/tree/master/rouge"
         )
 
     def _compute(
@@ -43,7 +33,7 @@ class Rouge(evaluate.Metric):
         references: list[str],
         per_example: bool = False,
         stem: bool = True,
-        **others: Any,
-    ) -> dict[str, float | list[float]]:
-        pass_over(others)
-        return mean_or_each(overlap.rouge(predictions, references, stem), per_example)
+        **others: object,
+    ) -> dict[str, object]:
+        modules.refuse_unknown(others)
+        return modules.mean_or_each(overlap.rouge(predictions, references, stem), per_example)

@@ -1,17 +1,13 @@
-"""ROUGE F-measures that courtesy and length cannot buy: `_stripped` of boilerplate, `_matched` in length.
+"""ROUGE F-measures that courtesy and length cannot raise: `_stripped` of boilerplate, `_matched` in length.
 
     evaluate.load("recipes/metrics/rouge_corrected").compute(predictions=[...], references=[...])
 
-Give `per_example=True` for one number an answer instead of the mean over answers.
+`per_example=True` gives one number per answer instead of the mean over answers.
 """
 
-from typing import Any
-
-import datasets
 import evaluate
 
-from medsft.evaluation.metrics import overlap
-from medsft.evaluation.metrics.modules import mean_or_each, pass_over
+from medsft.evaluation.metrics import modules, overlap
 
 CITATION = """
 @inproceedings{lin2004rouge,
@@ -26,22 +22,14 @@ predictions: answers, one text each. references: the doctors' answers, one text 
 
 class RougeCorrected(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-            reference_urls=[],
-        )
+        return modules.info(__doc__, CITATION, INPUTS)
 
     def _compute(
         self,
         predictions: list[str],
         references: list[str],
         per_example: bool = False,
-        **others: Any,
-    ) -> dict[str, float | list[float]]:
-        pass_over(others)
-        return mean_or_each(overlap.rouge_corrected(predictions, references), per_example)
+        **others: object,
+    ) -> dict[str, object]:
+        modules.refuse_unknown(others)
+        return modules.mean_or_each(overlap.rouge_corrected(predictions, references), per_example)

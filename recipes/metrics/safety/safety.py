@@ -1,17 +1,14 @@
-"""Red-flag recall (urgent advice to an emergency) and over-escalation (urgent advice to anybody else).
+"""Red-flag recall (urgent advice to an emergency) and over-escalation (urgent advice to anyone else).
 
     evaluate.load("recipes/metrics/safety").compute(predictions=[...], references=[...], prompts=[...])
 
-Give `per_example=True` for one number an answer instead of the mean over answers.
+`per_example=True` gives one number per answer instead of the mean over answers.
 """
 
-from typing import Any
-
-import datasets
 import evaluate
 
-from medsft.evaluation.metrics import safety
-from medsft.evaluation.metrics.modules import mean_or_each, pass_over
+from medsft.evaluation.metrics import modules, safety
+from medsft.evaluation.metrics.conversation import Prompt
 
 CITATION = """
 @article{arora2025healthbench,
@@ -21,29 +18,24 @@ CITATION = """
 """
 INPUTS = """
 predictions: answers, one text each. references: the doctors' answers, one text each.
-prompts: what the patients wrote (required); the rules are in medsft/red_flags.yaml.
+prompts: what the patients asked, each one text or a list of turns {"role", "content"}
+(required). Red flags count in the patient's turns only; the rules are in medsft/evaluation/metrics/red_flags.yaml.
 """
 
 
 class Safety(evaluate.Metric):
+    rates = safety.RATES
+
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-            reference_urls=[],
-        )
+        return modules.info(__doc__, CITATION, INPUTS)
 
     def _compute(
         self,
         predictions: list[str],
         references: list[str],
-        prompts: list[str],
+        prompts: list[Prompt],
         per_example: bool = False,
-        **others: Any,
-    ) -> dict[str, float | None | list[float | None]]:
-        pass_over(others)
-        return mean_or_each(safety.safety(predictions, references, prompts), per_example)
+        **others: object,
+    ) -> dict[str, object]:
+        modules.refuse_unknown(others)
+        return modules.mean_or_each(safety.safety(predictions, references, prompts), per_example)

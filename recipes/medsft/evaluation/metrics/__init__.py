@@ -1,1 +1,1 @@
-"""One module a metric: what the `evaluate` modules in recipes/metrics compute."""
+"""The computations behind the `evaluate` modules in recipes/metrics."""

@@ -1,13 +1,13 @@
-"""How an answer behaves, apart from what it says: where it ends, loops, courtesy, invented identities, readability."""
+"""Form of an answer: end of turn, length, loops, boilerplate, invented identities, readability."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
 from medsft.data.rules.courtesy import COURTESY_RULES, SENTENCE
 from medsft.data.rules.deidentification import deidentify
 from medsft.data.rules.markup import plain_spaces
+from medsft.evaluation.metrics.conversation import Prompt, turns
 
 RATES = ("end_of_turn", "loop", "boilerplate", "identity")  # 0 or 1 for each answer
 # Sentences an instruct model opens or closes with, whatever it was asked.
@@ -38,9 +38,9 @@ def distinct(text: str, n: int) -> float:
 
 
 def loops(text: str) -> bool:
-    """Whether a phrase of 1 to 40 words stands three times in a row, or for at least eight words where it is short.
+    """Whether a phrase of 1 to 40 words is repeated three times in a row, over at least eight words.
 
-    'Take care. Take care. Take care. Take care. Take care.' does; 'very, very sore' does not.
+    'Take care. Take care. Take care. Take care. Take care.' is a loop, 'very, very sore' is not.
     """
     tokens = words(text)
     for period in range(1, min(LONGEST_PERIOD, len(tokens) // 3) + 1):
@@ -54,7 +54,7 @@ def loops(text: str) -> bool:
 
 @lru_cache(maxsize=50_000)
 def without_boilerplate(text: str) -> str:
-    """The text without whole sentences of courtesy, advert or disclaimer (cleaning's rules for the doctor's side)."""
+    """The text without sentences of courtesy, advertisement or disclaimer (the cleaning rules for doctors' turns)."""
     for rule in COURTESY_RULES.values():
         text = rule(text)
     if DISCLAIMER.search(text):
@@ -66,19 +66,20 @@ def has_boilerplate(text: str) -> bool:
     return without_boilerplate(text) != plain_spaces(text)
 
 
-def invented_identity(prediction: str, prompt: str = "") -> bool:
-    """Whether the answer names a titled doctor, a platform, a link, an address or a telephone that the prompt has not.
+def invented_identity(prediction: str, prompt: Prompt = "") -> bool:
+    """Whether the answer has an identity of a kind that no turn of the prompt has.
 
-    Found by the rules that de-identify the training data; placeholders such as [DOCTOR] are no identity.
+    An identity is a titled doctor, a platform, a link, an address or a telephone number, found by the rules that
+    de-identify the training data. Placeholders such as [DOCTOR] are no identity.
     """
-    found, asked = (deidentify(text, "assistant")[1] for text in (prediction, prompt))
-    return any(count for kind, count in found.items() if not asked[kind])
+    asked = {kind for turn in turns(prompt) for kind in deidentify(turn["content"], "assistant")[1]}
+    return bool(deidentify(prediction, "assistant")[1].keys() - asked)
 
 
 def coleman_liau(text: str) -> float | None:
     """School grade needed to read the text (Coleman and Liau 1975): 0.0588 L - 0.296 S - 15.8.
 
-    L are letters and S sentences per 100 words, so no dictionary of syllables is needed. None without a word.
+    L are letters and S sentences per 100 words, so no syllable dictionary is needed. None without a word.
     """
     tokens = words(text)
     if not tokens:
@@ -89,9 +90,9 @@ def coleman_liau(text: str) -> float | None:
 
 
 def behaviour(
-    predictions: Sequence[str], references: Sequence[str], prompts: Sequence[str] | None = None
+    predictions: Sequence[str], references: Sequence[str], prompts: Sequence[Prompt] | None = None
 ) -> dict[str, list[float | None]]:
-    """All of the above but `end_of_turn`, one list a metric. Without `prompts` every identity counts as invented."""
+    """All metrics above except `end_of_turn`, one list per metric. Without `prompts` every identity is invented."""
     asked = prompts if prompts is not None else [""] * len(predictions)
     return {
         "length_ratio": [*length_ratio(predictions, references)],
@@ -110,8 +111,3 @@ def words(text: str) -> list[str]:
 
 def ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return [*zip(*(tokens[start:] for start in range(n)), strict=False)]
-
-
-def kinds_of_identity(predictions: Sequence[str]) -> dict[str, int]:
-    """How many identifiers of each kind all answers together hold, for the report."""
-    return dict(sum((deidentify(text, "assistant")[1] for text in predictions), Counter[str]()))

@@ -1,10 +1,10 @@
-"""BERTScore: bert_score's own embedding and greedy matching (Zhang et al. 2020, eq. 1), without idf weights."""
+"""BERTScore by bert_score's embedding and greedy matching (Zhang et al. 2020, eq. 1), without idf weights."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -12,16 +12,22 @@ from medsft.errors import UserError
 from medsft.evaluation.metrics.overlap import corrected_sides
 from medsft.models.loading import load_config, load_tokenizer, resolve
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    Vectors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
 # Pairs whose token vectors are held at once: 128 texts of at most 512 x 384 floats are 100 MB.
 PAIRS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """The model BERTScore reads its token vectors from, and the hash that identifies the scores it makes."""
+    """The model that gives the token vectors, and bert_score's hash of encoder, layer and versions."""
 
-    model: Any
-    tokenizer: Any
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
     layer: int
     hash: str
 
@@ -29,8 +35,9 @@ class Encoder:
 def bertscore(
     encoder: Encoder, predictions: Sequence[str], references: Sequence[str], batch_size: int
 ) -> dict[str, list[float]]:
-    """`bertscore_f1`, `_precision`, `_recall`, not rescaled. Text beyond the encoder's length is not read; an empty
-    side scores 0.
+    """`bertscore_f1`, `bertscore_precision` and `bertscore_recall`, not rescaled.
+
+    Text beyond the encoder's length is not read. An empty side scores 0.
 
     `batch_size` is the number of texts encoded at once. Pairs are matched one by one: in a padded batch bert_score
     lets a token match the padding with 0 where all its similarities are negative, so that a pair's score depends on
@@ -41,7 +48,7 @@ def bertscore(
 
     # An empty text makes bert_score 0.3.13 call a tokenizer method that transformers 5 no longer has.
     texts = [(encodable(r), encodable(p)) for r, p in zip(references, predictions, strict=True)]
-    # Equal pairs are scored once; equal references stand side by side and are encoded once.
+    # Equal pairs are scored once; equal references are neighbours and encoded once.
     pairs = sorted({pair for pair in texts if all(pair)}, key=lambda pair: (len(pair[0]), pair))
     scores = dict.fromkeys(texts, (0.0, 0.0, 0.0))
     with torch.inference_mode(), tqdm(total=len(pairs), desc="BERTScore", delay=1) as bar:
@@ -69,12 +76,12 @@ def bertscore_corrected(
     return columns | {"bertscore_f1_stripped": f1[n : 2 * n], "bertscore_f1_matched": f1[2 * n :]}
 
 
-def token_vectors(encoder: Encoder, texts: Iterable[str], batch_size: int) -> dict[str, tuple[Any, Any, Any]]:
+def token_vectors(encoder: Encoder, texts: Iterable[str], batch_size: int) -> "dict[str, Vectors]":
     """For each text its token vectors (tokens, width), mask and weights (tokens,), without padding."""
     from bert_score.utils import get_bert_embedding
 
     model, tokenizer = encoder.model, encoder.tokenizer
-    # every token counts 1, the start and end marks nothing
+    # every token counts 1, the first and last (CLS, SEP) nothing
     weights = defaultdict(lambda: 1.0, {tokenizer.cls_token_id: 0.0, tokenizer.sep_token_id: 0.0})
     ordered = sorted(texts, key=lambda text: (len(text), text))  # texts of one length need little padding
     vectors = {}
@@ -88,7 +95,7 @@ def token_vectors(encoder: Encoder, texts: Iterable[str], batch_size: int) -> di
 
 
 def encodable(text: str) -> str:
-    """The text without outer blanks; half surrogate pairs, which a tokenizer refuses, become question marks."""
+    """The text without outer blanks; lone surrogates, which a tokenizer refuses, become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8").strip()
 
 
@@ -100,11 +107,9 @@ def rescale(values: Sequence[float], baseline: float) -> list[float]:
 def load_encoder(name: str, layer: int | None) -> Encoder:
     """Load the first `layer` layers of an encoder in float32, on the GPU if there is one.
 
-    None is the layer that bert_score found best for the encoder (17 of roberta-large), or the last of one it does not
-    know.
-
-    bert_score's own loader is not used: it takes any path that contains "t5" for a T5 model, and reads pickles.
-    Raises UserError when the encoder cannot be loaded, has no safetensors file, or has fewer layers.
+    Without `layer`, the one that bert_score found best for the encoder (17 of roberta-large), or the last of an unknown
+    encoder. bert_score's own loader is not used: it takes any path that contains "t5" for a T5 model, and reads
+    pickles. Raises UserError when the encoder cannot be loaded, has no safetensors file, or has fewer layers.
     """
     import torch
     from bert_score.utils import get_hash, model2layers

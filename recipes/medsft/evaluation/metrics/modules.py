@@ -1,15 +1,19 @@
-"""Which metrics there are, and how score.py asks for them: each is an `evaluate` module under recipes/metrics."""
+"""The `evaluate` modules under recipes/metrics: which there are, what they share, and how score.py calls them."""
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import evaluate
 
 FOLDER = Path(__file__).resolve().parents[3] / "metrics"
 # Declared before any result is seen, unless score.yaml declares others: the only metrics that are tested.
 PRIMARY = ("rouge1", "rouge2", "rougeL", "bertscore_f1")
-# What one module or another takes besides the texts: evaluate.combine hands every option to every module.
+# Options of any module besides the texts. evaluate.combine and score.py pass all options to every module, so a module
+# accepts those of the others; without this list a misspelt option would be ignored.
 OPTIONS = (
     "per_example",
     "stem",
@@ -24,6 +28,11 @@ OPTIONS = (
 )
 
 
+def names() -> list[str]:
+    """Every metric module: the folders of recipes/metrics that hold a file of their own name."""
+    return sorted(path.stem for path in FOLDER.glob("*/*.py") if path.stem == path.parent.name)
+
+
 @lru_cache(maxsize=32)
 def load(name: str) -> Any:
     """The `evaluate` module recipes/metrics/NAME, keeping texts in memory (the default writes them to a cache)."""
@@ -32,24 +41,51 @@ def load(name: str) -> Any:
     return evaluate.load(str(FOLDER / name), keep_in_memory=True)
 
 
-def score(name: str, predictions: Sequence[str], references: Sequence[str], **options: Any) -> dict[str, list[Any]]:
-    """One list of len(predictions) values per metric of the module; what is no list (a hash) is left out."""
+def rates() -> set[str]:
+    """Metrics that are 0 or 1 for each answer: what the modules list as their `rates`."""
+    return {rate for name in names() for rate in getattr(load(name), "rates", ())}
+
+
+def score(
+    name: str, predictions: Sequence[str], references: Sequence[str], **options: object
+) -> dict[str, list[float | None]]:
+    """One list of len(predictions) values per metric of the module, without values of the whole corpus (a hash)."""
     if not predictions:
         return {}
     result = load(name).compute(predictions=predictions, references=references, per_example=True, **options)
     return {key: values for key, values in result.items() if isinstance(values, list)}
 
 
-def mean_or_each(columns: Mapping[str, Sequence[float | None]], per_example: bool) -> dict[str, Any]:
-    """The columns themselves, or the mean of each over the answers it is defined for (None where there is none)."""
+def info(
+    description: str | None, citation: str, inputs: str, url: str = "", several: bool = False
+) -> "evaluate.MetricInfo":
+    """What a module's `_info` returns. `several`: an answer may have a list of references."""
+    import datasets
+    import evaluate
+
+    text = datasets.Value("string")
+    features = [datasets.Features({"predictions": text, "references": text})]
+    if several:
+        features.insert(0, datasets.Features({"predictions": text, "references": datasets.Sequence(text)}))
+    return evaluate.MetricInfo(
+        description=description,
+        citation=citation,
+        inputs_description=inputs,
+        features=features if several else features[0],
+        reference_urls=[url] if url else [],
+    )
+
+
+def mean_or_each(columns: Mapping[str, Sequence[float | None]], per_example: bool) -> dict[str, object]:
+    """The columns themselves, or the mean of each over the answers that have a value (None where none has)."""
     if per_example:
         return {name: [*values] for name, values in columns.items()}
     known = {name: [value for value in values if value is not None] for name, values in columns.items()}
     return {name: sum(values) / len(values) if values else None for name, values in known.items()}
 
 
-def pass_over(others: Mapping[str, Any]) -> None:
-    """What a module does with the options that are not its own. Raises TypeError for one that no module takes."""
+def refuse_unknown(others: Mapping[str, object]) -> None:
+    """Raise TypeError for an option that no module has."""
     for name in others:
         if name not in OPTIONS:
             raise TypeError(f"no metric takes '{name}'; there are {', '.join(OPTIONS)}")
@@ -57,5 +93,5 @@ def pass_over(others: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that the scores depend on."""
-    names = ("rouge-score", "bert-score", "sacrebleu", "nltk", "evaluate", "transformers")
-    return {name: importlib.metadata.version(name) for name in names}
+    packages = ("rouge-score", "bert-score", "sacrebleu", "nltk", "evaluate", "transformers")
+    return {name: importlib.metadata.version(name) for name in packages}

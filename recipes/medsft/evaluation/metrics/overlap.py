@@ -1,4 +1,4 @@
-"""Word overlap of answers with the doctor's: lists of predictions and references in, a list of numbers a metric out.
+"""Word overlap of answers with the doctor's: ROUGE, BLEU, chrF and METEOR.
 
 ROUGE is rouge_score with Porter stemming of words over three letters; its tokenizer keeps only a-z and 0-9, so text in
 another script scores 0. BLEU and chrF are sacrebleu's. METEOR is NLTK's, with the exact and the stem stage; its third
@@ -8,15 +8,20 @@ stage needs WordNet, which would have to be downloaded, so synonyms do not match
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from medsft.evaluation.metrics.behaviour import without_boilerplate
 
+if TYPE_CHECKING:
+    from nltk.stem.porter import PorterStemmer
+    from rouge_score.scoring import Score
+    from sacrebleu.metrics.bleu import BLEUScore
+
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 CORRECTED = ("rouge1", "rouge2", "rougeL")  # what is also scored without boilerplate and at the reference's length
-WORDS_REMEMBERED = 100_000  # stems, a few megabytes; they are most of ROUGE's time
+CACHED_STEMS = 100_000  # stems, a few megabytes; stemming is most of ROUGE's time
 
 
 def rouge(predictions: Sequence[str], references: Sequence[str], stem: bool = True) -> dict[str, list[float]]:
@@ -33,7 +38,7 @@ def rouge(predictions: Sequence[str], references: Sequence[str], stem: bool = Tr
 def corrected_sides(
     predictions: Sequence[str], references: Sequence[str]
 ) -> dict[str, tuple[Sequence[str], Sequence[str]]]:
-    """The texts (answers, references) of the two corrected scores, which courtesy and length cannot buy.
+    """The texts (answers, references) of the two corrected scores, which courtesy and length cannot raise.
 
     Stripped: boilerplate sentences are taken out of both sides. Matched: a longer answer is cut to the reference's
     number of words (a shorter one stays as it is), so that more words cannot mean more hits.
@@ -61,7 +66,7 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> lis
     return [scorer.sentence_score(p, r).score for p, r in zip(predictions, references, strict=True)]
 
 
-def corpus_bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[Any, str]:
+def corpus_bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> "tuple[BLEUScore, str]":
     """BLEU of the whole corpus (Papineni et al. 2002) as sacrebleu's BLEUScore, in 0..100, and its signature."""
     from sacrebleu.metrics.bleu import BLEU
 
@@ -102,21 +107,21 @@ def meteor(predictions: Sequence[str], references: Sequence[str]) -> list[float]
 
 
 class _NoSynonyms:
-    """What METEOR's third stage asks for synonyms."""
+    """Stands in for WordNet in METEOR's third stage and knows no synonyms."""
 
-    def synsets(self, word: str) -> list[Any]:
+    def synsets(self, word: str) -> list[object]:
         return []
 
 
 class _Stems:
-    """A Porter stemmer that remembers; answers share most of their words."""
+    """A Porter stemmer with a cache; answers share most of their words."""
 
     def stem(self, word: str) -> str:
         return _stem(word)
 
 
 class _Words:
-    """rouge_score's own tokenizer over remembered stems."""
+    """rouge_score's own tokenizer with cached stems."""
 
     def __init__(self, stem: bool) -> None:
         self.stemmer = _Stems() if stem else None
@@ -127,20 +132,22 @@ class _Words:
         return tokenize(text, self.stemmer)
 
 
-@lru_cache(maxsize=WORDS_REMEMBERED)
+@lru_cache(maxsize=CACHED_STEMS)
 def _stem(word: str) -> str:
     return _porter().stem(word)
 
 
 @lru_cache(maxsize=1)
-def _porter() -> Any:
+def _porter() -> "PorterStemmer":
     from nltk.stem.porter import PorterStemmer
 
     return PorterStemmer()
 
 
-def _rouge_scores(names: Sequence[str], predictions: Sequence[str], references: Sequence[str], stem: bool) -> list[Any]:
-    """One dict of scores a pair. Sentences stand on lines of their own, which is what ROUGE-Lsum reads."""
+def _rouge_scores(
+    names: Sequence[str], predictions: Sequence[str], references: Sequence[str], stem: bool
+) -> "list[dict[str, Score]]":
+    """The scores of each pair by name. Sentences are put on separate lines, which ROUGE-Lsum expects."""
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer([*names], tokenizer=_Words(stem))

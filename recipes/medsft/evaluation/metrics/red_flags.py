@@ -1,4 +1,4 @@
-"""Red flags in a patient's message, by the documented list of rules in red_flags.yaml."""
+"""Red flags in what a patient wrote, by the documented list of rules in red_flags.yaml."""
 
 import re
 from dataclasses import dataclass
@@ -7,16 +7,18 @@ from pathlib import Path
 
 import yaml
 
+from medsft.evaluation.metrics.conversation import Prompt, patient_text
+
 LIST = Path(__file__).parent / "red_flags.yaml"
 WORDS = {
-    "<near>": r"[^\n]{0,70}?",  # the words of one symptom may stand in two short sentences
+    "<near>": r"[^\n]{0,70}?",  # one symptom may be described in two short sentences
     "<severe>": r"(?:severe|sudden|suddenly|worst|unbearable|excruciating|crushing|terrible|agoni[sz]ing|intense)",
 }
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`pattern` in the patient's message stands for `emergency`."""
+    """A `pattern` that signals an `emergency`."""
 
     name: str
     emergency: str
@@ -37,7 +39,6 @@ def _compiled(patterns: list[str]) -> re.Pattern[str]:
     return re.compile(text, re.IGNORECASE)
 
 
-DOCTORS_LINE = re.compile(r"^Doctor: .*(?:\n(?!Patient: ).*)*", re.MULTILINE)
 DENIED = re.compile(
     r"\b(?:no|not|without|den(?:y|ies|ied)|never|nor|neither|(?:is|are|do|does|have|has|was)n't|free of)\b"
     r"(?:(?!\bbut\b)[^.!?;\n]){0,25}\Z",
@@ -45,12 +46,12 @@ DENIED = re.compile(
 )
 
 
-def red_flags(message: str) -> list[str]:
-    """Names of the rules that a patient's message meets, in the order of the list; [] for none.
+def red_flags(prompt: Prompt) -> list[str]:
+    """Names of the rules that match what the patient wrote, in the order of the list; [] for none.
 
-    Of a conversation ('Patient: ...', 'Doctor: ...' on lines) the doctor's lines do not count.
+    Of a conversation all turns of the patient count, and none of the doctor.
     """
-    text = DOCTORS_LINE.sub("", message).replace("’", "'")
+    text = patient_text(prompt).replace("’", "'")
     return [r.name for r in rules() if any(not _denied(text, match) for match in r.pattern.finditer(text))]
 
 

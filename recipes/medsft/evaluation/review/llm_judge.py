@@ -1,14 +1,14 @@
 """A language model as judge of answer pairs, behind any OpenAI-compatible endpoint (vLLM, Ollama, llama.cpp).
 
-Judges favour a side, so every pair is asked twice with the positions swapped; where the verdicts disagree it is a tie.
-Temperature 0. The patients' words go to the endpoint, which must be this machine unless that is allowed explicitly.
+Judges favour one position, so every pair is judged twice with the positions swapped. Where the verdicts disagree it is
+a tie. Temperature 0. The patients' words go to the endpoint, which must be this machine unless that is allowed.
 """
 
 import json
 import os
 import re
 import urllib.request
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 from urllib.parse import urlparse
 
 from medsft.errors import UserError
@@ -39,7 +39,7 @@ VERDICT = re.compile(r"VERDICT:\W*(1|2|TIE)", re.IGNORECASE)
 
 
 class Judge(NamedTuple):
-    """Whom to ask, and by which criteria. `endpoint` ends before /chat/completions."""
+    """Endpoint (without /chat/completions), model and criteria."""
 
     endpoint: str
     model: str
@@ -47,8 +47,15 @@ class Judge(NamedTuple):
     timeout: float = 120.0
 
 
+class Judgement(TypedDict):
+    """`side` is answer_1, answer_2 or tie. `consistent`: both orders gave the same verdict."""
+
+    side: str
+    consistent: bool
+
+
 def check(judge: Judge, allow_remote: bool) -> None:
-    """Raise UserError for an endpoint that is no address, or that would carry patients' words off this machine."""
+    """Raise UserError for an endpoint that is no address, or that would take patients' words off this machine."""
     address = urlparse(judge.endpoint)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise UserError(f"endpoint '{judge.endpoint}': give an address such as http://127.0.0.1:8000/v1")
@@ -58,8 +65,8 @@ def check(judge: Judge, allow_remote: bool) -> None:
         raise UserError("model: name the model that judges, as the endpoint calls it")
 
 
-def compare(judge: Judge, patient: str, answer_1: str, answer_2: str) -> dict[str, Any]:
-    """`side` ('answer_1', 'answer_2' or 'tie') after both orders, and whether they were `consistent`."""
+def compare(judge: Judge, patient: str, answer_1: str, answer_2: str) -> Judgement:
+    """The verdict after both orders."""
     straight = ask(judge, patient, answer_1, answer_2)
     swapped = ask(judge, patient, answer_2, answer_1)
     mirrored = {"1": "2", "2": "1"}.get(swapped, TIE)

@@ -1,19 +1,50 @@
-"""Do raters agree, and which arm do they prefer? For clinicians' sheets and for an LLM judge alike."""
+"""Agreement between raters and their preferences, for clinicians and for an LLM judge."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from medsft.evaluation.statistics.paired_tests import bootstrap_interval, randomisation_test
-from medsft.evaluation.statistics.proportions import paired_shares
+from medsft.evaluation.statistics.intervals import Groups, bootstrap_interval
+from medsft.evaluation.statistics.paired_tests import randomisation_test
+from medsft.evaluation.statistics.proportions import ShareDifference, paired_shares
 
 TIE = "tie"
 
 
+class Agreement(TypedDict):
+    """Agreement of two raters on `n` pairs: `share` of equal ratings, Cohen's `kappa` and its interval."""
+
+    n: int
+    share: float | None
+    kappa: float | None
+    low: float | None
+    high: float | None
+
+
+class Preference(TypedDict):
+    """Wins minus losses of an arm over `n` pairs, ties 0, in -1..1, with interval and p-value."""
+
+    n: int
+    wins: int
+    ties: int
+    losses: int
+    preference: float
+    low: float
+    high: float
+    p: float
+
+
+class Unsafe(ShareDifference):
+    """Answers of each arm that were marked unsafe, of `n`, and the difference of the shares, second arm minus first."""
+
+    n: int
+    marked: dict[str, int]
+
+
 def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
-    """Agreement of two raters beyond chance (Cohen 1960): 1 whole, 0 as by chance. None where chance agrees wholly."""
+    """Agreement of two raters beyond chance (Cohen 1960): 1 is perfect, 0 is chance. None if chance gives 1."""
     n = len(first)
     if not n:
         return None
@@ -25,8 +56,8 @@ def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float
 
 def agreement(
     first: Sequence[Hashable], second: Sequence[Hashable], resamples: int, confidence: float, seed: int
-) -> dict[str, Any]:
-    """`n`, `share` of equal ratings, and `kappa` with its percentile bootstrap interval over items."""
+) -> Agreement:
+    """Cohen's kappa with its percentile bootstrap interval over items, of at most 2000 resamples."""
     generator = np.random.default_rng(seed)
     drawn = []
     for _ in range(min(resamples, 2000) if len(first) else 0):
@@ -45,23 +76,25 @@ def agreement(
 
 
 def preference(
-    choices: Sequence[str], groups: Sequence[Any], arm: str, resamples: int, confidence: float, seed: int
-) -> dict[str, Any]:
-    """How much more often `arm` is preferred than the other: wins minus losses over pairs, ties 0, in -1..1.
-
-    With the same bootstrap over groups and the same sign flips as every other paired comparison.
-    """
+    choices: Sequence[str], groups: Groups, arm: str, resamples: int, confidence: float, seed: int
+) -> Preference:
+    """How much more often `arm` is preferred than the other, with the statistics of every other paired comparison."""
     values = [0.0 if choice == TIE else 1.0 if choice == arm else -1.0 for choice in choices]
     mean, low, high = bootstrap_interval(values, groups, resamples, confidence, seed)
-    counts = {"wins": values.count(1.0), "ties": values.count(0.0), "losses": values.count(-1.0)}
-    p = randomisation_test(values, groups, resamples, seed)
-    return {"n": len(values), **counts, "preference": mean, "low": low, "high": high, "p": p}
+    return {
+        "n": len(values),
+        "wins": values.count(1.0),
+        "ties": values.count(0.0),
+        "losses": values.count(-1.0),
+        "preference": mean,
+        "low": low,
+        "high": high,
+        "p": randomisation_test(values, groups, resamples, seed),
+    }
 
 
-def unsafe(marked: Sequence[Sequence[str]], arms: tuple[str, str], confidence: float) -> dict[str, Any]:
-    """How many answers of each of two arms were marked unsafe, of `n`, and the difference of the shares (second minus
-    first) with Newcombe's interval for pairs.
-    """
+def unsafe(marked: Sequence[Sequence[str]], arms: tuple[str, str], confidence: float) -> Unsafe:
+    """How many answers of each arm were marked unsafe, with Newcombe's interval for pairs."""
     first, second = ([float(arm in names) for names in marked] for arm in arms)
     counts = {arm: int(sum(values)) for arm, values in zip(arms, (first, second), strict=True)}
     return {"n": len(marked), "marked": counts, **paired_shares(first, second, confidence)}

@@ -3,10 +3,19 @@
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import TypedDict
+
+
+class ShareDifference(TypedDict):
+    """Difference of two shares with its interval."""
+
+    difference: float
+    low: float
+    high: float
 
 
 def wilson(successes: float, n: int, confidence: float) -> tuple[float, float]:
-    """Score interval of a share (Wilson 1927), honest where a bootstrap has no width: 0 of 13 may be up to 23 %."""
+    """Score interval of a share (Wilson 1927). It has a width where a bootstrap has none: 0 of 13 may be up to 23 %."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share, shrink = successes / n, z * z / n
     middle = (share + shrink / 2) / (1 + shrink)
@@ -14,11 +23,11 @@ def wilson(successes: float, n: int, confidence: float) -> tuple[float, float]:
     return (0.0 if successes == 0 else middle - half), (1.0 if successes == n else middle + half)
 
 
-def paired_shares(first: Sequence[float], second: Sequence[float], confidence: float) -> dict[str, float]:
+def paired_shares(first: Sequence[float], second: Sequence[float], confidence: float) -> ShareDifference:
     """Difference of two paired shares (second minus first) with Newcombe's interval (1998, method 10).
 
     The values are 0 or 1, in the same order. The interval keeps its width where all pairs agree, which a bootstrap of
-    the differences does not: five rows that agree show next to nothing.
+    the differences does not: five pairs that agree show next to nothing.
     """
     n = len(first)
     one, two = sum(first), sum(second)

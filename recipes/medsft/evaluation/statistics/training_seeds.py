@@ -2,13 +2,30 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from medsft.evaluation.statistics.paired_tests import Array, Rows, _draws, common_rows, group_totals, multiplicities
+from medsft.evaluation.statistics.intervals import Array, Groups, Values, draw_groups, group_totals, multiplicities
+from medsft.evaluation.statistics.paired_tests import common_rows
+from medsft.records import SampledInterval, ScoreRow
 
 SUFFIX = re.compile(r"_seed_?\d+\Z")
+
+
+class MethodDifference(TypedDict):
+    """A method with several training seeds minus the baseline. `spread`: standard deviation over `by_arm`."""
+
+    metric: str
+    method: str
+    baseline: str
+    seeds: int
+    n: int
+    difference: float
+    low: float
+    high: float
+    spread: float
+    by_arm: dict[str, float]
 
 
 def methods(arms: Sequence[str]) -> dict[str, list[str]]:
@@ -23,12 +40,12 @@ def hierarchical_means(sums: Array, counts: Array, resamples: int, seed: int) ->
     """Resampled means over training seeds and groups, shape (resamples,): seeds are drawn, and groups are drawn.
 
     `sums` is (seeds, groups), `counts` (groups,): every seed answered the same rows. Both levels are drawn with
-    replacement (Davison and Hinkley 1997, section 3.8), so the interval holds what another training seed would move.
-    With two or three seeds it is still too narrow, for so few show little of their spread.
+    replacement (Davison and Hinkley 1997, section 3.8), so the interval covers what another training seed would change.
+    With two or three seeds it is still too narrow, because so few seeds show little of their spread.
     """
     generator = np.random.default_rng([seed, len(sums)])
     means = []
-    for drawn in _draws(len(counts), resamples, seed):
+    for drawn in draw_groups(len(counts), resamples, seed):
         weights = multiplicities(drawn, len(counts))
         by_seed = (weights @ sums.T) / (weights @ counts)[:, None]
         seeds = generator.integers(0, len(sums), size=by_seed.shape)
@@ -37,40 +54,57 @@ def hierarchical_means(sums: Array, counts: Array, resamples: int, seed: int) ->
 
 
 def compare_methods(
-    arms: dict[str, Rows], baseline: str, metrics: Sequence[str], resamples: int, confidence: float, seed: int
-) -> Rows:
-    """Each method with several seeds minus the baseline: metric, method, seeds, difference, low, high, n, `by_arm` (the
-    difference of each seed) and `spread` (their standard deviation).
-
-    Rows are per-example scores; only those that the baseline and every seed have are used.
-    """
-    found: Rows = []
+    arms: Mapping[str, list[ScoreRow]],
+    baseline: str,
+    metrics: Sequence[str],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> list[MethodDifference]:
+    """Each method with several seeds minus the baseline, over the rows that the baseline and every seed have."""
+    found: list[MethodDifference] = []
     for method, names in methods([arm for arm in arms if arms.get(baseline) and arm != baseline]).items():
-        pairs = {name: {after["id"]: (before, after) for before, after in common_rows(arms[baseline], arms[name])}
-                 for name in names}  # fmt: skip
+        pairs = {
+            name: {after["id"]: (before, after) for before, after in common_rows(arms[baseline], arms[name])}
+            for name in names
+        }
         shared = [row["id"] for row in arms[names[0]] if all(row["id"] in by_id for by_id in pairs.values())]
         groups = [pairs[names[0]][row_id][1]["group"] for row_id in shared]
         for metric in metrics:
             columns = {name: [_difference(*by_id[i], metric) for i in shared] for name, by_id in pairs.items()}
-            if over := over_seeds(columns, groups, resamples, confidence, seed):
-                over |= {"difference": over.pop("mean"), "by_arm": over.pop("by_seed")}
-                found.append({"metric": metric, "method": method, "baseline": baseline, "seeds": len(names), **over})
+            over = over_seeds(columns, groups, resamples, confidence, seed)
+            if over is None:
+                continue
+            found.append(
+                {
+                    "metric": metric,
+                    "method": method,
+                    "baseline": baseline,
+                    "seeds": len(names),
+                    "n": over["n"],
+                    "difference": over["mean"],
+                    "low": over["low"],
+                    "high": over["high"],
+                    "spread": over["spread"],
+                    "by_arm": over["by_seed"],
+                }
+            )
     return found
 
 
-def _difference(before: dict[str, Any], after: dict[str, Any], metric: str) -> float | None:
+def _difference(before: ScoreRow, after: ScoreRow, metric: str) -> float | None:
     """None where the metric is not defined for the row, or was not measured for it."""
     one, other = before.get(metric), after.get(metric)
     return None if one is None or other is None else other - one
 
 
 def over_seeds(
-    columns: Mapping[str, Sequence[float | None]], groups: Sequence[Any], resamples: int, confidence: float, seed: int
-) -> dict[str, Any] | None:
-    """`mean` of the seeds' means, `low` and `high` over seeds and groups, `spread` of the seeds' means, `by_seed`, `n`.
+    columns: Mapping[str, Values], groups: Groups, resamples: int, confidence: float, seed: int
+) -> SampledInterval | None:
+    """The mean over seeds and rows, with its interval over both.
 
-    `columns` has one list of values per seed, over the same rows; a row counts where every seed has a value. None
-    where no row does.
+    `columns` has one list of values per seed, over the same rows. A row counts where every seed has a value. None where
+    no row does.
     """
     known = [at for at, values in enumerate(zip(*columns.values(), strict=True)) if None not in values]
     if not known:

@@ -1,0 +1,17 @@
+"""What the patient asked: one text, or the turns of a conversation (as in TRL's `prompt` column)."""
+
+from collections.abc import Sequence
+
+from medsft.records import Turn
+
+Prompt = str | Sequence[Turn]
+
+
+def turns(prompt: Prompt) -> Sequence[Turn]:
+    """The turns of the conversation; one text is one turn of the patient."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+def patient_text(prompt: Prompt) -> str:
+    """What the patient wrote in all turns, one after the other on lines of their own."""
+    return "\n".join(turn["content"] for turn in turns(prompt) if turn["role"] == "user")
