@@ -1,7 +1,7 @@
-"""The shapes of the files that stages hand to each other, as dictionaries with named keys.
+"""The keys of the files that stages hand to each other. Sizes are in bytes, durations in seconds.
 
-A file is written by one stage and read by others, in other rooms: its shape is told here once. Sizes are in bytes,
-durations in seconds.
+One stage writes a file and stages of other rooms read it, so its keys are declared once, here. Those of
+comparison.json and results.json are in `result_records`.
 """
 
 from typing import Any, NotRequired, TypedDict
@@ -42,27 +42,47 @@ class Interval(TypedDict):
     n: NotRequired[int]
 
 
-class Scores(TypedDict):
+class Summary(TypedDict):
+    """Means with intervals of one arm, naive baseline or ceiling over `n` test rows in `groups` groups."""
+
+    n: int
+    groups: NotRequired[int]
+    metrics: dict[str, Interval]
+
+
+class SampledInterval(Interval):
+    """A mean over sampled answers: `low` and `high` cover seeds and dialogues, `spread` the seeds alone."""
+
+    spread: float
+    by_seed: dict[str, float]
+
+
+class Sampled(TypedDict):
+    """Scores of answers that were sampled once for each of `seeds`."""
+
+    seeds: list[int]
+    n: int
+    metrics: dict[str, SampledInterval]
+
+
+class Scores(Summary):
     """scores.json: `per_example` names the file beside it that holds one row of metrics for each answer."""
 
     arm: str
-    n: int
-    groups: int
-    metrics: dict[str, Interval]
     per_example: str
     settings: Json
     fingerprint: str
-    memorization: NotRequired[Json]
-    sampled: NotRequired[Json]
+    memorization: NotRequired[Summary]
+    sampled: NotRequired[Sampled]
 
 
 class Difference(TypedDict):
     """One arm minus the baseline on one primary metric: paired over the rows that both answered."""
 
     arm: str
+    baseline: str
     metric: str
     n: int
-    groups: int
     difference: float
     low: float
     high: float
@@ -70,6 +90,21 @@ class Difference(TypedDict):
     p_holm: float
     effect_size: float | None
     needed_groups: int | None
+
+
+class GenerationRecord(TypedDict, total=False):
+    """generation.json: how an arm answered. Tokens per second are new ones."""
+
+    arm: str
+    base_model: str
+    precision: str
+    engine: str
+    n: int
+    tokens_per_second: float
+    sha256: str
+    settings: Json
+    versions: dict[str, str]
+    fingerprint: str
 
 
 class Memory(TypedDict):

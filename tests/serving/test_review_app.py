@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_chat import browser, serve  # noqa: F401 - a fixture
 
 from conftest import run_script
 from medsft.errors import UserError
 from medsft.evaluation.review import human_review
 from medsft.files import read_json, write_jsonl
+from pages_in_browser import browser, serve  # noqa: F401 - a fixture
 
 HOSTILE = "=My knee hurts. <script>window.hacked = 1</script> ![x](http://evil.example/x.png)"
 
