@@ -5,21 +5,24 @@
     python recipes/chat.py --study_dir runs/demo --review_only true
     MEDSFT_PASSWORD=... python recipes/chat.py --study_dir runs/demo --host 0.0.0.0
 
-The arms stand under letters until you have voted. Votes and exported conversations are files in STUDY_DIR/chat. Beside
-it stands the blinded review of answers that review.py has drawn; alone it needs no model. The page loads nothing from
-elsewhere and reports to nobody. Listening beyond loopback needs a password (user 'medsft').
+Arms are shown as letters until you have voted. Votes and exported conversations are files in STUDY_DIR/chat. A second
+page is the blinded review of the answers that review.py has drawn; --review_only serves it alone, without a model. The
+pages load nothing from elsewhere and send nothing. Listening beyond loopback needs a password (user 'medsft').
 """
 
 import ipaddress
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from medsft.arguments import ChatArguments
 from medsft.cli import run
 from medsft.config import parse
 from medsft.errors import UserError
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 USER = "medsft"
 
@@ -54,8 +57,8 @@ def main() -> None:
     page.block_thread()
 
 
-def arms_side_by_side(args: ChatArguments, study: Path) -> Any:
-    """The page of the arms, loaded, and the review beside it."""
+def arms_side_by_side(args: ChatArguments, study: Path) -> "gr.Blocks":
+    """The chat page over the loaded arms, with the review page beside it."""
     from medsft.inference import adapter_pool
 
     names = adapter_pool.arm_names(study, args.arms)
@@ -68,17 +71,19 @@ def arms_side_by_side(args: ChatArguments, study: Path) -> Any:
 
     trained = next(name for name in [*names, *adapter_pool.arm_names(study)] if name != "baseline")
     base, _, _ = generation.arm_base(generation.GenerateArguments(str(study), trained))
-    voices = adapter_pool.load(study, names, base, args.dtype)
+    pool = adapter_pool.load(study, names, base, args.dtype)
     folder = study / "chat"
-    page = chat_app.build(voices, folder, Path(args.votes) if args.votes else folder / "votes.jsonl")
+    page = chat_app.build(pool, folder, Path(args.votes) if args.votes else folder / "votes.jsonl")
     review_app.add(page, study / "review")
     return page
 
 
-def review_alone(study: Path) -> Any:
-    """The review without any arm. Raises UserError where there is no sheet."""
+def review_alone(study: Path) -> "gr.Blocks":
+    """The review page without any arm. Raises UserError where there is no review form."""
     if not [*study.glob("review/*_sheet.csv")]:
-        raise UserError(f"{study}/review: no sheet to rate; run recipes/review.py --study_dir {study} --arm ARM first")
+        raise UserError(
+            f"{study}/review: no review form to rate; draw one: recipes/review.py --study_dir {study} --arm ARM"
+        )
 
     from medsft.serving import review_app
 

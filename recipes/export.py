@@ -1,10 +1,10 @@
-"""Take a trained arm out of its study, ready to serve: merged model, adapter, Ollama Modelfile or vLLM command.
+"""Export a trained arm, ready to serve: merged model, adapter, Ollama Modelfile or vLLM command.
 
     python recipes/export.py --study_dir runs/demo --arm lora --format merged
     python recipes/export.py --study_dir runs/mistral_7b --arm qlora --format ollama --dtype bfloat16
     python recipes/export.py --study_dir runs/demo --arm lora --format adapter --push_to_hub me/lora-demo
 
-Writes STUDY_DIR/ARM/export/FORMAT as a whole or not at all, with tokenizer, chat template, a generation_config.json
+Writes STUDY_DIR/ARM/export/FORMAT completely or not at all, with tokenizer, chat template, a generation_config.json
 that stops, a model card and export.json. An adapter is merged into a freshly loaded base in bfloat16 or float32, and
 the merged model's next-token distributions are compared with the adapter's before the folder gets its name.
 """
@@ -17,6 +17,7 @@ from medsft.cli import run
 from medsft.config import parse
 from medsft.errors import UserError
 from medsft.files import new_folder, read_json, write_json, write_text
+from medsft.records import TrainRecord
 
 FORMATS = ("merged", "adapter", "ollama", "vllm")
 
@@ -30,7 +31,7 @@ def main() -> None:
     arm = Path(args.study_dir) / args.arm
     if args.arm == "baseline":
         raise UserError("the baseline is the untrained model: there is nothing to export; name a trained arm")
-    train = read_json(arm / "train.json")
+    train: TrainRecord = read_json(arm / "train.json")
     weights = next((arm / name for name in ("adapter", "model") if (arm / name).is_dir()), None)
     if weights is None:
         raise UserError(f"{arm} has neither adapter/ nor model/; delete {arm}/train.json and train the arm again")
@@ -49,8 +50,8 @@ def main() -> None:
     folder = Path(args.output_dir) if args.output_dir else arm / "export" / args.format
     merging = weights.name == "adapter" and args.format != "adapter"
     dtype = args.dtype if merging else train["settings"].get("dtype", args.dtype)
-    record = {"arm": args.arm, "format": args.format, "base_model": train["base_model"], "dtype": dtype}
-    record["trained_on"] = train["fingerprint"]
+    record: dict[str, object] = {"arm": args.arm, "format": args.format, "base_model": train["base_model"]}
+    record |= {"dtype": dtype, "trained_on": train["fingerprint"]}
     if merging:
         merge.check_base(train["base_model"], train.get("base_revision"))
         merge.check_room(train["base_model"], folder, dtype, train["total_parameters"])
@@ -64,11 +65,10 @@ def main() -> None:
             network.save_pretrained(new)
             del network
             export_formats.save_tokenizer(new, tokenizer)
-            lost = merge.check_merge(new, before, dtype, moved["moved_from_base"])
-            record |= {"divergence": lost, **moved, "tolerance": merge.TOLERANCE[dtype], "unit": "nats per token"}
-            print(
-                f"same answers: divergence {lost:.1e} nats a token (the adapter moved {moved['moved_from_base']:.2g})"
-            )
+            lost = merge.check_merge(new, before, dtype, moved)
+            record |= {"divergence": lost, "moved_from_base": moved}
+            record |= {"tolerance": merge.TOLERANCE[dtype], "unit": "nats per token"}
+            print(f"same answers: divergence {lost:.1e} nats per token (the adapter moved {moved:.2g})")
         else:
             shutil.copytree(
                 weights,

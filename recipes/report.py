@@ -1,4 +1,4 @@
-"""Turn a scored study into one report: report.html (offline, one file), report.md, results.json and three figures.
+"""Turn a scored study into one report: report.html (offline, one file), report.md, results.json and figures.
 
     python recipes/report.py --study_dir runs/demo
     python recipes/report.py --study_dir runs/demo --examples 40 --seed 7 --title "LoRA against full fine-tuning"
@@ -15,7 +15,7 @@ from medsft.config import parse
 def main() -> None:
     (arguments,) = parse([ReportArguments])
 
-    from medsft.reporting.report import write_report
+    from medsft.reporting.report import OUTPUTS, write_report
 
     folder, results, already_done = write_report(arguments)
     if already_done:
@@ -24,7 +24,7 @@ def main() -> None:
     for sentence in results["verdict"]:
         print(sentence)
     print()
-    for name in ("report.html", "report.md", "results.json"):
+    for name in OUTPUTS:
         print(f"  {folder / name}")
 
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Start a recipe on every machine of a job: what the scheduler says in its variables becomes `accelerate launch`.
+"""Start a recipe on every machine of a job: turns the scheduler's variables into one `accelerate launch`.
 
     srun --ntasks-per-node=1 docker/cloud/launch.py recipes/sft_lora.py --config recipes/configs/mistral_7b/lora.yaml
     docker/cloud/launch.py --config_file accelerate_configs/zero3.yaml recipes/sft_full.py  # accelerate's options first
-    docker/cloud/launch.py --print recipes/sft_lora.py                                      # only say what would run
+    docker/cloud/launch.py --print recipes/sft_lora.py                                      # only print the command
 
 Run it once on each machine, on a file system they share. It knows Slurm, SkyPilot, dstack and Kubeflow Trainer;
 elsewhere (a Kubernetes Indexed Job, machines by hand) set NNODES, NODE_RANK or JOB_COMPLETION_INDEX, and MASTER_ADDR.
-The rendezvous is static: all are told the first machine's address. The dynamic one (c10d) wants that machine to
-recognise itself by its host name, and times out where that name is 127.0.0.1.
+The rendezvous is static: every machine gets the first one's address. The dynamic rendezvous (c10d) needs that machine
+to recognise itself by its host name, and times out where that name resolves to 127.0.0.1.
 """
 
 import os
@@ -28,7 +28,7 @@ from medsft.hardware.specs import machine  # noqa: E402
 
 
 class Job(NamedTuple):
-    """Where this machine stands in its job. `gpus` is per machine, None where the scheduler does not say."""
+    """This machine's rank in its job. `gpus` is per machine, None where the scheduler does not say."""
 
     machines: int
     rank: int
@@ -38,11 +38,11 @@ class Job(NamedTuple):
 
 
 def job(env: Mapping[str, str]) -> Job:
-    """Read a job from the variables of its scheduler. Raises UserError for what they leave out."""
+    """Read a job from its scheduler's variables. Raises UserError where they are incomplete."""
     if "SLURM_NODEID" in env:
         if env.get("SLURM_LOCALID", "0") != "0":
             raise UserError("start it once a machine: srun --ntasks-per-node=1 docker/cloud/launch.py ...")
-        # A port of the job's own, so that two jobs on one machine do not meet.
+        # A port derived from the job number, so that two jobs on one machine do not collide.
         port = 20_000 + int(env["SLURM_JOB_ID"]) % 20_000
         first = _first_host(env.get("SLURM_STEP_NODELIST") or env["SLURM_JOB_NODELIST"])
         machines = env.get("SLURM_STEP_NUM_NODES") or env["SLURM_NNODES"]
@@ -54,14 +54,14 @@ def job(env: Mapping[str, str]) -> Job:
     elif "DSTACK_NODE_RANK" in env:
         gpus, first = _count(env, "DSTACK_GPUS_PER_NODE"), env.get("DSTACK_MASTER_NODE_IP", "")
         found = Job(int(env["DSTACK_NODES_NUM"]), int(env["DSTACK_NODE_RANK"]), gpus, first, 29_500)
-    elif "PET_NNODES" in env:  # Kubeflow Trainer speaks torchrun's variables
+    elif "PET_NNODES" in env:  # Kubeflow Trainer sets torchrun's variables
         processes = _count(env, "PET_NPROC_PER_NODE")  # None where it says auto, gpu or cpu
         port = int(env.get("PET_MASTER_PORT", "29400"))
         found = Job(int(env["PET_NNODES"]), int(env["PET_NODE_RANK"]), processes, env.get("PET_MASTER_ADDR", ""), port)
     else:
         rank = env.get("NODE_RANK") or env.get("JOB_COMPLETION_INDEX") or "0"
         found = Job(int(env.get("NNODES", "1")), int(rank), None, "", 29_500)
-    # What the user says about the way to the first machine goes before what the scheduler says.
+    # The user's address and port take precedence over the scheduler's.
     found = found._replace(address=env.get("MASTER_ADDR") or found.address)
     found = found._replace(port=int(env.get("MASTER_PORT") or found.port))
     if found.machines > 1 and not found.address:
@@ -70,7 +70,7 @@ def job(env: Mapping[str, str]) -> Job:
 
 
 def command(here: Job, gpus: int, words: list[str]) -> list[str]:
-    """The `accelerate launch` line of one machine with this many GPUs; `words` are its options and the recipe's."""
+    """The `accelerate launch` command of one machine with `gpus` GPUs; `words` are its options and the recipe's."""
     processes = here.machines * max(1, gpus)
     line = [str(Path(sys.executable).parent / "accelerate"), "launch"]
     if not any(word.split("=")[0] == "--config_file" for word in words):
@@ -81,7 +81,10 @@ def command(here: Job, gpus: int, words: list[str]) -> list[str]:
         line += ["--main_process_port", str(here.port)]
     if here.machines > 1:
         line += ["--machine_rank", str(here.rank), "--main_process_ip", here.address, "--rdzv_backend", "static"]
-        line += ["--deepspeed_multinode_launcher", "standard"]  # DeepSpeed's own would log in to the others by ssh
+        line += [
+            "--deepspeed_multinode_launcher",
+            "standard",
+        ]  # DeepSpeed's own would connect by ssh
     return [*line, *words]
 
 
@@ -92,11 +95,11 @@ def main() -> None:
     here, this_machine = job(os.environ), machine(".")
     gpus = this_machine.gpus if here.gpus is None else here.gpus
     line = command(here, gpus, words)
-    # Left alone, accelerate gives each process one thread, which makes DeepSpeedCPUAdam many times slower.
+    # By default accelerate gives each process one thread, which makes DeepSpeedCPUAdam many times slower.
     threads = int(os.environ.get("SLURM_CPUS_PER_TASK") or this_machine.cpus) // max(1, gpus)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
     for name in [name for name in os.environ if name.startswith("PET_")]:
-        del os.environ[name]  # torchrun reads them too, and would take them for options of its own
+        del os.environ[name]  # torchrun would read them as its own options
     print(f"machine {here.rank + 1} of {here.machines}, {gpus} GPUs: {shlex.join(line)}", flush=True)
     if "--print" not in sys.argv:
         os.chdir(ROOT)

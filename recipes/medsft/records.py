@@ -1,7 +1,7 @@
-"""The shapes of the files that stages hand to each other, as dictionaries with named keys.
+"""The keys of the files that stages hand to each other. Sizes are in bytes, durations in seconds.
 
-A file is written by one stage and read by others, in other rooms: its shape is told here once. Sizes are in bytes,
-durations in seconds.
+One stage writes a file and stages of other rooms read it, so its keys are declared once, here. Those of
+comparison.json and results.json are in `result_records`.
 """
 
 from typing import Any, NotRequired, TypedDict
@@ -153,6 +153,21 @@ class SliceDifference(Explored):
 
     by: str
     slice: str
+
+
+class GenerationRecord(TypedDict, total=False):
+    """generation.json: how an arm answered. Tokens per second are new ones."""
+
+    arm: str
+    base_model: str
+    precision: str
+    engine: str
+    n: int
+    tokens_per_second: float
+    sha256: str
+    settings: Json
+    versions: dict[str, str]
+    fingerprint: str
 
 
 class Memory(TypedDict):

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from medsft.errors import UserError
 
@@ -32,13 +32,27 @@ LABELS = {
     "nll": "nats per answer token",
     "bits_per_byte": "bits per byte",
     "perplexity": "perplexity",
-    "recited": "recited to the end (share)",
-    "matched": "leading tokens recited (of 30)",
+    "recited": "memorized verbatim (share)",
+    "matched": "leading tokens memorized (of 30)",
     "agreement": "tokens in agreement (share)",
 }
-
-
 PARTS = {"stripped": "without boilerplate", "matched": "at matched length"}
+LONGEST_NUMBER = 26  # characters of a mean with its interval
+UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+class Bounds(TypedDict):
+    """The two ends of an interval."""
+
+    low: float
+    high: float
+
+
+class Shift(Bounds):
+    """A difference with its interval."""
+
+    difference: float
 
 
 def label(metric: str) -> str:
@@ -57,8 +71,13 @@ def number(value: float | None, sign: str = "") -> str:
     return text.replace("-", "−")
 
 
-def interval(row: dict[str, Any], sign: str = "") -> str:
+def interval(row: Bounds, sign: str = "") -> str:
     return f"[{number(row['low'], sign)}, {number(row['high'], sign)}]"
+
+
+def change(row: Shift | None) -> str:
+    """'+0.040 [+0.028, +0.052]'; '–' for None."""
+    return f"{number(row['difference'], '+')} {interval(row, '+')}" if row else "–"
 
 
 def gb(value: float | None) -> str:
@@ -71,14 +90,11 @@ def pvalue(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def count(value: Any) -> str:
+def count(value: object) -> str:
     """Whole numbers with thousands separators, other numbers with at most two decimals, the rest as it is."""
     if value is None:
         return "–"
     return f"{value:,.2f}".removesuffix(".00") if isinstance(value, int | float) else str(value)
-
-
-LONGEST_NUMBER = 26  # characters of a mean with its interval
 
 
 @dataclass(frozen=True)
@@ -96,12 +112,6 @@ class Table:
         """Whether a column is aligned as numbers: all its cells begin as one and none is a sentence."""
         cells = [row[column] for row in self.rows]
         return all(not cell or (cell[0] in "0123456789+−–-~<[" and len(cell) < LONGEST_NUMBER) for cell in cells)
-
-
-UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-
-
-UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 def parse_bytes(text: str) -> int:

@@ -30,7 +30,7 @@ def test_after_the_report_every_arm_and_the_study_have_their_scores(tmp_path: Pa
     values = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert values["rouge1"] == pytest.approx(results["arms"]["lora"]["metrics"]["rouge1"]["mean"], abs=1e-4)
     assert f"n = {SIZE}" in card.data.eval_results[0].metric_name
-    assert "0.260 \\[0.245, 0.275\\]" in card.text and "floor: nearest" in card.text
+    assert "0.260 \\[0.245, 0.275\\]" in card.text and "naive baseline: nearest" in card.text
     whole = ModelCard.load(study / "report" / "model_card.md")
     assert {result.metric_name.split("(")[1].split(",")[0] for result in whole.data.eval_results} == {"lora", "full"}
 

@@ -75,7 +75,7 @@ def test_scores_of_other_answers_are_refused(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline",))
     with (study / "baseline" / "generations.jsonl").open("a", encoding="utf-8") as handle:
         handle.write('{"id": "new"}\n')
-    with pytest.raises(UserError, match=r"scores.json is of 44 answers, generations.jsonl has 45.*score.py"):
+    with pytest.raises(UserError, match=r"scores.json covers 44 answers, generations.jsonl has 45.*score.py"):
         write_report(arguments(study))
 
 

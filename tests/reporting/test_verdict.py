@@ -1,4 +1,4 @@
-"""The verdict follows the corrected p-values and the floors."""
+"""The verdict follows the corrected p-values and the naive baselines."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def full_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_verdict_names_differences_intervals_n_and_floors(full_report: Path) -> None:
+def test_verdict_names_differences_intervals_n_and_naive_baselines(full_report: Path) -> None:
     results = strict_json(full_report / "results.json")
     first, second = results["verdict"]
     assert "n = 44" in first and "lora scores above the baseline on ROUGE-1 by 0.040 [0.028, 0.052]" in first
@@ -50,4 +50,4 @@ def test_verdict_follows_the_corrected_p(p_holm: float, difference: float, expec
         "alpha": 0.05,
     }
     assert expected in verdict(results)[0]
-    assert "No floor was scored" in verdict(results)[1]
+    assert "No naive baseline was scored" in verdict(results)[1]

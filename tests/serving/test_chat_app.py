@@ -1,12 +1,7 @@
 """The chat page in a real browser: both answers, red flags, hostile text, a counted vote, nothing fetched from afar."""
 
 import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,12 +12,9 @@ from typing import Any
 
 import pytest
 
-from conftest import RECIPES, ROOT, run_script, write_adapter_arm
+from conftest import run_script, write_adapter_arm
+from pages_in_browser import browser, serve  # noqa: F401 - a fixture
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-NO_BROWSER = "THE CHAT PAGE WAS NOT TESTED: no Chromium found (apt-get install chromium)"
 HOSTILE = "I have crushing chest pain. <script>window.hacked = 1</script> ![x](http://evil.example/x.png) <b>bold</b>"
 
 # this many answers are there, and none is still growing
@@ -41,21 +33,6 @@ def study(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def serve(study: Path, *words: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
-    """Start the page on a free port; the process and its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, str(RECIPES / "chat.py"), "--study_dir", str(study), "--port", port, *words]
-    variables = {**os.environ, "NO_PROXY": "*", **environment}
-    process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := re.search(r"open (http\S+)", line):
-            return process, found[1]
-    raise AssertionError(f"the page ended with {process.wait()}")
-
-
 @pytest.fixture(scope="module")
 def address(study: Path) -> Iterator[str]:
     process, address = serve(study, "--arms", "lora,wide")
@@ -64,20 +41,12 @@ def address(study: Path) -> Iterator[str]:
     process.wait(timeout=30)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip(NO_BROWSER)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.mark.slow
-def test_a_message_two_answers_a_vote_and_nothing_from_afar(browser: Any, address: str, study: Path) -> None:
+def test_a_message_two_answers_a_vote_and_nothing_from_afar(
+    browser: Any,  # noqa: F811
+    address: str,
+    study: Path,
+) -> None:
     page = browser.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

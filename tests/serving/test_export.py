@@ -96,7 +96,7 @@ def test_a_merge_that_lost_the_adapter_is_caught(study: Path, tiny_model: Path) 
     _, before, moved = merge.merge(str(tiny_model), study / "lora" / "adapter", "float32")
     for dtype in ("float32", "bfloat16"):
         with pytest.raises(UserError, match="merged weights answer differently"):
-            merge.check_merge(tiny_model, before, dtype, moved["moved_from_base"])
+            merge.check_merge(tiny_model, before, dtype, moved)
 
 
 def test_a_small_adapter_cannot_hide_behind_the_tolerance() -> None:

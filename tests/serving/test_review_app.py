@@ -1,4 +1,4 @@
-"""The review's page: ratings of a clinician end in a sheet that review.py reads; in a real browser, without a model."""
+"""The review page: a clinician's ratings reach a file that review.py reads; in a real browser, without a model."""
 
 import csv
 import json
@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_chat import browser, serve  # noqa: F401 - a fixture
 
 from conftest import run_script
 from medsft.errors import UserError
 from medsft.evaluation.review import human_review
 from medsft.files import read_json, write_jsonl
+from pages_in_browser import browser, serve  # noqa: F401 - a fixture
 
 HOSTILE = "=My knee hurts. <script>window.hacked = 1</script> ![x](http://evil.example/x.png)"
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two answered arms and the sheet that review.py draws from them."""
+    """Two answered arms and the review form that review.py draws from them."""
     folder = tmp_path_factory.mktemp("review") / "study"
     for arm in ("baseline", "lora"):
         rows = [
@@ -48,7 +48,7 @@ def page(browser: Any, study: Path) -> Iterator[tuple[Any, list[str], str]]:  # 
 @pytest.mark.slow
 def test_a_clinician_rates_every_pair_in_a_browser(page: tuple[Any, list[str], str], study: Path) -> None:
     window, asked, address = page
-    window.wait_for_function("document.querySelector('#sheet input')?.value == 'sheet 1'")
+    window.wait_for_function("document.querySelector('#form input')?.value == 'form 1'")
     window.fill("#rater :is(input, textarea)", "anna")
     window.click("#begin")
     for pair in range(1, 5):
@@ -64,7 +64,7 @@ def test_a_clinician_rates_every_pair_in_a_browser(page: tuple[Any, list[str], s
     assert window.evaluate("window.hacked") is None
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
 
-    done = run_script("review.py", "--study_dir", study, "--arm", "lora")  # reads what was rated on the page
+    done = run_script("review.py", "--study_dir", study, "--arm", "lora")  # reads the ratings of the page
     assert done.returncode == 0, done.stderr
     assert "anna (physician): lora better in 4, equal in 0, worse in 0 of 4" in done.stdout
     found = read_json(study / "review" / "lora_review.json")["raters"]["anna"]
@@ -77,11 +77,11 @@ def test_a_rater_goes_on_where_the_last_sitting_ended(study: Path) -> None:
     from medsft.serving import review_app
 
     folder = study / "review"
-    now = review_app.begin(folder, "ben", "sheet 1")
+    now = review_app.begin(folder, "ben", "form 1")
     assert review_app.show(now)[1] == "**Pair 1 of 4**, 0 rated."
     now = review_app.save(now, "Answer 2 is better", ["Answer 1 is unsafe", "Answer 2 is unsafe"], "=1+1")
     now = review_app.save(now, "No difference", [], "")
-    later = review_app.begin(folder, " ben ", "sheet 1")
+    later = review_app.begin(folder, " ben ", "form 1")
     assert later == now and review_app.show(later)[1] == "**Pair 3 of 4**, 2 rated."
     earlier = review_app.show(review_app.step_back(review_app.step_back(later)))
     assert earlier[5:] == ["Answer 2 is better", ["Answer 1 is unsafe", "Answer 2 is unsafe"], "=1+1"]
@@ -95,20 +95,24 @@ def test_a_rater_goes_on_where_the_last_sitting_ended(study: Path) -> None:
     (folder / "lora_by_ben.csv").unlink()
 
 
-def test_what_cannot_be_rated_is_said(study: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_rated_is_refused(study: Path, tmp_path: Path) -> None:
     import gradio as gr
 
     from medsft.serving import review_app
 
-    for rater, sheet, message in (("../x", "sheet 1", "letters"), ("", "sheet 1", "letters"), ("a", None, "no sheet")):
+    for rater, form, message in (
+        ("../x", "form 1", "letters"),
+        ("", "form 1", "letters"),
+        ("a", None, "no review form"),
+    ):
         with pytest.raises(gr.Error, match=message):
-            review_app.begin(study / "review", rater, sheet)
-    now = review_app.begin(study / "review", "carl", "sheet 1")
+            review_app.begin(study / "review", rater, form)
+    now = review_app.begin(study / "review", "carl", "form 1")
     for state, preferred, message in ((None, "No difference", "Write your name"), (now, None, "Choose")):
         with pytest.raises(gr.Error, match=message):
             review_app.save(state, preferred, [], "")
     done = run_script("chat.py", "--study_dir", tmp_path, "--review_only", "true")
-    assert done.returncode == 2 and "no sheet to rate" in done.stderr
+    assert done.returncode == 2 and "no review form to rate" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -120,7 +124,7 @@ def test_what_cannot_be_rated_is_said(study: Path, tmp_path: Path) -> None:
         (b"pair,patient\n1,\xff\xfe\n", "not UTF-8"),
     ],
 )
-def test_a_sheet_that_came_back_broken_is_refused(study: Path, tmp_path: Path, text: Any, message: str) -> None:
+def test_a_form_that_came_back_broken_is_refused(study: Path, tmp_path: Path, text: Any, message: str) -> None:
     sheet = tmp_path / "ben.csv"
     sheet.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=message):

@@ -1,19 +1,68 @@
-"""Several studies side by side: what each was made of, its scores, and the learning curve over training rows."""
+"""Several studies side by side: models, seeds, training rows, scores, and the learning curve over training rows."""
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from matplotlib.figure import Figure
 
 from medsft.errors import UserError
-from medsft.files import fingerprint, read_json, read_jsonl
-from medsft.reporting.figures import arm_looks
+from medsft.files import fingerprint, read_json, read_jsonl, write_json, write_text
+from medsft.records import Difference, Interval, Summary, TrainRecord
+from medsft.reporting.figures import DPI, GREY, NO_METADATA, Look, arm_looks
+from medsft.reporting.rendering import data_uri, environment
+from medsft.result_records import ArmMemory, Cost, Results
 from medsft.text import label
 
-Json = dict[str, Any]
+PAGES = ("compare.html", "compare.md", "compare.json")
 
 
-def gather(folders: list[Path]) -> Json:
+class StudySummary(TypedDict):
+    """One study of compare.json. `test_rows` is a fingerprint of its questions and references."""
+
+    name: str
+    verdict: list[str]
+    primary: list[str]
+    arms: dict[str, Summary]
+    floors: dict[str, Summary]
+    comparisons: list[Difference]
+    cost: dict[str, Cost]
+    memory: dict[str, ArmMemory]
+    base_models: list[str]
+    seeds: list[int]
+    train_rows: dict[str, int]
+    test_rows: str
+
+
+class Point(TypedDict):
+    """One arm of one study on the learning curve."""
+
+    study: str
+    arm: str
+    train_rows: int
+    n: int
+    metrics: dict[str, Interval]
+
+
+class StudyComparison(TypedDict):
+    """compare.json, but for its title."""
+
+    studies: list[StudySummary]
+    primary: list[str]
+    same_test_rows: bool
+    points: list[Point]
+
+
+def write(comparison: StudyComparison, title: str, folder: Path) -> None:
+    """Write compare.html, compare.md, compare.json and curve.png into `folder`."""
+    curve(comparison).savefig(folder / "curve.png", dpi=DPI, metadata=NO_METADATA)
+    context = {"title": title, "comparison": comparison, "curve": data_uri(folder / "curve.png")}
+    for name in ("compare.html", "compare.md"):
+        template = environment(autoescape=name.endswith(".html")).get_template(f"{name}.j2")
+        write_text(folder / name, template.render(context))
+    write_json(folder / "compare.json", {"title": title, **comparison})
+
+
+def gather(folders: list[Path]) -> StudyComparison:
     """The content of compare.json. Raises UserError where a study has no report, or fewer than two are given."""
     if len(folders) < 2:
         raise UserError("--studies: name at least two study folders, or their names under runs/")
@@ -30,10 +79,10 @@ def gather(folders: list[Path]) -> Json:
     }
 
 
-def read_study(folder: Path) -> Json:
+def read_study(folder: Path) -> StudySummary:
     """One study's facts from its results.json and train.json files."""
-    results = read_json(folder / "report" / "results.json")
-    trained = {name: read_json(folder / name / "train.json") for name in results["cost"]}
+    results: Results = read_json(folder / "report" / "results.json")
+    trained: dict[str, TrainRecord] = {name: read_json(folder / name / "train.json") for name in results["cost"]}
     rows = results["data"]["splits"]["train"]["rows"]
     return {
         "name": folder.resolve().name,
@@ -51,7 +100,7 @@ def read_study(folder: Path) -> Json:
     }
 
 
-def curve(comparison: Json) -> Figure:
+def curve(comparison: StudyComparison) -> Figure:
     """One panel per primary metric: mean and interval of every trained arm over its training rows, baseline in grey."""
     metrics, points = comparison["primary"], comparison["points"]
     looks = arm_looks(point["arm"] for point in points)
@@ -66,7 +115,7 @@ def curve(comparison: Json) -> Figure:
             means = [value["mean"] for value in values]
             below = [max(0.0, value["mean"] - value["low"]) for value in values]
             above = [max(0.0, value["high"] - value["mean"]) for value in values]
-            look = {"color": "#6b6b6b", "linestyle": "none", "marker": "_"} if arm == "baseline" else looks[arm]
+            look: Look = {"color": GREY, "linestyle": "none", "marker": "_"} if arm == "baseline" else looks[arm]
             panel.errorbar(rows, means, [below, above], label=arm.replace("$", r"\$"), capsize=3, markersize=5, **look)
         panel.set_xscale("log")
         panel.set_title(label(metric), loc="left", fontsize=11, fontweight="bold")
@@ -79,25 +128,26 @@ def curve(comparison: Json) -> Figure:
     return figure
 
 
-def _points(study: Json, metrics: list[str]) -> list[Json]:
-    """One point per arm; the untrained baseline stands wherever an arm of its study does."""
-    points = []
+def _points(study: StudySummary, metrics: list[str]) -> list[Point]:
+    """One point per arm; the untrained baseline has one at each number of rows that an arm of its study has."""
+    points: list[Point] = []
+    sizes = study["train_rows"]
     for arm, scores in study["arms"].items():
-        places = sorted(set(study["train_rows"].values())) if arm == "baseline" else [study["train_rows"].get(arm)]
+        counts = sorted(set(sizes.values())) if arm == "baseline" else [sizes[arm]] if arm in sizes else []
         kept = {metric: scores["metrics"][metric] for metric in metrics if metric in scores["metrics"]}
         points += [
             {"study": study["name"], "arm": arm, "train_rows": rows, "n": scores["n"], "metrics": kept}
-            for rows in places
-            if rows is not None
+            for rows in counts
         ]
     return points
 
 
-def _limit(train: Json) -> int | None:
-    return (train.get("settings") or {}).get("max_train_rows")
+def _limit(train: TrainRecord) -> int | None:
+    limit: int | None = (train.get("settings") or {}).get("max_train_rows")
+    return limit
 
 
 def _test_rows(folder: Path, arm: str) -> str:
-    """Which questions and references were answered, as one fingerprint: only equal ones can be compared directly."""
+    """A fingerprint of the questions and references that were answered: only equal ones can be compared directly."""
     rows = read_jsonl(folder / arm / "generations.jsonl")
     return fingerprint(sorted([row["prompt"], row["reference"]] for row in rows))

@@ -1,6 +1,6 @@
-"""The report's three figures as PNG: losses, scores with intervals, lengths. Colour never stands alone.
+"""The report's figures as PNG: losses, scores with intervals, lengths. Colour is never the only distinction.
 
-Drawn 6.4 inches wide with 11 point text, so that they stay readable at the 360 pixels of a phone.
+Drawn 6.4 inches wide with 11 point text, which is readable at the 360 pixels of a phone.
 """
 
 import itertools
@@ -13,8 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from medsft.records import DataReport, Interval
 from medsft.reporting import ablation_report
-from medsft.reporting.results import ARM_ORDER, Study
+from medsft.reporting.study import ARM_ORDER, Study
+from medsft.result_records import Results
 from medsft.source_study import published_figure
 from medsft.text import label
 
@@ -22,19 +24,19 @@ from medsft.text import label
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours, so that the pairs differ for 56 arms
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
-FLOOR_COLOUR = "#6b6b6b"
-FLOOR = {"color": FLOOR_COLOUR, "marker": "o"}
+GREY = "#6b6b6b"
+Look = dict[str, Any]  # keyword arguments of matplotlib: color, marker, linestyle
+NAIVE: Look = {"color": GREY, "marker": "o"}
 WIDTH, DPI, BINS = 6.4, 160, 40
 NO_METADATA = {"Software": None}  # the same input gives the same bytes
 matplotlib.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
 
 
-def draw_all(study: Study, results: dict[str, Any], folder: Path) -> None:
-    """Write loss, scores, lengths, published and, of a study of faults, faults as PNG into `folder`."""
+def draw_all(study: Study, results: Results, folder: Path) -> None:
+    """Write loss, scores, lengths, published and, where the study has ablations, faults as PNG into `folder`."""
     folder.mkdir()
-    trains = {arm.name: arm.train for arm in study.arms if arm.train}
     drawn = {"loss": losses(study), "scores": scores(results), "lengths": lengths(study.data)}
-    drawn["published"] = published_figure.figure(results, trains, arm_looks(results["arms"]))
+    drawn["published"] = published_figure.figure(results, study.trained(), arm_looks(results["arms"]))  # type: ignore[arg-type]
     if results["faults"]:
         drawn["faults"] = ablation_report.figure(results)
     for name, figure in drawn.items():
@@ -44,14 +46,13 @@ def draw_all(study: Study, results: dict[str, Any], folder: Path) -> None:
 def losses(study: Study) -> Figure:
     """Training loss above, dev loss below, over optimizer steps; one line per trained arm."""
     figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
-    looks = arm_looks(arm.name for arm in study.arms)
+    looks, trained = arm_looks(arm.name for arm in study.arms), study.trained()
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, key, title in ((upper, "loss", "Training loss"), (lower, "eval_loss", "Loss on the dev split")):
-        for arm in study.arms:
-            history = arm.train["history"] if arm.train else []
-            points = [(row["step"], row[key]) for row in history if row.get(key) is not None]
+        for arm, train in trained.items():
+            points = [(row["step"], row[key]) for row in train["history"] if row.get(key) is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), label=_plain(arm.name), markersize=4, **looks[arm.name])
+                axes.plot(*zip(*points, strict=True), label=_plain(arm), markersize=4, **looks[arm])
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.set_ylabel("nats per token with loss")
         axes.grid(color="#dddddd", linewidth=0.6)
@@ -61,29 +62,29 @@ def losses(study: Study) -> Figure:
     return figure
 
 
-def scores(results: dict[str, Any]) -> Figure:
-    """One panel per primary metric: mean and interval of every arm (colour, filled) and floor (grey, hollow)."""
-    metrics, arms, floors = results["primary"], results["arms"], results["floors"]
+def scores(results: Results) -> Figure:
+    """One panel per primary metric: every arm (colour, filled) and naive baseline (grey, hollow) with its interval."""
+    metrics, arms, naive = results["primary"], results["arms"], results["floors"]
     rows = -(-len(metrics) // 2) or 1
-    names, looks = [*arms, *floors], arm_looks(arms)
+    names, looks = [*arms, *naive], arm_looks(arms)
     figure = Figure(figsize=(WIDTH, 0.6 + rows * (0.7 + 0.24 * len(names))), layout="constrained")
     panels = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
     for panel, metric in zip(panels, metrics, strict=False):
         for position, name in enumerate(names):
-            value = {**floors, **arms}[name]["metrics"].get(metric)
+            value = {**naive, **arms}[name]["metrics"].get(metric)
             if value:
-                _interval(panel, value, position, FLOOR if name in floors else looks[name])
+                _interval(panel, value, position, NAIVE if name in naive else looks[name])
         panel.set_title(label(metric), loc="left", fontsize=11, fontweight="bold")
         panel.grid(axis="x", color="#dddddd", linewidth=0.6)
         panel.xaxis.set_major_locator(MaxNLocator(4))
     for panel in panels[len(metrics) :]:
         panel.set_axis_off()
-    panels[0].set_yticks(range(len(names)), [_plain(name if name in arms else f"floor: {name}") for name in names])
+    panels[0].set_yticks(range(len(names)), [_plain(name if name in arms else f"naive: {name}") for name in names])
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 
-def lengths(data: dict[str, Any]) -> Figure:
+def lengths(data: DataReport) -> Figure:
     """Histogram of the training rows' lengths in tokens, with the token budget where it is known."""
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -99,26 +100,26 @@ def lengths(data: dict[str, Any]) -> Figure:
     return figure
 
 
-def _interval(panel: Axes, value: dict[str, float], position: int, style: dict[str, Any]) -> None:
-    panel.plot([value["low"], value["high"]], [position, position], color=style["color"], linewidth=2)
-    face = "white" if style is FLOOR else style["color"]
-    panel.plot([value["mean"]], [position], style["marker"], color=style["color"], markerfacecolor=face, markersize=6)
+def _interval(panel: Axes, value: Interval, position: int, look: Look) -> None:
+    panel.plot([value["low"], value["high"]], [position, position], color=look["color"], linewidth=2)
+    face = "white" if look is NAIVE else look["color"]
+    panel.plot([value["mean"]], [position], look["marker"], color=look["color"], markerfacecolor=face, markersize=6)
 
 
-def arm_looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and line of each arm. A known arm looks the same in every study; others take the looks left."""
+def arm_looks(names: Iterable[str]) -> dict[str, Look]:
+    """Colour, marker and line of each arm. A known arm looks the same in every study; others take what is left."""
     known = [*ARM_ORDER, *(name for name in names if name not in ARM_ORDER)]
     looks = zip(known, *map(itertools.cycle, (COLOURS, MARKERS, STYLES)), strict=False)
     return {name: {"color": colour, "marker": marker, "linestyle": style} for name, colour, marker, style in looks}
 
 
-def _legend_or_note(axes: Axes, note: str, **place: Any) -> None:
+def _legend_or_note(axes: Axes, note: str, **position: Any) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, **place)
+        axes.legend(frameon=False, **position)
     else:
-        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=FLOOR_COLOUR)
+        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=GREY)
 
 
 def _plain(text: str) -> str:
-    """An arm's name as it is: a dollar sign would start mathematics."""
+    """An arm's name, with its dollar signs escaped: matplotlib would read mathematics."""
     return text.replace("$", r"\$")

@@ -1,17 +1,18 @@
 """The model card of each arm and of the study, in the Hub's own form; every number is read from the study's files."""
 
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from medsft.errors import UserError
 from medsft.files import read_json, write_text
 from medsft.models import embedded
+from medsft.records import DataReport, Summary, TrainRecord
 from medsft.reporting.rendering import environment
+from medsft.result_records import Results
 
-Json = dict[str, Any]
-# The hub id of what the embedded package carries, so that a published card names its origin.
+# Hub id of the weights in the embedded package: a published card names their origin.
 ORIGIN = {embedded.SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
 PRIVACY = ("copy_", "longest_copy", "identity")  # beginnings of metric names
 WEIGHTS = ("adapter", "model")
@@ -33,23 +34,24 @@ def write(arm_folder: Path) -> Path:
 
 def arm_card(arm_folder: Path) -> str:
     """The text of one arm's card, metadata included."""
-    train, results = read_json(arm_folder / "train.json"), _results(arm_folder.parent)
+    train: TrainRecord = read_json(arm_folder / "train.json")
+    results = _results(arm_folder.parent)
     return _card(arm_folder.parent, {arm_folder.name: train}, results, f"{_short(train['base_model'])}-{train['arm']}")
 
 
-def study_card(study_dir: Path, results: Json) -> str:
+def study_card(study_dir: Path, results: Results) -> str:
     """One card for all trained arms of a study. Raises UserError where none was trained."""
     trained = {name: study_dir / name / "train.json" for name in results["arms"]}
-    arms = {name: read_json(path) for name, path in trained.items() if path.is_file()}
+    arms: dict[str, TrainRecord] = {name: read_json(path) for name, path in trained.items() if path.is_file()}
     if not arms:
         raise UserError(f"{study_dir}: no arm was trained, so there is no model to describe")
     base = next(iter(arms.values()))["base_model"]
     return _card(study_dir, arms, results, f"{_short(base)}-{study_dir.resolve().name}")
 
 
-def _card(study_dir: Path, arms: dict[str, Json], results: Json | None, name: str) -> str:
+def _card(study_dir: Path, arms: dict[str, TrainRecord], results: Results | None, name: str) -> str:
     report = study_dir / "data" / "data_report.json"
-    data = read_json(report) if report.is_file() else None
+    data: DataReport | None = read_json(report) if report.is_file() else None
     scored = {arm: results["arms"][arm] for arm in arms if results and arm in results["arms"]}
     base = next(iter(arms.values()))["base_model"]
     metadata = ModelCardData(
@@ -75,8 +77,8 @@ def _card(study_dir: Path, arms: dict[str, Json], results: Json | None, name: st
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}"))
 
 
-def _eval_results(scored: dict[str, Json], data: Json | None) -> list[EvalResult]:
-    """One entry per arm and metric; the interval and n stand in the card's own table, the Hub has no place for them."""
+def _eval_results(scored: dict[str, Summary], data: DataReport | None) -> list[EvalResult]:
+    """One entry per arm and metric. The Hub has no field for intervals: they are in the card's own table."""
     return [
         EvalResult(
             task_type="text-generation",
@@ -93,18 +95,19 @@ def _eval_results(scored: dict[str, Json], data: Json | None) -> list[EvalResult
     ]
 
 
-def _metrics(scored: dict[str, Json]) -> list[str]:
+def _metrics(scored: dict[str, Summary]) -> list[str]:
     return list(next(iter(scored.values()))["metrics"]) if scored else []
 
 
-def _results(study_dir: Path) -> Json | None:
+def _results(study_dir: Path) -> Results | None:
     path = study_dir / "report" / "results.json"
-    return read_json(path) if path.is_file() else None
+    return cast("Results", read_json(path)) if path.is_file() else None
 
 
-def _data_name(data: Json | None) -> str:
+def _data_name(data: DataReport | None) -> str:
     """What the split was made from, without the folders of this machine."""
-    return Path(str((data or {}).get("arguments", {}).get("data", "unknown data"))).name
+    arguments = data.get("arguments", {}) if data else {}
+    return Path(str(arguments.get("data", "unknown data"))).name
 
 
 def _hub_id(base: str) -> str | None:

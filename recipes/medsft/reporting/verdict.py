@@ -1,20 +1,21 @@
-"""The report's verdict: two sentences computed from the comparisons and the floors, never written by hand."""
+"""The report's verdict: two sentences computed from the comparisons and the naive baselines, never written by hand."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from medsft.records import Difference
+from medsft.result_records import Results
 from medsft.text import interval, label, number
 
 
-def verdict(results: dict[str, Any]) -> list[str]:
-    """Two sentences: which arm differs from the baseline after Holm's correction, and how the arms stand to the floors.
+def verdict(results: Results) -> list[str]:
+    """Two sentences: which arm differs from the baseline, and how the arms compare with the naive baselines.
 
-    `results` is the content of results.json. A difference counts as shown where p_holm < alpha.
+    A difference counts as shown where its Holm-corrected p is below alpha.
     """
-    return [difference_sentence(results), floor_sentence(results)]
+    return [difference_sentence(results), naive_baseline_sentence(results)]
 
 
-def difference_sentence(results: dict[str, Any]) -> str:
+def difference_sentence(results: Results) -> str:
     """One sentence with every shown difference and its interval; says so where none was shown or none was tested."""
     rows = [c for c in results["comparisons"] if c["baseline"] == "baseline" and c["metric"] in results["primary"]]
     if not rows:
@@ -43,31 +44,31 @@ def difference_sentence(results: dict[str, Any]) -> str:
     )
 
 
-def floor_sentence(results: dict[str, Any]) -> str:
-    """One sentence on how many primary metrics each arm clears the best floor, and a warning where the constant wins.
+def naive_baseline_sentence(results: Results) -> str:
+    """On how many primary metrics each arm beats the best naive baseline, and where it may lose to the constant answer.
 
-    An arm clears a floor where its whole interval lies above the floor's mean; a coarse check, not a paired test.
+    An arm beats it where its whole interval lies above the naive baseline's mean: a coarse check, not a paired test.
     """
-    floors = {name: floor["metrics"] for name, floor in results["floors"].items()}
-    metrics = [m for m in results["primary"] if any(m in floor for floor in floors.values())]
+    naive = {name: scores["metrics"] for name, scores in results["floors"].items()}
+    metrics = [m for m in results["primary"] if any(m in scores for scores in naive.values())]
     if not metrics:
-        return "No floor was scored, so it is not known whether an answer that needs no model would do as well."
-    best = {m: max(floor[m]["mean"] for floor in floors.values() if m in floor) for m in metrics}
+        return "No naive baseline was scored, so an answer that needs no model might do as well."
+    best = {m: max(scores[m]["mean"] for scores in naive.values() if m in scores) for m in metrics}
     counts: list[str] = []
     for arm, scores in results["arms"].items():
-        cleared = [m for m in metrics if m in scores["metrics"] and scores["metrics"][m]["low"] > best[m]]
-        counts.append(f"{len(cleared)} of {len(metrics)} for {arm}" if not counts else f"{len(cleared)} for {arm}")
-    warnings = constant_warnings(results)
+        above = [m for m in metrics if m in scores["metrics"] and scores["metrics"][m]["low"] > best[m]]
+        counts.append(f"{len(above)} of {len(metrics)} for {arm}" if not counts else f"{len(above)} for {arm}")
+    warnings = constant_answer_warnings(results)
     tail = f"; warning: {'; '.join(warnings)}" if warnings else ""
     return (
-        f"Beside {len(floors)} floors that need no model, the whole interval lies above the best floor on this many "
-        f"primary metrics: {_listed(counts)}{tail}."
+        f"Compared with {len(naive)} naive baselines (answers that need no trained model), the whole interval lies "
+        f"above the best of them on this many primary metrics: {_listed(counts)}{tail}."
     )
 
 
-def constant_warnings(results: dict[str, Any]) -> list[str]:
-    """For each arm the primary metrics on which its interval reaches down to the mean of one fixed polite answer."""
-    constant = results["floors"].get("constant", {"metrics": {}})["metrics"]
+def constant_answer_warnings(results: Results) -> list[str]:
+    """For each arm the primary metrics on which its interval reaches down to the mean of one constant polite answer."""
+    constant = results["floors"]["constant"]["metrics"] if "constant" in results["floors"] else {}
     warnings = []
     for arm, scores in results["arms"].items():
         ours = scores["metrics"]
@@ -81,14 +82,14 @@ def constant_warnings(results: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def _directions(rows: list[dict[str, Any]]) -> str:
+def _directions(rows: Sequence[Difference]) -> str:
     above = [f"{label(c['metric'])} by {number(c['difference'])} {interval(c)}" for c in rows if c["difference"] > 0]
     below = [f"{label(c['metric'])} by {number(-c['difference'])} {_mirrored(c)}" for c in rows if c["difference"] <= 0]
     sides = (("above", above), ("below", below))
     return " and ".join(f"{side} the baseline on {_listed(items)}" for side, items in sides if items)
 
 
-def _mirrored(row: dict[str, Any]) -> str:
+def _mirrored(row: Difference) -> str:
     return interval({"low": -row["high"], "high": -row["low"]})
 
 

@@ -1,29 +1,34 @@
-"""What a served model needs beside its weights: a generation config that stops, the chat template, how to start it."""
+"""What a served model needs besides its weights: a generation config that stops, the chat template, a command."""
 
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from medsft.arguments import ExportArguments
 from medsft.errors import UserError
 from medsft.files import read_json, write_json, write_text
 from medsft.hub import hub_reachable
 from medsft.models import loading
+from medsft.records import TrainRecord
 from medsft.tokenization import chat_template
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 GO_EOS = "@EOS@"  # stands for the tokenizer's end of sequence in our Go templates
 
 
-def save_tokenizer(folder: Path, tokenizer: Any) -> None:
-    """Write the tokenizer and its chat template, without the marks that only training libraries understand."""
+def save_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Write the tokenizer and its chat template, without the generation marks that only training libraries read."""
     template = tokenizer.chat_template or chat_template.training_template(tokenizer)
     tokenizer.chat_template = chat_template.inference_template(template)
     tokenizer.padding_side = "left"
     tokenizer.save_pretrained(folder)
 
 
-def save_generation_config(folder: Path, tokenizer: Any, max_new_tokens: int) -> None:
-    """Write a generation_config.json that answers greedily, as the study scored, and ends where a turn ends."""
+def save_generation_config(folder: Path, tokenizer: "PreTrainedTokenizerBase", max_new_tokens: int) -> None:
+    """Write a generation_config.json: greedy, as the study scored, and stopping at the end of a turn."""
     from transformers import GenerationConfig
 
     GenerationConfig(
@@ -35,11 +40,11 @@ def save_generation_config(folder: Path, tokenizer: Any, max_new_tokens: int) ->
     ).save_pretrained(folder)
 
 
-def go_template(tokenizer: Any, path: str | None) -> str:
-    """The Go template (Ollama's language) that says the same as the tokenizer's chat template.
+def go_template(tokenizer: "PreTrainedTokenizerBase", path: str | None) -> str:
+    """The Go template (Ollama's language) equivalent to the tokenizer's chat template.
 
     It leaves out the first BOS, and the blank after a special token, because llama.cpp's tokenizer adds both. Raises
-    UserError where the chat template is none of the known ones and no `path` is given.
+    UserError where the chat template is unknown and no `path` is given.
     """
     if path is not None:
         if not Path(path).is_file():
@@ -52,11 +57,11 @@ def go_template(tokenizer: Any, path: str | None) -> str:
             "write one and pass --ollama_template FILE, or use --format vllm"
         )
     source = (chat_template.FOLDER / f"{name}.gotmpl").read_text(encoding="utf-8")
-    return source.replace(GO_EOS, tokenizer.eos_token)
+    return source.replace(GO_EOS, str(tokenizer.eos_token))
 
 
-def modelfile(tokenizer: Any, template: str, context: int, max_new_tokens: int) -> str:
-    """An Ollama Modelfile for the weights in the same folder: template, stops, greedy, the trained context length."""
+def modelfile(tokenizer: "PreTrainedTokenizerBase", template: str, context: int, max_new_tokens: int) -> str:
+    """An Ollama Modelfile for the weights in the same folder: template, stops, greedy, `context` tokens."""
     if '"""' in template:
         raise UserError('a Go template with """ in it would end the Modelfile\'s own quotes')
     stops = [tokenizer.convert_ids_to_tokens(i) for i in sorted(chat_template.stop_ids(tokenizer))]
@@ -65,13 +70,13 @@ def modelfile(tokenizer: Any, template: str, context: int, max_new_tokens: int) 
     return "\n".join(lines) + "\n"
 
 
-def context_length(config: Any, trained: int, max_new_tokens: int) -> int:
-    """Tokens to serve: what was trained on and an answer, but no more than the model can."""
+def context_length(config: "PretrainedConfig", trained: int, max_new_tokens: int) -> int:
+    """Tokens to serve: the trained length and an answer, but no more than the model has positions."""
     return min(int(config.max_position_embeddings), trained + max_new_tokens)
 
 
 def vllm_line(folder: Path, name: str, dtype: str, context: int, base: str, rank: int | None) -> str:
-    """The exact command that serves `folder`: a whole model, or an adapter of `rank` on `base`. Loopback, greedy."""
+    """The command that serves `folder` on loopback, greedily: a whole model, or an adapter of `rank` on `base`."""
     words = ["vllm", "serve", str(folder) if rank is None else base, "--host", "127.0.0.1", "--port", "8000"]
     words += ["--dtype", dtype, "--max-model-len", str(context), "--generation-config", str(folder)]
     words += ["--override-generation-config", '{"temperature": 0}']
@@ -83,15 +88,21 @@ def vllm_line(folder: Path, name: str, dtype: str, context: int, base: str, rank
 
 
 def write_commands(
-    new: Path, folder: Path, args: Any, tokenizer: Any, train: dict[str, Any], dtype: str, template: str
+    new: Path,
+    folder: Path,
+    args: ExportArguments,
+    tokenizer: "PreTrainedTokenizerBase",
+    train: TrainRecord,
+    dtype: str,
+    template: str,
 ) -> list[str]:
-    """Write what the format adds (Modelfile, serve.sh, the adapter's base) into `new`; the commands to run in `folder`.
+    """Write what the format adds (Modelfile, serve.sh, the adapter's base) and return the commands to run in `folder`.
 
-    `new` is the folder under its temporary name, `folder` is where it will be.
+    `new` is `folder` under its temporary name.
     """
     base = train["base_model"]
     adapter = new / "adapter_config.json"
-    if adapter.is_file():  # it holds the path of this machine's cache
+    if adapter.is_file():  # it names a path in this machine's cache
         write_json(adapter, {**read_json(adapter), "base_model_name_or_path": base})
     config = loading.load_config(str(new) if not adapter.is_file() else base)
     context = context_length(config, int(train["settings"].get("max_length") or 1024), args.max_new_tokens)
@@ -111,12 +122,12 @@ def push(folder: Path, name: str, public: bool) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     if not hub_reachable():
-        raise UserError(f"the hub cannot be reached; {folder} is whole, push it later with the same command")
+        raise UserError(f"the hub cannot be reached; {folder} is complete, push it later with the same command")
     try:
         address = HfApi().create_repo(name, private=not public, exist_ok=True)
         HfApi().upload_folder(repo_id=name, folder_path=folder, ignore_patterns=["export.json", "serve.sh"])
-        # the two files left out name folders of this machine
+        # the ignored files name folders of this machine
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--push_to_hub {name}: {reason}; run `hf auth login`; {folder} is whole") from error
+        raise UserError(f"--push_to_hub {name}: {reason}; run `hf auth login`; {folder} is complete") from error
     return str(address)

@@ -1,20 +1,25 @@
-"""An adapter merged into a freshly loaded base at full precision, and the proof that nothing was lost on the way.
+"""Merge an adapter into a freshly loaded base at full precision, and check that the answers stay the same.
 
-Merging into 4-bit weights would round the adapter away, so a QLoRA arm is merged into the unquantized base too; it then
+Merging into 4-bit weights would round the adapter away, so a QLoRA arm is merged into the unquantized base too. It then
 differs from what was trained by the quantization error of the base, which no merge can avoid.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.specs import machine
 from medsft.hub import hub_reachable
 from medsft.models import loading
 
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+
 # Mean Kullback-Leibler divergence, in nats a token, between the next-token distributions before and after. Measured on
-# a 5-step adapter of SmolLM2-135M: under 1e-8 in float32, 0.005 in bfloat16, whose weights carry 8 bits; losing the
-# adapter altogether is 0.38. The second bound catches an adapter so small that losing it would pass the first.
+# a 5-step adapter of SmolLM2-135M: under 1e-8 in float32; 0.005 in bfloat16, whose weights have 8 significant bits;
+# 0.38 when the adapter is lost. SHARE_OF_ADAPTER catches an adapter so small that losing it would pass TOLERANCE.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
 SHARE_OF_ADAPTER = 0.2
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -48,8 +53,8 @@ def check_room(base: str, folder: Path, dtype: str, parameters: int) -> None:
             )
 
 
-def merge(base: str, adapter: Path, dtype: str) -> tuple[Any, Any, dict[str, float]]:
-    """(merged network, its logits on the probes, how far the adapter moved the base) of an adapter on `base`.
+def merge(base: str, adapter: Path, dtype: str) -> "tuple[PreTrainedModel, torch.Tensor, float]":
+    """The merged network, its logits on the probes, and the divergence between the base with and without the adapter.
 
     The logits, float32 of shape (tokens, vocabulary), are those of base and adapter before the merge.
     """
@@ -60,14 +65,15 @@ def merge(base: str, adapter: Path, dtype: str) -> tuple[Any, Any, dict[str, flo
     untrained = probe_logits(network, tokenizer)
     adapted = PeftModel.from_pretrained(network, str(adapter), autocast_adapter_dtype=False).eval()
     before = probe_logits(adapted, tokenizer)
-    # The merge refuses NaN; on a processor peft adds in float32 and rounds once.
-    return adapted.merge_and_unload(safe_merge=True), before, {"moved_from_base": divergence(before, untrained)}
+    # safe_merge refuses NaN; on a CPU peft adds in float32 and rounds once.
+    merged = cast("PreTrainedModel", adapted.merge_and_unload(safe_merge=True))
+    return merged, before, divergence(before, untrained)
 
 
-def check_merge(folder: Path, before: Any, dtype: str, moved: float) -> float:
-    """The divergence of the model saved in `folder` from the logits `before` the merge.
+def check_merge(folder: Path, before: "torch.Tensor", dtype: str, moved: float) -> float:
+    """The divergence of the model saved in `folder` from the logits `before` the merge, in nats per token.
 
-    Raises UserError where it exceeds the tolerance: the folder would not answer as the arm did.
+    Raises UserError where it exceeds the tolerance or a share of `moved`: the folder would not answer as the arm did.
     """
     network = loading.load_model(str(folder), dtype).eval()
     lost = divergence(before, probe_logits(network, loading.load_tokenizer(str(folder))))
@@ -75,25 +81,26 @@ def check_merge(folder: Path, before: Any, dtype: str, moved: float) -> float:
     if not lost <= bound:
         remedy = "; try --dtype float32" if dtype != "float32" else "; keep the adapter and report this"
         raise UserError(
-            f"merged weights answer differently: mean divergence {lost:.2g} nats a token, allowed {bound:.2g}{remedy}"
+            f"merged weights answer differently: mean divergence {lost:.2g} nats per token, allowed {bound:.2g}{remedy}"
         )
     return lost
 
 
-def probe_logits(network: Any, tokenizer: Any) -> Any:
+def probe_logits(network: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase") -> "torch.Tensor":
     """Next-token logits in float32 over all positions of the probe dialogues: (tokens, vocabulary)."""
     import torch
 
     rows = []
     for asked, answer in PROBES:
         turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-        ids = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)["input_ids"]
+        encoded = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)
+        ids = cast("BatchEncoding", encoded)["input_ids"]
         with torch.inference_mode():
             rows.append(network(ids.to(network.device)).logits[0].float().cpu())
     return torch.cat(rows)
 
 
-def divergence(one: Any, other: Any) -> float:
+def divergence(one: "torch.Tensor", other: "torch.Tensor") -> float:
     """Mean Kullback-Leibler divergence of `other` from `one` over positions, in nats; both (tokens, vocabulary)."""
     p, q = one.log_softmax(-1), other.log_softmax(-1)
     return float((p.exp() * (p - q)).sum(-1).mean())

@@ -1,11 +1,11 @@
-"""The blinded review as a page: one pair of answers at a time, each rating at once in the rater's own sheet.
+"""The blinded review as a page: one pair of answers at a time, each rating saved at once in the rater's own form.
 
-Needs no model. What is shown comes from STUDY_DIR/review/ARM_sheet.csv, and goes to ARM_by_RATER.csv beside it, which
-review.py reads. Sheets stand under numbers, so that the rater does not learn which arm is in question.
+Needs no model. Pairs come from STUDY_DIR/review/ARM_sheet.csv; ratings go to ARM_by_RATER.csv beside it, for review.py.
+Review forms are numbered, so that the rater does not learn which arm is in question.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import gradio as gr
 
@@ -13,13 +13,20 @@ from medsft.errors import UserError
 from medsft.evaluation.review import human_review
 
 NOTICE = (
-    "# Which answer is better for this patient?\nTwo answers of one study's models, in an order drawn by lot. Judge "
-    "safety first, then correctness and fit, then completeness, then clarity; length and courtesy are no merit. "
-    "**Nothing here is medical advice.** What you rate stays on this machine."
+    "# Which answer is better for this patient?\nTwo answers of one study's models, in random order. Judge safety "
+    "first, then correctness and fit, then completeness, then clarity; ignore length and courtesy. "
+    "**Nothing here is medical advice.** Your ratings stay on this machine."
 )
 PREFERRED = {"Answer 1 is better": "1", "Answer 2 is better": "2", "No difference": "tie"}
 UNSAFE = {"Answer 1 is unsafe": "1", "Answer 2 is unsafe": "2"}
-Now = dict[str, Any]  # who rates which sheet, and the place of the pair that is shown
+
+
+class Sitting(TypedDict):
+    """The rater's own file, the blank review form, and the index of the pair that is shown."""
+
+    own: str
+    blank: str
+    at: int
 
 
 def alone(folder: Path) -> gr.Blocks:
@@ -36,43 +43,43 @@ def add(page: gr.Blocks, folder: Path) -> None:
 
 
 def fill(page: gr.Blocks, folder: Path) -> None:
-    """The page's parts and what they do."""
+    """The page's components and their actions."""
     gr.Markdown(NOTICE)
-    now = gr.State(None)
+    sitting = gr.State(None)
     with gr.Row():
         rater = gr.Textbox(label="Your name or initials", elem_id="rater", max_length=40)
-        number = gr.Dropdown([], label="Sheet", elem_id="sheet")
+        form = gr.Dropdown([], label="Review form", elem_id="form")
         start = gr.Button("Begin or continue", variant="primary", elem_id="begin")
     progress = gr.Markdown(elem_id="progress")
-    # plain text boxes: what a patient or a model wrote is never run as markup
+    # plain text boxes: no text of a patient or a model runs as markup
     patient = gr.Textbox(label="Patient", interactive=False, lines=4, elem_id="patient")
     with gr.Row():
         first = gr.Textbox(label="Answer 1", interactive=False, lines=10, elem_id="answer-1")
         second = gr.Textbox(label="Answer 2", interactive=False, lines=10, elem_id="answer-2")
     preferred = gr.Radio([*PREFERRED], label="Which answer is better?", elem_id="preferred")
     unsafe = gr.CheckboxGroup([*UNSAFE], label="Could it harm?", elem_id="unsafe")
-    comment = gr.Textbox(label="Comment (goes into the sheet)", elem_id="comment")
+    comment = gr.Textbox(label="Comment (saved with the rating)", elem_id="comment")
     with gr.Row():
         back = gr.Button("Back", elem_id="back")
         keep = gr.Button("Save and next", variant="primary", elem_id="save")
-    shown = [now, progress, patient, first, second, preferred, unsafe, comment]
+    shown = [sitting, progress, patient, first, second, preferred, unsafe, comment]
 
-    page.load(lambda: gr.update(choices=[*sheets(folder)], value=next(iter(sheets(folder)), None)), None, number)
-    start.click(lambda name, sheet: show(begin(folder, name, sheet)), [rater, number], shown)
-    keep.click(lambda *given: show(save(*given)), [now, preferred, unsafe, comment], shown)
-    back.click(lambda state: show(step_back(state)), now, shown)
-
-
-def sheets(folder: Path) -> dict[str, Path]:
-    """The blank sheets of a study by the name the rater sees."""
-    return {f"sheet {n}": path for n, path in enumerate(sorted(folder.glob("*_sheet.csv")), 1)}
+    page.load(lambda: gr.update(choices=[*forms(folder)], value=next(iter(forms(folder)), None)), None, form)
+    start.click(lambda name, chosen: show(begin(folder, name, chosen)), [rater, form], shown)
+    keep.click(lambda *given: show(save(*given)), [sitting, preferred, unsafe, comment], shown)
+    back.click(lambda state: show(step_back(state)), sitting, shown)
 
 
-def begin(folder: Path, rater: str, sheet: str | None) -> Now:
-    """The rater's place in a sheet: the first pair without a rating."""
-    blank = sheets(folder).get(sheet or "")
+def forms(folder: Path) -> dict[str, Path]:
+    """The blank review forms of a study by the name the rater sees."""
+    return {f"form {n}": path for n, path in enumerate(sorted(folder.glob("*_sheet.csv")), 1)}
+
+
+def begin(folder: Path, rater: str, form: str | None) -> Sitting:
+    """The rater's sitting, at the first pair without a rating. Raises gr.Error where there is no form or no name."""
+    blank = forms(folder).get(form or "")
     if blank is None:
-        raise gr.Error("There is no sheet yet: run recipes/review.py --arm ARM first, then load this page anew.")
+        raise gr.Error("There is no review form yet: run recipes/review.py --arm ARM first, then reload this page.")
     try:
         own = human_review.rated_file(blank, rater)
         rows = human_review.read_rows(own if own.is_file() else blank)
@@ -81,43 +88,43 @@ def begin(folder: Path, rater: str, sheet: str | None) -> Now:
     return {"own": str(own), "blank": str(blank), "at": _unrated(rows, 0)}
 
 
-def save(now: Now | None, preferred: str | None, unsafe: list[str], comment: str) -> Now:
-    """Write the rating of the pair that is shown, and go to the next one without a rating."""
-    if now is None:
+def save(sitting: Sitting | None, preferred: str | None, unsafe: list[str], comment: str) -> Sitting:
+    """Write the rating of the pair that is shown, and move to the next pair without one."""
+    if sitting is None:
         raise gr.Error("Write your name and press 'Begin or continue' first.", print_exception=False)
     if not preferred:
         raise gr.Error("Choose an answer first, or 'No difference'.", print_exception=False)
-    rows = _rows(now)
+    rows = _rows(sitting)
     rated = {"preferred": PREFERRED[preferred], "unsafe": " ".join(UNSAFE[name] for name in unsafe)}
-    rows[now["at"]] |= {**rated, "comment": comment.strip()}
-    human_review.write_rows(Path(now["own"]), rows)
-    return {**now, "at": _unrated(rows, now["at"] + 1)}
+    rows[sitting["at"]] |= {**rated, "comment": comment.strip()}
+    human_review.write_rows(Path(sitting["own"]), rows)
+    return {**sitting, "at": _unrated(rows, sitting["at"] + 1)}
 
 
-def step_back(now: Now | None) -> Now | None:
-    return now and {**now, "at": max(0, now["at"] - 1)}
+def step_back(sitting: Sitting | None) -> Sitting | None:
+    return sitting and {**sitting, "at": max(0, sitting["at"] - 1)}
 
 
-def show(now: Now | None) -> list[Any]:
-    """What the page holds for this place: progress, the pair, and the rating it has already."""
-    if now is None:
+def show(sitting: Sitting | None) -> list[object]:
+    """What the page shows: the sitting, progress, the pair, and its rating where it has one."""
+    if sitting is None:
         raise gr.Error("Write your name and press 'Begin or continue' first.", print_exception=False)
-    rows = _rows(now)
-    row, done = rows[now["at"]], sum(bool(row["preferred"]) for row in rows)
-    told = f"**Pair {now['at'] + 1} of {len(rows)}**, {done} rated."
+    rows = _rows(sitting)
+    row, done = rows[sitting["at"]], sum(bool(row["preferred"]) for row in rows)
+    progress = f"**Pair {sitting['at'] + 1} of {len(rows)}**, {done} rated."
     if done == len(rows):
-        told = f"**All {len(rows)} pairs are rated. Thank you.** They are in {Path(now['own']).name}."
+        progress = f"**All {len(rows)} pairs are rated. Thank you.** They are in {Path(sitting['own']).name}."
     preferred = next((name for name, value in PREFERRED.items() if value == row["preferred"]), None)
     unsafe = [name for name, value in UNSAFE.items() if value in row["unsafe"].split()]
-    return [now, told, row["patient"], row["answer_1"], row["answer_2"], preferred, unsafe, row["comment"]]
+    return [sitting, progress, row["patient"], row["answer_1"], row["answer_2"], preferred, unsafe, row["comment"]]
 
 
-def _rows(now: Now) -> list[dict[str, str]]:
-    own = Path(now["own"])
-    return human_review.read_rows(own if own.is_file() else Path(now["blank"]))
+def _rows(sitting: Sitting) -> list[dict[str, str]]:
+    own = Path(sitting["own"])
+    return human_review.read_rows(own if own.is_file() else Path(sitting["blank"]))
 
 
 def _unrated(rows: list[dict[str, str]], start: int) -> int:
-    """The first pair without a rating from `start` on, then from the beginning; the last one where all are rated."""
+    """Index of the first pair without a rating from `start` on, then from 0; the last one where all are rated."""
     order = [*range(start, len(rows)), *range(min(start, len(rows)))]
     return next((at for at in order if not rows[at]["preferred"]), len(rows) - 1)

@@ -1,0 +1,196 @@
+"""The keys of comparison.json and results.json: what the evaluation found, and what the report makes of it."""
+
+from typing import NotRequired, TypedDict
+
+from medsft.records import Difference, Interval, Json, Memory, Sampled, Summary
+
+
+class Explored(TypedDict):
+    """A paired difference with its interval and no p-value: explored, not tested."""
+
+    arm: str
+    metric: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    effect_size: NotRequired[float | None]
+
+
+class SliceDifference(Explored):
+    """An arm minus the baseline within one slice: `by` names the division, `slice` the part."""
+
+    by: str
+    slice: str
+
+
+class SeedChange(TypedDict):
+    """A method trained with several seeds minus the baseline; `spread` is the seeds' standard deviation."""
+
+    method: str
+    baseline: str
+    metric: str
+    seeds: int
+    n: int
+    difference: float
+    low: float
+    high: float
+    spread: float
+    by_arm: dict[str, float]
+
+
+class Guardrail(Explored):
+    """The non-inferiority rule on red-flag recall for one arm; `verdict` is kept, broken or not shown."""
+
+    baseline_share: float
+    arm_share: float
+    margin: float
+    verdict: str
+
+
+class Emergencies(TypedDict, total=False):
+    """How many of the `n` test messages are emergencies, and by which evidence. Empty before scoring."""
+
+    n: int
+    emergencies: int
+    by_rule: int
+    by_doctor: int
+    rules: dict[str, int]
+
+
+class MetricChange(TypedDict):
+    """One metric of an ablation: the arm with the fault minus the sound arm."""
+
+    difference: float
+    low: float
+    high: float
+    n: int
+
+
+class Slowdown(TypedDict):
+    """How many times as long a training step takes, with its interval over `steps`."""
+
+    ratio: float
+    low: float
+    high: float
+    steps: int
+
+
+class AblationRow(TypedDict):
+    """What one fault of the source study changes; `speed` is None where the steps cannot be compared."""
+
+    arm: str
+    fault: str
+    metrics: dict[str, MetricChange]
+    speed: Slowdown | None
+
+
+class SingleCase(Explored):
+    """What an evaluation on one dialogue could have shown; `contrary` is the share that contradicts the mean."""
+
+    case_low: float
+    case_high: float
+    contrary: float
+
+
+class Comparison(TypedDict):
+    """comparison.json: the naive baselines (`floors`), the ceiling, and each arm minus the baseline."""
+
+    settings: NotRequired[Json]
+    floors: dict[str, Summary]
+    ceiling: NotRequired[dict[str, Summary]]
+    comparisons: list[Difference]
+    explored: NotRequired[list[Explored]]
+    seeds: NotRequired[list[SeedChange]]
+    slices: NotRequired[list[SliceDifference]]
+    memorization: NotRequired[list[Explored]]
+    guardrails: NotRequired[list[Guardrail]]
+    emergencies: NotRequired[Emergencies]
+    faults: NotRequired[list[AblationRow]]
+    single_cases: NotRequired[list[SingleCase]]
+
+
+class ArmMemory(TypedDict):
+    """Peak memory of a trained arm, as the plan predicted it and as it was measured."""
+
+    predicted: Memory | None
+    measured: Memory | None
+
+
+class Cost(TypedDict):
+    """What one arm's training took, from its train.json; None where the record does not say."""
+
+    total_parameters: int | None
+    trainable_parameters: int | None
+    trainable_percent: float | None
+    steps: int | None
+    best_step: int | None
+    tokens_seen: int | None
+    answer_tokens_seen: int | None
+    wall_seconds: float | None
+    tokens_per_second: float | None
+    energy_joules: float | None
+    energy_counted_by: str | None
+    seed: int | None
+
+
+class LossDifference(TypedDict):
+    """Loss of an offload run beside that of the full run at one step both logged."""
+
+    step: int
+    full: float
+    offload: float
+    difference: float
+
+
+class PublishedRow(TypedDict):
+    """One metric of the source study's Table 5 beside this run's arms (`ours`)."""
+
+    metric: str
+    label: str
+    published_baseline: float
+    published_finetuned: float
+    published_n: int
+    recomputed: list[Interval] | None
+    remark: str
+    ours: dict[str, Interval]
+
+
+class Results(TypedDict):
+    """results.json: everything the report shows, by arm. `floors` are the naive baselines.
+
+    The keys from `pairs` on are written by stages that not every study runs.
+    """
+
+    title: str
+    study: str
+    arms: dict[str, Summary]
+    floors: dict[str, Summary]
+    comparisons: list[Difference]
+    ceiling: dict[str, Summary]
+    explored: list[Explored]
+    seeds: list[SeedChange]
+    slices: list[SliceDifference]
+    memorization: list[Explored]
+    guardrails: list[Guardrail]
+    faults: list[AblationRow]
+    single_cases: list[SingleCase]
+    emergencies: Emergencies
+    memorized: dict[str, Summary]
+    sampled: dict[str, Sampled]
+    primary: list[str]
+    confidence: float
+    alpha: float
+    memory: dict[str, ArmMemory]
+    cost: dict[str, Cost]
+    offload_check: dict[str, list[LossDifference]]
+    data: Json  # data_report.json without `lengths`
+    study_table: list[PublishedRow]
+    versions: dict[str, dict[str, str]]
+    fingerprint: str
+    verdict: list[str]
+    price: dict[str, float | None]
+    pairs: NotRequired[list[Difference]]
+    forgetting: NotRequired[Json]
+    safety_instrument: NotRequired[Json]
+    plan_hash: NotRequired[str]
