@@ -222,7 +222,7 @@ $(VENV)/.docs: $(VENV)/.run
 
 .PHONY: docs
 docs: $(VENV)/.docs  ## build the documentation into site/; a broken link or a file from elsewhere is an error
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@! grep -rlE '(src|href)="(https?:)?//[^"]*\.(js|css|woff2?|png|svg)"' site --include='*.html'
 
 lock: setup-dev $(VENV)/.docs  ## write constraints.txt from what is installed, and the hash-locked requirements of the images
