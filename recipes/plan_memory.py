@@ -34,7 +34,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # nothing is computed; idle threads would wait for work at full speed
     args, recipe = read()
     if args.ladder_table:
-        from medsft.reporting.readme_plan_table import update
+        from medsft.reporting.docs_plan_table import update
 
         changed = update(Path(args.ladder_table), machine("."))
         print(f"{'written' if changed else 'already up to date'}: {args.ladder_table}")

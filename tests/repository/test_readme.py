@@ -1,44 +1,29 @@
-"""The README's commands exist and do what they say; those that need neither minutes nor a GPU are run."""
+"""The README is short and says first what a newcomer needs; the commands of every page are tested in test_docs.py."""
 
 import re
-import shlex
 import subprocess
-from pathlib import Path
 
-import pytest
+from conftest import ROOT
+from documents import lines, links
 
-from conftest import ROOT, run_script
-
-BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
-LINES = [line.split(" #")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
-COMMANDS = [line for line in LINES if line and not line.startswith("#")]
-
-
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
-def test_make_command_exists(command: str) -> None:
-    done = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "recipes/" in c])
-def test_files_that_a_command_names_exist(command: str) -> None:
-    for word in shlex.split(command):
-        if word.startswith(("recipes/", "accelerate_configs/")):
-            assert (ROOT / word).exists(), word
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if re.match(r"python recipes/(plan_memory|prepare_data)\.py", c)]
-)
-def test_quick_command_runs(command: str, tmp_path: Path) -> None:
-    script, *arguments = shlex.split(command)[1:]
-    done = run_script(script.removeprefix("recipes/"), *arguments, "--study_dir", tmp_path / "study")
-    assert done.returncode == 0, done.stderr
+README = ROOT / "README.md"
+TEXT = README.read_text(encoding="utf-8")
 
 
 def test_the_two_first_commands_are_demo_and_test() -> None:
-    assert [c for c in COMMANDS if c.startswith("make ")][:2] == ["make demo", "make test"]
+    assert [line for line in lines(README) if line.startswith("make ")][:2] == ["make demo", "make test"]
+
+
+def test_it_is_short_and_opens_with_the_question() -> None:
+    assert len(TEXT.splitlines()) <= 130
+    assert re.match(r"# .*\?\n", TEXT)
+    assert "Not medical advice" in "\n".join(TEXT.splitlines()[:8])
+
+
+def test_it_shows_a_picture_and_leads_to_every_page_of_the_documentation() -> None:
+    targets = {target for target in links(README) if target.startswith("docs/")}
+    pages = {str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")} - {"docs/index.md"}
+    assert pages | {"docs/quickstart.ipynb", "docs/images/demo_scores.png"} == targets
 
 
 def test_make_help_lists_every_documented_target() -> None:

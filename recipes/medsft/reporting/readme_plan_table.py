@@ -1,4 +1,4 @@
-"""The README's plan table: what fits which machine for the study's model, as Markdown between two comments."""
+"""The table of docs/memory_plan.md: what fits which machine for the study's model, as Markdown between two marks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,8 @@ from medsft.memory import planner
 from medsft.memory.strategies import STRATEGIES
 from medsft.models.parameter_counts import known_config
 
-BEGIN, END = "<!-- ladder: python recipes/plan_memory.py --ladder_table README.md -->", "<!-- end of ladder -->"
+BEGIN = "<!-- ladder: python recipes/plan_memory.py --ladder_table docs/memory_plan.md -->"
+END = "<!-- end of ladder -->"
 MACHINES = [("a100-80gb", "167GB"), ("l40s", "256GB"), ("l40s", "128GB"), ("a100-40gb", "128GB"), ("a100-40gb", "64GB"),
             ("rtx4090", "128GB"), ("rtx4090", "64GB")]  # fmt: skip
 MODEL, BATCH, LENGTH, RANK = "mistralai/Mistral-7B-Instruct-v0.2", 4, 512, 16
@@ -38,13 +39,13 @@ def table(here: Hardware) -> str:
     return "\n".join(lines)
 
 
-def update(readme: Path, here: Hardware) -> bool:
-    """Write the table between the comments of `readme`; True where that changed it. Raises UserError without them."""
-    text = readme.read_text(encoding="utf-8")
+def update(page: Path, here: Hardware) -> bool:
+    """Write the table between the marks of `page`; True where that changed it. Raises UserError without marks."""
+    text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UserError(f"{readme}: expected one line '{BEGIN}' and one '{END}'")
+        raise UserError(f"{page}: expected one line '{BEGIN}' and one '{END}'")
     before, rest = text.split(BEGIN)
     new = f"{before}{BEGIN}\n{table(here)}\n{END}{rest.split(END)[1]}"
     if new != text:
-        write_text(readme, new)
+        write_text(page, new)
     return new != text

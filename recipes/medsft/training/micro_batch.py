@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -15,9 +15,9 @@ from medsft.errors import DoesNotFit
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, machine
 from medsft.memory import calibration, planner
+from medsft.memory.step_config import StepSettings
 from medsft.models import loading
 from medsft.models.parameter_counts import count_parameters
-from medsft.memory.step_config import StepSettings
 from medsft.records import Memory, PlanRow
 from medsft.training.run_folder import ArmFolder
 

@@ -1,18 +1,18 @@
-"""The README's table is what the plan says today."""
+"""The table of docs/memory_plan.md is what the plan says today."""
 
 import pytest
 
 from conftest import ROOT
 from medsft.errors import UserError
 from medsft.hardware.specs import machine
-from medsft.reporting.readme_plan_table import BEGIN, END, update
+from medsft.reporting.docs_plan_table import BEGIN, END, update
 
 
 @pytest.mark.slow
-def test_readme_is_up_to_date(tmp_path):
-    copy = tmp_path / "README.md"
-    copy.write_text((ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
-    assert not update(copy, machine(".")), "run: python recipes/plan_memory.py --ladder_table README.md"
+def test_the_table_is_up_to_date(tmp_path):
+    copy = tmp_path / "memory_plan.md"
+    copy.write_text((ROOT / "docs" / "memory_plan.md").read_text(encoding="utf-8"), encoding="utf-8")
+    assert not update(copy, machine(".")), "run: python recipes/plan_memory.py --ladder_table docs/memory_plan.md"
     table = copy.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
     assert "| full_fp32 | 120" in table and "**recommended**" in table
 
