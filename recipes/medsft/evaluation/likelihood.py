@@ -50,7 +50,7 @@ def last_answer_unmarked(tokenizer: "PreTrainedTokenizerBase", messages: Sequenc
     For arms trained with a template of their own, which is saved without its generation marks.
     """
     asked = prompt_ids(tokenizer, messages[:-1])
-    encoded = tokenizer.apply_chat_template(as_text(tokenizer, messages), tokenize=True, return_dict=True)
+    encoded = tokenizer.apply_chat_template(as_text(tokenizer, messages), tokenize=True, return_dict=True)  # type: ignore[arg-type]
     whole = [*cast("Mapping[str, list[int]]", encoded)["input_ids"]]
     if whole[: len(asked)] != asked:
         raise UserError(

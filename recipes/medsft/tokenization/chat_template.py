@@ -58,9 +58,9 @@ def training_template(tokenizer: "PreTrainedTokenizerBase", path: str | None = N
     return template
 
 
-def render(tokenizer: "PreTrainedTokenizerBase", messages: list[Turn], template: str) -> Rendered:
+def render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], template: str) -> Rendered:
     """Tokenize a dialogue with a training template."""
-    encoded = _applied(tokenizer, messages, chat_template=template, tokenize=True, return_assistant_tokens_mask=True)
+    encoded = _applied(tokenizer, [*messages], chat_template=template, tokenize=True, return_assistant_tokens_mask=True)
     return Rendered(list(encoded["input_ids"]), list(encoded["assistant_masks"]))
 
 
