@@ -12,7 +12,7 @@ from medsft.evaluation.statistics.proportions import wilson
 
 SAMPLE = Path(__file__).resolve().parents[1] / "recipes" / "sample"
 LOCALES = ("en_US", "en_GB", "en_IN")
-# kind: (role, sentences with {x}); the last two kinds show the limits that the README states
+# kind: (role, sentences with {x}); the last two kinds show the limits that docs/your_data.md states
 CARRIERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "email": (
         "user",

@@ -2,7 +2,8 @@
 """Start a recipe on every machine of a job: what the scheduler says in its variables becomes `accelerate launch`.
 
     srun --ntasks-per-node=1 docker/cloud/launch.py recipes/sft_lora.py --config recipes/configs/mistral_7b/lora.yaml
-    docker/cloud/launch.py --config_file accelerate_configs/zero3.yaml recipes/sft_full.py  # accelerate's options first
+    docker/cloud/launch.py --config_file accelerate_configs/zero3.yaml recipes/sft_full.py \\
+        --config recipes/configs/mistral_7b/full_zero3.yaml        # accelerate's options first
     docker/cloud/launch.py --print recipes/sft_lora.py                                      # only say what would run
 
 Run it once on each machine, on a file system they share. It knows Slurm, SkyPilot, dstack and Kubeflow Trainer;
