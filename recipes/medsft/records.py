@@ -65,7 +65,7 @@ class Summary(TypedDict):
     """The metrics of one system over `n` rows in `groups` groups."""
 
     n: int
-    groups: int
+    groups: NotRequired[int]
     metrics: dict[str, Interval]
 
 

@@ -17,9 +17,10 @@ import pytest
 import yaml
 
 import demo_picture
-from conftest import RECIPES, ROOT, run_script
+from conftest import RECIPES, ROOT, run_here, run_script
 from documents import (
     DOCS,
+    FENCE,
     PAGES,
     code,
     headings,
@@ -144,6 +145,23 @@ def test_options_of_a_script_are_parsed(command: str, monkeypatch: pytest.Monkey
     parse(kinds, argv=words)
 
 
+LAUNCHING = [*PAGES, *sorted(ROOT.glob("accelerate_configs/*")), *sorted(ROOT.glob("recipes/configs/*/full*.yaml"))]
+LAUNCHING += sorted(path for path in ROOT.glob("docker/cloud/**/*") if path.is_file() and path.suffix != ".pyc")
+
+
+@pytest.mark.parametrize("page", LAUNCHING, ids=name_of)
+def test_a_launch_of_full_fine_tuning_is_that_of_its_recipes_strategy(page: Path) -> None:
+    """Else the recipe would refuse it on the cluster. The accelerate config and the recipe of each command in a file."""
+    text = re.sub(r"\\+\n[#\s]*|,\s+", " ", text_of(page))
+    for config, rest in re.findall(
+        r"--config_file accelerate_configs/(\w+\.yaml)\S* [^\n]*?recipes/sft_full\.py([^\n]*)", text
+    ):
+        named = re.search(r"--config (recipes/configs/\w+/\w+\.yaml)", rest)
+        recipe = ROOT / (named[1] if named else "recipes/configs/mistral_7b/full_8bit.yaml")
+        wanted = STRATEGIES[yaml.safe_load(recipe.read_text(encoding="utf-8"))["strategy"]].config or "single_gpu.yaml"
+        assert config.replace("_multi_node", "") == wanted, f"{config} with {recipe.name}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_option_that_a_text_names_exists(page: Path) -> None:
     for command in [*lines(page), *spans(page)]:
@@ -259,6 +277,10 @@ def test_the_table_of_rooms_is_the_rule_that_is_tested() -> None:
     said = {row[0].strip("`"): set(row[2].split(", ")) - {"nothing"} for row in table_with("architecture.md", "room")}
     assert said.pop("top of `medsft") == set()
     assert said == {room: may for room, may in rules.MAY_IMPORT.items() if room != "ground"}
+    drawing = next(body for _, body in FENCE.findall(text_of(DOCS / "architecture.md")) if "scripts in" in body)
+    heights = {room: -at for at, line in enumerate(drawing.splitlines()) for room in line.split() if room in said}
+    assert set(heights) == set(said)
+    assert all(heights[room] > heights[other] for room, may in said.items() for other in may)
 
 
 def test_the_glossary_is_in_order_and_says_each_thing_once() -> None:
@@ -284,14 +306,17 @@ def notebook() -> list[dict[str, Any]]:
 
 
 def run_cell(source: str, names: dict[str, Any]) -> None:
-    """What Jupyter does with a cell: lines with ! go to the shell, with the values of names in {braces}."""
+    """What Jupyter does with a cell: lines with ! are commands, with the values of names in {braces}."""
     python: list[str] = []
     for line in source.splitlines():
         if line.startswith("!"):
             exec("\n".join(python), names)
             python = []
             command = re.sub(r"\{(\w+)\}", lambda match: str(names[match[1]]), line[1:])
-            subprocess.run(command, shell=True, check=True, cwd=ROOT, capture_output=True)
+            interpreter, script, *options = shlex.split(command)
+            assert interpreter == names["PYTHON"]
+            done = run_here(script.removeprefix("recipes/"), *options)
+            assert done.returncode == 0, done.stderr
         else:
             python.append(line)
     exec("\n".join(python), names)

@@ -20,10 +20,7 @@ def gather(study: Study, title: str, fingerprint: str, hourly_rate: float | None
     return {
         "title": title,
         "study": study.name,
-        "arms": {
-            arm.name: {"n": arm.scores["n"], "groups": arm.scores["groups"], "metrics": arm.scores["metrics"]}
-            for arm in study.arms
-        },
+        "arms": {arm.name: {"n": arm.scores["n"], "metrics": arm.scores["metrics"]} for arm in study.arms},
         "floors": {name: comparison["floors"][name] for name in ordered(comparison["floors"], BASELINE_ORDER)},
         "comparisons": sorted(comparison["comparisons"], key=lambda row: positions.get(row["arm"], len(positions))),
         "ceiling": comparison.get("ceiling", {}),
