@@ -41,8 +41,9 @@ class CompleteResume(TrainerCallback):
         if getattr(zero, "swap_optimizer", False):
             checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             restore_swapped(zero, checkpoint, args.process_index)
-        if hasattr(zero.optimizer, "ds_opt_adam"):
-            repeat_powers(zero.optimizer, state.global_step)
+        adam = getattr(zero, "optimizer", None)
+        if adam is not None and hasattr(adam, "ds_opt_adam"):
+            repeat_powers(adam, state.global_step)
 
 
 def import_dynamo() -> None:
