@@ -41,7 +41,7 @@ def test_a_change_redoes_only_what_depends_on_it(tmp_path: Path) -> None:
     def changed(**options: Any) -> set[str]:
         prepare(DataArguments(**base, **options))
         after = cached(tmp_path)
-        return {step for step in after if after[step] != before[step]}
+        return {name for name in after if after[name] != before[name]}
 
     assert changed(near_duplicate=0.8) == set()
     assert changed(max_length=400) == {"tokens"}

@@ -1,4 +1,4 @@
-"""Presidio through the real library: what it finds, what it must leave, how it is told apart from the rules."""
+"""Presidio through the real library: what it finds, what it must leave, how it is counted apart from the rules."""
 
 import json
 from pathlib import Path

@@ -200,7 +200,7 @@ def test_the_help_lists_every_rule() -> None:
     assert tuple(re.split("[,;] ", listed[1])) == (*CLEANING_RULES, *IDENTIFIER_RULES)
 
 
-def test_an_unreachable_hub_is_told_at_once_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # read once, when it was imported
@@ -228,9 +228,9 @@ def test_no_conversation_is_on_two_sides(tmp_path: Path) -> None:
     followed = 0
     for number in range(1, len(rows)):
         before, row = rows[number - 1], rows[number]
-        told = f"Patient: {before['patient_message']}\nDoctor: {before['doctor_response']}"
+        earlier = f"Patient: {before['patient_message']}\nDoctor: {before['doctor_response']}"
         ids = (f"mts:{number}", f"mts:{number + 1}")
-        if row["dialogue_context"].endswith(told) and set(ids) <= set(side):
+        if row["dialogue_context"].endswith(earlier) and set(ids) <= set(side):
             followed += 1
             assert side[ids[0]] == side[ids[1]]
     assert followed > 200

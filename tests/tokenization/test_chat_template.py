@@ -1,4 +1,4 @@
-"""Templates: the same tokens as the model's own, one BOS, loss on exactly the doctor's words and the end of turn."""
+"""Templates: the same tokens as the model's own, one BOS, loss on the doctor's words and the end of turn alone."""
 
 import json
 import shutil
@@ -25,10 +25,10 @@ def smollm2() -> Any:
 @pytest.fixture(scope="module")
 def mistral_common_data() -> Path:
     """The folder that `make test` installs mistral-common into, apart from the environment it would change."""
-    for place in [Path(sys.prefix) / "test-only", ROOT / ".venv" / "test-only"]:
-        if (place / "mistral_common").is_dir():
-            sys.path.insert(0, str(place))
-            return place / "mistral_common" / "data"
+    for folder in [Path(sys.prefix) / "test-only", ROOT / ".venv" / "test-only"]:
+        if (folder / "mistral_common").is_dir():
+            sys.path.insert(0, str(folder))
+            return folder / "mistral_common" / "data"
     pytest.fail("mistral-common is not installed; run the tests by `make test`")
 
 

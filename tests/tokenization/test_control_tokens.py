@@ -1,4 +1,4 @@
-"""What a speaker types is never read as a control token: not in training, not in generation, not in the chat."""
+"""Typed text is never read as a control token: not in training, not in generation, not in the chat."""
 
 import json
 import shutil

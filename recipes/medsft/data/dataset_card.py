@@ -17,8 +17,8 @@ CARD = """---
 
 # Patient-doctor dialogues, prepared for supervised fine-tuning
 
-Made by `recipes/prepare_data.py` of medsft from {{ sources }}. Not for clinical use: a doctor's answer in a corpus is
-no clinical standard, and no one should act on one.
+Made by `recipes/prepare_data.py` of medsft from {{ sources }}. Not for clinical use: an answer in a corpus is no
+clinical standard, and no one should act on one.
 
 ## Rows
 {{ read }} rows read, {{ kept }} kept. Fingerprint of the rows: `{{ fingerprint }}`.
@@ -37,20 +37,20 @@ no clinical standard, and no one should act on one.
 - Dropped: {{ dropped }}.
 - Repaired: {{ repaired }}.
 - Identifiers replaced by typed placeholders: {{ redacted }}.
-  Names without a title in running text are not found by rules, so treat the rows as personal data still.
-- Near-duplicates: Jaccard similarity of the patients' opening words from {{ threshold }} on.
+  Rules do not find names without a title in running text, so these rows are still personal data.
+- Near-duplicates: the patients' opening words have a Jaccard similarity of at least {{ threshold }}.
 {{ leakage }}
-- Token budget {{ max_length }}: the patient's side gave way in {{ shortened }} rows, no answer was cut.
+- Token budget {{ max_length }}: the patient's side was shortened in {{ shortened }} rows; no answer was cut.
 
 Fields: `id` (source file and row), `source`, `group`, `messages` (role user: the patient, assistant: the doctor),
 `prompt_tokens`, `answer_tokens`.
 
 ## Rights and risks
 Corpora crawled from consultation sites are under the sites' copyright (healthcaremagic.com and icliniq.com for
-MedDialog, according to its authors); a permissive label on a copy is that redistributor's claim. Whether these rows
-may be used or passed on is for you to settle. Advice in such corpora follows local habits (drug brands, readiness to
-prescribe antibiotics), and single-turn rows have lost what was said before. `../.cache` holds the rows as they were
-before de-identification: delete it before you share the study folder.
+MedDialog, according to its authors); a permissive license on a copy is only its redistributor's claim. Check whether
+you may use or share these rows. Advice in such corpora follows local habits (drug brands, readiness to prescribe
+antibiotics), and single-turn rows lack the turns before them. `../.cache` holds the rows before de-identification:
+delete it before you share the study folder.
 """
 
 
@@ -80,7 +80,7 @@ def dataset_card(report: DataReport) -> str:
         ],
     )
     arguments = report["arguments"]
-    own = "- Split by whole groups with seed {seed}; no group is on two sides."
+    own = "- Split by whole groups with seed {seed}; no group is in two splits."
     study = "- Split as the source study did: {leaking} held-out rows share a group with a training row."
     card = DatasetCard.from_template(
         data,
