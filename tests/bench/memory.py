@@ -1,4 +1,4 @@
-"""How right the memory plan is: three tables, each number beside what was measured.
+"""Accuracy of the memory plan: three tables, each prediction beside what was measured.
 
     python tests/bench/memory.py --output runs/bench/memory.json [--points gpu_memory_points.jsonl] [--nvme]
 
@@ -78,11 +78,11 @@ def main() -> None:
 
 def results(points: Path = POINTS, nvme: bool = False) -> dict[str, Any]:
     """The three tables as plain values: {allocator, published, engine}."""
-    places = ["cpu", "nvme"] if nvme else ["cpu"]
+    optimizers = ["cpu", "nvme"] if nvme else ["cpu"]
     return {
         "allocator": against_allocator(),
         "published": against_published(points),
-        "engine": against_resident(places),
+        "engine": against_resident(optimizers),
     }
 
 
@@ -150,7 +150,7 @@ def traced_point(point: dict[str, Any]) -> int:
     return sum(highest(trace(MEASURED_ON, step, uniform, adapter))[1].values())
 
 
-def against_resident(places: list[str]) -> list[dict[str, Any]]:
+def against_resident(optimizers: list[str]) -> list[dict[str, Any]]:
     """DeepSpeed ZeRO-3 offload of a 97 M model: the dry run and the process before it, against resident memory."""
     from medsft.hardware.specs import described, machine
     from medsft.memory.peaks import bytes_of_strategies
@@ -159,16 +159,16 @@ def against_resident(places: list[str]) -> list[dict[str, Any]]:
 
     config, rows = AutoConfig.for_model(**ENGINE_MODEL), []
     here = described(machine("."), "none")
-    for place in places:
-        name = "full_nvme" if place == "nvme" else "full_zero3_offload"
+    for optimizer in optimizers:
+        name = "full_nvme" if optimizer == "nvme" else "full_zero3_offload"
         found = bytes_of_strategies({name: STRATEGIES[name]}, config, sizes_of(config), here, 2, 128, {}, False)
         device, host, _ = found[name]
         with tempfile.TemporaryDirectory() as folder:
             real = _measure(
-                "measured_zero.py", json.dumps({"config": ENGINE_MODEL, **ENGINE, "optimizer": place}), folder
+                "measured_zero.py", json.dumps({"config": ENGINE_MODEL, **ENGINE, "optimizer": optimizer}), folder
             )
         total = sum(device.values()) + sum(v for k, v in host.items() if k not in ("pinned", "pinned_rounding", "save"))
-        rows.append(_row(f"ZeRO-3, parameters on cpu, optimizer on {place}", real["before"] + total, real["resident"]))
+        rows.append(_row(f"ZeRO-3, parameters on cpu, optimizer on {optimizer}", real["before"] + total, real["resident"]))
     return _table("engine's dry run and the process against resident memory", rows)
 
 

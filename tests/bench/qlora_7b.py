@@ -37,7 +37,7 @@ def main() -> None:
 def measure() -> dict[str, Any]:
     """Parameters, losses, seconds a step, and the peak of the process beside the plan's prediction, in bytes.
 
-    `peak_anonymous` leaves out the pages of the mapped weight files, which the kernel takes back when it needs them.
+    `peak_anonymous` leaves out the pages of the mapped weight files, which the kernel evicts when it needs memory.
     """
     from medsft.models import parameter_counts
     from medsft.training import larger_than_memory
@@ -81,7 +81,7 @@ def small_tokenizer() -> Any:
 
 
 def _run(script: str, *flags: object) -> int:
-    """Run a recipe and return the most anonymous memory it held, looked at ten times a second."""
+    """Run a recipe and return its peak of anonymous memory, sampled ten times a second."""
     process = psutil.Popen([sys.executable, str(RECIPES / script), *map(str, flags)])
     most = 0
     while process.poll() is None:

@@ -1,5 +1,8 @@
 """Traces kept on disk: asked for again they cost nothing, and another model, step or code asks anew."""
 
+import time
+from pathlib import Path
+
 import pytest
 from transformers import LlamaConfig
 
@@ -49,3 +52,23 @@ def test_an_engine_that_fails_is_one_line_with_the_reason(asked, monkeypatch):
     engine = {"stage": 3, "ranks": 1}
     with pytest.raises(UserError, match=r"cannot be tried out for 'llama' \(no message\)"):
         cache.traced(CONFIG, True, [], [engine])
+
+
+def test_the_engines_processes_end_where_a_step_cannot_be_traced(asked, monkeypatch, tmp_path):
+    script = tmp_path / "python"
+    script.write_text('#!/bin/sh\nsleep 60 &\necho $! > "$(dirname "$0")/child"\nwait\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(cache.sys, "executable", str(script))
+
+    def fails(*_arguments):
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        raise UserError("cannot be traced")
+
+    monkeypatch.setattr(step, "trace", fails)
+    with pytest.raises(UserError, match="cannot be traced"):
+        cache.traced(CONFIG, True, [SMALL], [{"stage": 3, "ranks": 1}])
+    child = Path("/proc") / (tmp_path / "child").read_text().strip()
+    assert not child.exists() or "State:\tZ" in (child / "status").read_text()

@@ -10,7 +10,10 @@ from transformers import LlamaConfig
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware import specs
 from medsft.memory import peaks, planner
-from medsft.models.parameter_counts import count_parameters, known_config
+from medsft.memory.step_config import StepConfig
+from medsft.memory.strategies import STRATEGIES, applies
+from medsft.memory.trace.cache import traced_beside
+from medsft.models.parameter_counts import count_parameters, known_config, sizes_of
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.2"
 TINY = LlamaConfig(
@@ -27,6 +30,13 @@ MIDDLING = LlamaConfig(
 HERE = specs.machine(".")
 A100 = specs.described(HERE, "a100-80gb", 1, "167GB", "2TB")
 LAPTOP = specs.described(HERE, "none", None, "24GB", "100GB")
+RANKS = (1, 2, 8)
+OPTIMIZER_OFFLOAD = "full_zero3_optimizer_offload"
+DRY_RUNS = [  # an independent one of the engine, one row, smaller buckets: device GB (1 GB less), host GB exact, pinned
+    (OPTIMIZER_OFFLOAD, 16.7, 130.4, 138.4),
+    ("full_zero3_offload", 4.1, 144.8, 171.7),
+    ("full_zero3_offload_bf16", 4.1, 86.9, 111.1),
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +44,38 @@ def mistral():
     return known_config(MISTRAL)
 
 
+def runs_of(config, hardware, batch, length, names=tuple(STRATEGIES)):
+    """The dry runs of DeepSpeed's engine that these strategies need."""
+    sizes, step = sizes_of(config), StepConfig(batch=batch, length=length, on_gpu=hardware.gpus > 0)
+    chosen = [STRATEGIES[n] for n in names if applies(n, hardware.gpus) and STRATEGIES[n].engine.startswith("zero")]
+    return [(config, peaks.engine_config(strategy, sizes, step, hardware)) for strategy in chosen]
+
+
 @pytest.fixture(scope="module")
-def plan(mistral):  # half a minute on two idle cores the first time, then from the cache
+def engines(mistral):
+    """All dry runs of this file, in one process beside this one: the imports of DeepSpeed take longer than small runs.
+
+    What is not here is tried out when it is asked for. A minute on two idle cores the first time, then from the cache.
+    """
+    ranks = [run for n in RANKS for run in runs_of(TINY, specs.described(A100, gpus=n), 2, 32, [OPTIMIZER_OFFLOAD])]
+    one_row = runs_of(mistral, A100, 1, 512, [name for name, *_ in DRY_RUNS])
+    small = runs_of(TINY, LAPTOP, 2, 64) + runs_of(MIDDLING, A100, 2, 64)
+    with traced_beside([*runs_of(mistral, A100, 4, 512), *one_row, *small, *ranks]):
+        pass
+
+
+@pytest.fixture(scope="module")
+def plan(engines, mistral):
     return {row["name"]: row for row in planner.strategies(mistral, A100, 4, 512, lora_r=16)}
-
-
-@pytest.fixture(scope="module")
-def plan_of_one_row(mistral):
-    return {row["name"]: row for row in planner.strategies(mistral, A100, 1, 512, lora_r=16)}
 
 
 @pytest.mark.parametrize(
     ("name", "device", "host", "pinned"),
-    [  # an independent dry run of the engine, one row, smaller buckets: device GB (1 GB less), host GB exact, pinned
-        ("full_zero3_optimizer_offload", 16.7, 130.4, 138.4),
-        ("full_zero3_offload", 4.1, 144.8, 171.7),
-        ("full_zero3_offload_bf16", 4.1, 86.9, 111.1),
-    ],
+    DRY_RUNS,
 )
 @pytest.mark.slow
-def test_deepspeeds_engine(plan_of_one_row, name, device, host, pinned):
-    row = plan_of_one_row[name]
+def test_deepspeeds_engine(engines, mistral, name, device, host, pinned):
+    (row,) = planner.strategies(mistral, A100, 1, 512, own=name, only_own=True, lora_r=16)
     beside = row["host_bytes_by"]["process"] + row["host_bytes_by"]["save"]
     assert (row["host_bytes"] - beside) / 1e9 == pytest.approx(host, rel=0.001)
     assert (row["host_bytes_pinned"] - beside) / 1e9 == pytest.approx(pinned, rel=0.001)
@@ -93,18 +114,16 @@ def test_the_study_and_its_machine(mistral, plan):
 
 
 @pytest.mark.slow
-def test_more_ranks_hold_less_each():
+def test_more_ranks_hold_less_each(engines):
     per_rank = [
-        planner.predict("full_zero3_optimizer_offload", TINY, specs.described(A100, gpus=n), 2, 32, lora_r=4)[
-            "device_bytes"
-        ]
-        for n in (1, 2, 8)
+        planner.predict(OPTIMIZER_OFFLOAD, TINY, specs.described(A100, gpus=n), 2, 32, lora_r=4)["device_bytes"]
+        for n in RANKS
     ]
     assert per_rank[0] >= per_rank[1] >= per_rank[2]
 
 
 @pytest.mark.slow
-def test_without_a_gpu_the_host_holds_everything():
+def test_without_a_gpu_the_host_holds_everything(engines):
     rows = {row["name"]: row for row in planner.strategies(TINY, LAPTOP, 2, 64, lora_r=8)}
     for row in rows.values():
         assert row["host_bytes"] >= sum(row["device_bytes"].values()) == row["host_bytes_by"]["training"]
@@ -132,7 +151,7 @@ def test_never_shrinks_with_batch_length_or_rank(name, batch, length, r, checkpo
 
 
 @pytest.mark.slow
-def test_offload_never_raises_device_memory():
+def test_offload_never_raises_device_memory(engines):
     rows = {r["name"]: sum(r["device_bytes"].values()) for r in planner.strategies(MIDDLING, A100, 2, 64, lora_r=8)}
     for name in ("full_zero3_optimizer_offload", "full_zero3_offload", "full_zero3_offload_bf16", "full_nvme"):
         # DeepSpeed's reduce bucket is 1 GB whatever the model: small models pay for it
@@ -140,12 +159,14 @@ def test_offload_never_raises_device_memory():
     assert rows["full_zero3_offload"] <= rows["full_zero3_optimizer_offload"] + int(1.03 * 2 * peaks.LIVE_PARAMETERS)
 
 
-def test_largest_micro_batch_is_the_largest():
+def test_largest_micro_batch_is_the_largest(monkeypatch):
+    monkeypatch.setattr(planner, "STRATEGIES", {"full": STRATEGIES["full"]})  # no engine is needed for the others
+
     def needs(batch):
         return planner.predict("full", TINY, A100, batch, 64, lora_r=4, checkpointing=False)["device_bytes"]
 
     tight = replace(A100, device_bytes=needs(24))
-    row = next(r for r in planner.strategies(TINY, tight, 2, 64, lora_r=4, checkpointing=False) if r["name"] == "full")
+    (row,) = planner.strategies(TINY, tight, 2, 64, lora_r=4, checkpointing=False)
     largest = row["largest_micro_batch"]
     assert needs(largest) <= tight.device_bytes < needs(largest + 2)
 

@@ -1,18 +1,19 @@
 """recipes/plan_memory.py from the command line."""
 
 import json
+import math
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 import plan_memory
 from medsft.cli import run
 from medsft.hardware import matmul_benchmark
 from medsft.hardware.specs import machine
-from medsft.models.parameter_counts import known_config
 from medsft.source_study.memory_claims import STUDY_MODEL
 
 SCRIPT = Path(plan_memory.__file__)
@@ -68,8 +69,8 @@ def test_the_study_on_its_machine(tmp_path):
         assert text in done.stdout
 
 
-def test_a_laptop_and_a_second_run(plan, tmp_path):
-    laptop = ("--gpu", "none", "--host", "24GB", "--disk", "100GB")
+def test_a_laptop_and_a_second_run(plan, tmp_path, tiny_model):
+    laptop = ("--model_name_or_path", str(tiny_model), "--gpu", "none", "--host", "24GB", "--disk", "100GB")
     status, first, out, _ = plan(*laptop)
     assert status == 0 and first["recommended"] == "full" and first["hardware"]["gpus"] == 0
     assert "cpu.yaml" in out and "already done" not in out
@@ -81,18 +82,19 @@ def test_a_laptop_and_a_second_run(plan, tmp_path):
     assert third["fingerprint"] != first["fingerprint"]
 
 
-def test_a_processor_slow_in_bfloat16_is_planned_in_float32(plan, monkeypatch):
+def test_a_processor_slow_in_bfloat16_is_planned_in_float32(plan, monkeypatch, tiny_model):
     """What `training.auto_options` chooses is planned, but not for a machine in words, of which nothing is known."""
     needs = {}
     for bf16 in (True, False):
         monkeypatch.setattr(matmul_benchmark, "prefers_bfloat16", lambda fast=bf16: fast)
-        _, here, _, _ = plan("--gpu", "none", "--per_device_train_batch_size", "2")
+        _, here, _, _ = plan("--model_name_or_path", str(tiny_model), "--gpu", "none")
         needs[bf16] = {row["name"]: sum(row["device_bytes"].values()) for row in here["strategies"]}
         assert here["inputs"].get("dtype") == (None if bf16 else "float32")
     weights_of_lora = 4 * here["model"]["parameters"]
     assert needs[False]["lora"] - needs[True]["lora"] > 0.9 * weights_of_lora / 2
     assert needs[False]["full_zero3_offload"] == needs[True]["full_zero3_offload"]
-    assert plan("--gpu", "none", "--host", "64GB")[1]["inputs"].get("dtype") is None
+    in_words = ("--model_name_or_path", str(tiny_model), "--gpu", "none", "--host", "64GB")
+    assert plan(*in_words)[1]["inputs"].get("dtype") is None
 
 
 def test_nothing_fits(plan):
@@ -121,15 +123,16 @@ def test_mistakes_are_one_line(plan, arguments, words):
     assert err.startswith("error: ") and err.count("\n") == 1 and words in err
 
 
-def test_a_local_folder(plan, tmp_path):
-    folder = tmp_path / "model"
-    known_config("HuggingFaceTB/SmolLM2-360M-Instruct").save_pretrained(folder)
-    status, result, _, _ = plan("--model_name_or_path", str(folder), "--gpu", "l4", "--host", "32GB", "--disk", "1TB")
-    assert status == 0 and result["model"]["parameters"] == 361_821_120 and result["recommended"] == "full_fp32"
+def test_a_local_folder(plan, tiny_model):
+    machine = ("--gpu", "l4", "--host", "32GB", "--disk", "1TB")
+    status, result, _, _ = plan("--model_name_or_path", str(tiny_model), *machine)
+    with safe_open(tiny_model / "model.safetensors", "pt") as weights:
+        written = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    assert status == 0 and result["model"]["parameters"] == written and result["recommended"] == "full_fp32"
 
 
-def test_the_machine_is_read(plan):
-    _, result, _, _ = plan()
+def test_the_machine_is_read(plan, tiny_model):
+    _, result, _, _ = plan("--model_name_or_path", str(tiny_model))
     assert result["hardware"]["host_bytes"] == machine(".").host_bytes
 
 

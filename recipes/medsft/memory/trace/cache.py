@@ -5,6 +5,7 @@ Steps of one device are traced in this process, DeepSpeed's engine in others bes
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,8 +61,9 @@ def traced_beside(engines: "list[tuple[PreTrainedConfig, EngineConfig]]") -> Ite
         for file, result in zip(missing, _finish(beside, requests) if beside else [], strict=True):
             _keep(file, result)
     finally:
-        if beside and beside.poll() is None:
-            beside.kill()
+        if beside and beside.poll() is None:  # with its own children, which would wait for work for ever
+            os.killpg(beside.pid, signal.SIGKILL)
+            beside.wait()
 
 
 def _values(config: "PreTrainedConfig") -> Json:
@@ -83,7 +85,8 @@ def _start(requests: "list[EngineConfig]") -> "subprocess.Popen[str]":
     here = str(Path(__file__).resolve().parents[3])
     environment["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [environment.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "medsft.memory.trace.zero", json.dumps(requests)]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe, process_group=0)
 
 
 def _finish(process: "subprocess.Popen[str]", requests: "list[EngineConfig]") -> "list[EnginePeaks]":
