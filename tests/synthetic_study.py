@@ -1,4 +1,4 @@
-"""A study folder with the shapes that the real stages write, for the tests of what reads it."""
+"""A study folder with the files that the real stages write, for the tests of their readers."""
 
 import json
 import random
@@ -20,7 +20,7 @@ METRICS = {
     "length_ratio": 1.4,
 }
 PRIMARY = ("rouge1", "rouge2", "rougeL", "bertscore_f1")
-FLOORS = {"constant": 0.9, "shuffled": 0.8, "echo": 0.7, "nearest": 1.05}
+NAIVE_BASELINES = {"constant": 0.9, "shuffled": 0.8, "echo": 0.7, "nearest": 1.05}
 GAINS = {"lora": 0.04, "qlora": 0.03, "full": 0.0005}
 HOSTILE = "<script>alert(1)</script> | ![x](http://evil.example/x.png) <img src=http://evil.example/y onerror=alert(2)>"
 SIZE = 44
@@ -143,9 +143,9 @@ def write_plan(study: Path) -> None:
 
 
 def write_comparison(study: Path, arms: list[str]) -> None:
-    floors = {
+    naive = {
         name: {"n": SIZE, "metrics": {m: around(v * share) for m, v in METRICS.items()}}
-        for name, share in FLOORS.items()
+        for name, share in NAIVE_BASELINES.items()
     }
     rows = [
         {
@@ -164,14 +164,14 @@ def write_comparison(study: Path, arms: list[str]) -> None:
         for metric in PRIMARY
     ]
     dump(
-        study / "comparison.json", {"floors": floors, "comparisons": rows, "settings": {"confidence": 0.95, "seed": 42}}
+        study / "comparison.json", {"floors": naive, "comparisons": rows, "settings": {"confidence": 0.95, "seed": 42}}
     )
 
 
 def make_study(
     folder: Path, arms: tuple[str, ...] = ("baseline", "lora", "qlora", "full"), hostile: str = HOSTILE
 ) -> Path:
-    """A study folder with the shapes that the real stages write."""
+    """A study folder with the files that the real stages write."""
     study = folder / "synthetic"
     write_data_report(study)
     write_plan(study)
@@ -197,7 +197,7 @@ def strict_json(path: Path) -> Any:
 
 
 class Page(HTMLParser):
-    """Collects tags, addresses, visible text and open elements of a page."""
+    """Tags, addresses, visible text and unclosed elements of a page."""
 
     VOID = ("meta", "img", "br", "link", "input")
 

@@ -1,4 +1,4 @@
-"""Daemons that the tests start and end themselves, by the id of the process, whatever happens in between."""
+"""Daemons that the tests start, and end by process id even when a test fails."""
 
 import subprocess
 import time
@@ -23,8 +23,9 @@ def daemon(command: Sequence[str], folder: Path, env: dict[str, str]) -> Iterato
             process.wait()
 
 
-def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(ready: Callable[[], bool], what: str, seconds: float = 300) -> None:
+    """Poll `ready` ten times a second; an AssertionError after `seconds` names `what`."""
     deadline = time.monotonic() + seconds
     while not ready():
-        assert time.monotonic() < deadline, f"{what}: not there after {seconds:.0f} s"
+        assert time.monotonic() < deadline, f"{what}: not ready after {seconds:.0f} s"
         time.sleep(0.1)

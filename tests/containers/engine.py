@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-# What the recipes need and nothing more; what docs and job files promise.
+# The restrictions that docs and job files promise.
 LOCKED_DOWN = ("--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges")
 
 
@@ -15,12 +15,12 @@ class Docker:
     """One daemon, by its socket."""
 
     def __init__(self, socket: Path) -> None:
-        # Debian's command, which brings the BuildKit client; another one may be earlier in PATH.
+        # Debian's command has the BuildKit client; another one may be earlier in PATH.
         self.binary = next((p for p in ("/usr/bin/docker",) if Path(p).exists()), shutil.which("docker") or "docker")
         self.env = os.environ | {"DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "1"}
 
     def call(self, *arguments: str, check: bool = True, timeout: float = 1500) -> subprocess.CompletedProcess[str]:
-        """`docker ARGUMENTS`; an unexpected exit status fails the test with what docker and the container said."""
+        """`docker ARGUMENTS`; an unexpected exit status fails the test with the output of docker and the container."""
         command = [self.binary, *arguments]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         try:

@@ -1,17 +1,14 @@
-"""A Slurm of two machines on one: real daemons on the loopback, with a device file in place of a GPU each."""
+"""A Slurm cluster of two nodes on one machine: real daemons on loopback, with a device file in place of each GPU."""
 
 import os
-import shutil
+import re
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from containers.daemons import daemon, wait_until
-
-DAEMONS = ("munged", "slurmctld", "slurmd")
 
 CONFIG = """
 ClusterName=test
@@ -29,31 +26,26 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2
 GresTypes=gpu
 JobRequeue=1
 ReturnToService=2
-SlurmctldPort=26817
+SlurmctldPort={ports[0]}
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmdLogFile={folder}/slurmd.%n.log
 SlurmdSpoolDir={folder}/spool.%n
 StateSaveLocation={folder}/state
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port=26818 CPUs=1 Gres=gpu:1
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port=26819 CPUs=1 Gres=gpu:1
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 Gres=gpu:1
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 Gres=gpu:1
 PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 GRES = "NodeName=n1 Name=gpu File=/dev/tty0\nNodeName=n2 Name=gpu File=/dev/tty1\n"
 
 
-def missing() -> list[str]:
-    found = (name for name in DAEMONS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None)
-    return list(found)
-
-
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Two machines that accept jobs, and the environment in which sbatch, squeue and scontrol find them."""
+    """Two idle nodes, and the environment in which sbatch, squeue and scontrol find them."""
     host = socket.gethostname().split(".")[0]
     (folder / "state").mkdir(parents=True)
-    (folder / "slurm.conf").write_text(CONFIG.format(host=host, folder=folder))
+    (folder / "slurm.conf").write_text(CONFIG.format(host=host, folder=folder, ports=_free_ports(3)))
     (folder / "gres.conf").write_text(GRES)
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
@@ -68,7 +60,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         start("slurmctld", "-D")
         start("slurmd", "-D", "-N", "n1")
         start("slurmd", "-D", "-N", "n2")
-        wait_until(lambda: answer(env, "sinfo", "-h", "-t", "idle", "-o", "%D") == "2", "two idle machines")
+        wait_until(lambda: answer(env, "sinfo", "-h", "-t", "idle", "-o", "%D") == "2", "two idle nodes")
         yield env
 
 
@@ -77,15 +69,33 @@ def answer(env: dict[str, str], *command: str) -> str:
 
 
 def submit(env: dict[str, str], *arguments: str, cwd: Path) -> str:
-    """The number of a job that `sbatch` took."""
+    """Submit with sbatch; the job's number."""
     command = ["sbatch", "--parsable", *arguments]
     done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def wait_for_job(env: dict[str, str], job: str, seconds: float = 900) -> None:
-    deadline = time.monotonic() + seconds
-    while answer(env, "squeue", "-h", "-j", job) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert not answer(env, "squeue", "-h", "-j", job), f"job {job} did not end in {seconds:.0f} s"
+def state(env: dict[str, str], job: str) -> str:
+    """PENDING, RUNNING, COMPLETING, COMPLETED, ...; '' where slurmctld did not answer in time."""
+    found = re.search(r"JobState=(\w+)", answer(env, "scontrol", "show", "job", job))
+    return found[1] if found else ""
+
+
+def has_ended(env: dict[str, str], job: str) -> bool:
+    return state(env, job) in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE")
+
+
+def restarts(env: dict[str, str], job: str) -> int:
+    """How often the job was queued again."""
+    found = re.search(r"Restarts=(\d+)", answer(env, "scontrol", "show", "job", job))
+    return int(found[1]) if found else 0
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, so that a second cluster on this machine is not in the way."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

@@ -1,4 +1,4 @@
-"""Dockerfile, compose file, scripts and job files, each read by the tool that will read it; all of it offline."""
+"""Dockerfile, compose file, scripts and job files, each checked offline by the tool that will read it."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ TRAINJOB = """
 import sys, yaml
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 given = yaml.safe_load(open(sys.argv[1]))
-assert TrainerV1alpha1TrainJob.from_dict(given).to_dict() == given, "a key is not one of a TrainJob's"
+assert TrainerV1alpha1TrainJob.from_dict(given).to_dict() == given, "a key that TrainJob does not know"
 """
 DSTACK = """
 import sys, yaml
@@ -64,7 +64,7 @@ for resources in sky.Task.from_yaml(sys.argv[1]).resources:
 
 
 def test_trainjob_comes_back_as_it_was() -> None:
-    """The class drops what it does not know without a word, so it is written out again and compared."""
+    """The class silently drops unknown keys, so the object is written out again and compared."""
     check("python", "-c", TRAINJOB, CLOUD / "kubernetes" / "trainjob.yaml")
 
 
@@ -75,7 +75,7 @@ def test_dstack_file(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(CLOUD.glob("skypilot/*.yaml")), ids=lambda p: p.stem)
 def test_skypilot_file(path: Path, tmp_path: Path) -> None:
-    """With a list of GPUs of our own, as SkyPilot would fetch one, and accepts names that are not in it."""
+    """With our own list of GPUs: SkyPilot would download one, and accepts names that are not in it."""
     gpus = {"A100-80GB": 80, "H100": 80, "L40S": 48}
     catalog = tmp_path / ".sky" / "catalogs" / "v8" / "common"
     catalog.mkdir(parents=True)

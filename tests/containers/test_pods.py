@@ -14,9 +14,9 @@ from conftest import ROOT
 from containers.conftest import debian
 from containers.engine import Docker
 
-# ten times what a quiet machine of two cores takes
+# ten times what an idle machine with two cores takes
 pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(1800)]
-# As root inside a virtual machine: limits that it may set, and no network of its own.
+# For root inside a virtual machine: limits that it may set, and the host's network.
 CONFIG = """
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
@@ -29,7 +29,7 @@ runtime = "runc"
 
 @pytest.fixture(scope="module")
 def podman(docker: Docker, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """The environment and words of a podman of the tests' own that has the image Docker built."""
+    """A podman for the tests alone, with the image that Docker built: its command, environment and image name."""
     debian(podman="podman", runc="runc", conmon="conmon", catatonit="catatonit")
     folder = tmp_path_factory.mktemp("podman")
     (folder / "containers.conf").write_text(CONFIG)
@@ -39,7 +39,7 @@ def podman(docker: Docker, image: str, tmp_path_factory: pytest.TempPathFactory)
     loaded = subprocess.run([*command, "load", "--quiet"], env=env, stdin=save.stdout, capture_output=True, text=True)
     assert save.wait() == 0
     assert loaded.returncode == 0, loaded.stderr
-    name = loaded.stdout.strip().split(": ")[-1]  # with the registry podman thinks of
+    name = loaded.stdout.strip().split(": ")[-1]  # podman adds a registry
     yield {"command": command, "env": env, "image": name}
     subprocess.run([*command, "system", "reset", "--force"], env=env, capture_output=True)
 
@@ -50,7 +50,7 @@ def call(podman: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess
 
 
 def test_the_pod_of_the_job_trains(podman: dict[str, Any], readable_model: Path, tmp_path: Path) -> None:
-    """The template as it is, but for what a laptop lacks: the GPU, the registry, the model and the claimed volumes."""
+    """The template, except for what a laptop lacks: the GPU, the registry, the model and the claimed volumes."""
     job = yaml.safe_load((ROOT / "docker" / "cloud" / "kubernetes" / "job.yaml").read_text())
     template = job["spec"]["template"]
     (container,) = template["spec"]["containers"]
@@ -68,7 +68,7 @@ def test_the_pod_of_the_job_trains(podman: dict[str, Any], readable_model: Path,
     volumes["runs"] = {"name": "runs", "hostPath": {"path": str(runs)}}
     volumes["cache"] = {"name": "cache", "emptyDir": {}}
     volumes["model"] = {"name": "model", "hostPath": {"path": str(readable_model)}}
-    del volumes["hub-token"]  # optional, and podman would want it
+    del volumes["hub-token"]  # optional in Kubernetes, required by podman
     container["volumeMounts"] = [mount for mount in container["volumeMounts"] if mount["name"] in volumes]
     template["spec"]["volumes"] = list(volumes.values())
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "medsft"}, "spec": template["spec"]}
@@ -78,10 +78,10 @@ def test_the_pod_of_the_job_trains(podman: dict[str, Any], readable_model: Path,
     played = call(podman, "kube", "play", "--network=none", str(manifest))
     assert played.returncode == 0, played.stderr
     status = call(podman, "wait", "medsft-sft").stdout.strip()
-    said = call(podman, "logs", "medsft-sft")
+    logs = call(podman, "logs", "medsft-sft")
     inspected = json.loads(call(podman, "inspect", "medsft-sft").stdout)[0]
     call(podman, "kube", "down", str(manifest))
-    assert status == "0", (said.stdout + said.stderr)[-3000:]
+    assert status == "0", (logs.stdout + logs.stderr)[-3000:]
     assert inspected["HostConfig"]["ReadonlyRootfs"]
     assert inspected["Config"]["User"].startswith("10001")
     trained = json.loads((runs / "pod" / "lora" / "train.json").read_text())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medsft.reporting import figures, results, study
-from synthetic_study import FLOORS, PRIMARY, make_study
+from synthetic_study import NAIVE_BASELINES, PRIMARY, make_study
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_losses_have_a_line_for_each_trained_arm_and_split(loaded: study.Study) 
 def test_scores_name_arms_and_naive_baselines_beside_every_primary_metric(loaded: study.Study) -> None:
     panels = figures.scores(results.gather(loaded, "", "", None)).axes
     names = [text.get_text() for text in panels[0].get_yticklabels()]
-    assert names == ["baseline", "lora", "full", *(f"naive: {name}" for name in FLOORS)]
+    assert names == ["baseline", "lora", "full", *(f"naive: {name}" for name in NAIVE_BASELINES)]
     assert [len(panel.get_lines()) for panel in panels] == [2 * len(names)] * len(PRIMARY)  # interval and mean
 
 

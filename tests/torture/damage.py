@@ -1,4 +1,4 @@
-"""Torn, shortened and bit-flipped files, vanished input, a clock set back: named or harmless, never a wrong result."""
+"""Torn, cut and bit-flipped files, missing input, a clock set back: reported or harmless, never a wrong result."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from typing import Any
 from kills import RESULTS, keep, outcome
 from stage import commands, run
 
-# what a stage reads of the stages before it
+# what each stage reads from the stages before it
 READ_BY = {
     "train": ["data/train.parquet", "data/dev.parquet", "data/data_report.json"],
     "generate": ["data/test.parquet", "lora/adapter/adapter_model.safetensors", "lora/adapter/adapter_config.json",
@@ -21,7 +21,7 @@ READ_BY = {
 
 
 def damaged_files(study: Path, tiny: Path, rounds: int) -> list[dict[str, Any]]:
-    """`study` is finished. Each file that a stage reads is cut, flipped and torn; the stage runs anew on it."""
+    """`study` is finished. Each file that a stage reads is cut, bit-flipped or torn; then the stage runs again."""
     whole, rows = study.with_name("whole"), []
     keep(study, whole)
     for name, files in READ_BY.items():
@@ -41,14 +41,14 @@ def damaged_files(study: Path, tiny: Path, rounds: int) -> list[dict[str, Any]]:
                 if Path(file).name not in done.output and Path(file).parent.name not in done.output:
                     faults.append(f"{file} {how}: not named in '{done.last[:200]}'")
             elif RESULTS[name](study) != wanted:
-                faults.append(f"{file} {how}: not noticed, and the result is another")
+                faults.append(f"{file} {how}: not noticed, and the result differs")
         rows.append(outcome("torn or bit-flipped file", name, rounds, faults, f"{known} named, the others harmless"))
     keep(whole, study)
     return rows
 
 
 def damaged_checkpoints(study: Path, tiny: Path, rounds: int) -> dict[str, Any]:
-    """A run stopped after its last checkpoint, one file of which is damaged: the one before it is used."""
+    """A run stopped after its last checkpoint, which has a damaged file: the checkpoint before it is used."""
     words = [*commands(study, tiny)["train"], "--save_total_limit", "3", "--arm", "torn"]
     draw, faults, stopped = random.Random(0), [], study.with_name("stopped")
     if done := run(words).fault:
@@ -74,7 +74,7 @@ def damaged_checkpoints(study: Path, tiny: Path, rounds: int) -> dict[str, Any]:
 
 
 def vanished(study: Path, tiny: Path) -> dict[str, Any]:
-    """What a stage reads is gone when it starts: a file, a folder, the base model, the user's data."""
+    """An input is missing when a stage starts: a file, a folder, the base model, the user's data."""
     gone = [("train", "data"), ("train", "data/train.parquet"), ("generate", "lora/adapter"), ("generate", "data"),
             ("generate", "lora/train.json"), ("score", "lora/generations.jsonl"), ("report", "comparison.json"),
             ("score", "data")]  # fmt: skip
@@ -96,7 +96,7 @@ def vanished(study: Path, tiny: Path) -> dict[str, Any]:
 
 
 def clock_set_back(study: Path, tiny: Path) -> dict[str, Any]:
-    """Every file of the study is a day younger than now: finished stages stay finished, unfinished ones go on."""
+    """Every file of the study is dated tomorrow: finished stages stay finished, unfinished ones continue."""
     faults = []
     tomorrow = time.time() + 86_400
     for path in study.rglob("*"):
@@ -121,23 +121,24 @@ def clock_set_back(study: Path, tiny: Path) -> dict[str, Any]:
 
 
 def damage(path: Path, draw: random.Random) -> str:
-    """Cut the file, flip one bit, or overwrite a block with zeros as a torn write leaves it; says which."""
+    """Cut the file, flip one bit, or zero a block as a torn write does; returns what was done and where."""
     content = bytearray(path.read_bytes())
-    place = draw.randrange(len(content))
+    position = draw.randrange(len(content))
     records = path.suffix == ".json" and "tokenizer" not in path.name and "adapter" not in path.name
-    how = draw.choice(["cut", "torn", *([] if records else ["bit-flipped"])])  # a digit of a record has no checksum
+    # a record has no checksum, so a changed digit cannot be noticed
+    how = draw.choice(["cut", "torn", *([] if records else ["bit-flipped"])])
     if how == "cut":
-        content = content[:place]
+        content = content[:position]
     elif how == "bit-flipped":
-        content[place] ^= 1 << draw.randrange(8)
+        content[position] ^= 1 << draw.randrange(8)
     else:
-        content[place : place + 512] = bytes(len(content[place : place + 512]))
+        content[position : position + 512] = bytes(len(content[position : position + 512]))
     path.write_bytes(bytes(content))
-    return f"{how} at byte {place}"
+    return f"{how} at byte {position}"
 
 
 def _forget(study: Path, name: str) -> None:
-    """Take away what the stage and those after it wrote, so that it runs anew."""
+    """Delete what the stage and those after it wrote, so that it runs again."""
     later = list(READ_BY)[list(READ_BY).index(name) :]
     if "train" in later:
         shutil.rmtree(study / "lora", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Rows and configurations that no one would write: never a traceback, a hang or a row that is not accounted for."""
+"""Random rows and configurations: never a traceback, a hang or a row that is not accounted for."""
 
 import json
 import math
@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from kills import outcome
 from stage import run
+
+from retries import note_retry
 
 TEXT = st.text(max_size=60) | st.sampled_from(
     ["", " ", "\x00", "\ud800", "\u202e", "<|im_end|>", "</s>[INST]", "a" * 9000]
@@ -30,11 +32,12 @@ TURN = st.fixed_dictionaries(
     {"role": VALUE | st.sampled_from(["user", "assistant", "system"]), "content": VALUE | TEXT}
 )
 ROW = st.dictionaries(COLUMN, VALUE | TEXT | st.lists(TURN, max_size=5), max_size=6) | VALUE
+SLOW = 20  # seconds for one configuration
 GOOD = "My {} hurts since yesterday, what could it be and what should I do about it?"
 
 
 def fuzzed_rows(folder: Path, tiny: Path, count: int) -> list[dict[str, Any]]:
-    """`count` drawn rows, 200 to a file beside 100 good ones, through prepare_data.py."""
+    """`count` random rows through prepare_data.py, 200 to a file with 100 good ones."""
     drawn: list[str] = []
 
     @seed(0)
@@ -68,7 +71,7 @@ def fuzzed_rows(folder: Path, tiny: Path, count: int) -> list[dict[str, Any]]:
 
 
 def fuzzed_configs(folder: Path, count: int) -> list[dict[str, Any]]:
-    """`count` drawn configurations through the parser and the checks of every script's options."""
+    """`count` random configurations through the parser and the checks of every script's options."""
     from medsft import arguments, config, errors
     from medsft.data import options
     from medsft.evaluation import scoring as score_checks
@@ -90,16 +93,22 @@ def fuzzed_configs(folder: Path, count: int) -> list[dict[str, Any]]:
     @given(st.sampled_from(kinds), st.dictionaries(key, plain, max_size=6), st.binary(max_size=4))
     def draw(kind: Any, values: dict[str, Any], noise: bytes) -> None:
         path.write_bytes(json.dumps(values).encode("utf-8", "surrogatepass") + (noise if len(noise) == 4 else b""))
-        started = time.monotonic()
-        try:
-            (parsed,) = config.parse([kind], argv=["--config", str(path)])
-            checks.get(kind.__name__, lambda _: None)(parsed)
-        except errors.UserError:
-            pass
-        except BaseException as error:
-            faults.append(f"{kind.__name__} {json.dumps(values)[:150]}: {type(error).__name__}: {str(error)[:150]}")
-        if time.monotonic() - started > 20:
-            faults.append(f"{kind.__name__}: {time.monotonic() - started:.0f} s")
+        for attempt in range(2):
+            started = time.monotonic()
+            try:
+                (parsed,) = config.parse([kind], argv=["--config", str(path)])
+                checks.get(kind.__name__, lambda _: None)(parsed)
+            except errors.UserError:
+                pass
+            except BaseException as error:
+                faults.append(f"{kind.__name__} {json.dumps(values)[:150]}: {type(error).__name__}: {str(error)[:150]}")
+                return
+            seconds = time.monotonic() - started  # milliseconds, but for a machine that is busy with something else
+            if seconds < SLOW:
+                return
+            if attempt == 0:
+                note_retry("fuzzed configurations", f"{kind.__name__} took {seconds:.0f} s")
+        faults.append(f"{kind.__name__} {json.dumps(values)[:150]}: {seconds:.0f} s, twice")
 
     sys.stdout.flush()
     draw()

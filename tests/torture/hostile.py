@@ -1,4 +1,4 @@
-"""Dialogues that want to be more than text, and model folders that want to be more than weights."""
+"""Dialogues that try to act as markup or control tokens, and model folders that try to run code."""
 
 import json
 import pickle
@@ -26,7 +26,7 @@ HOSTILE = [
 
 
 def dialogues(folder: Path, tiny: Path) -> list[dict[str, Any]]:
-    """Each hostile text as patient's message, as answer and as both, through every stage."""
+    """Each hostile text as the patient's message, as the answer and as both, through every stage."""
     faults: list[str] = []
     source, study = folder / "hostile.jsonl", folder / "hostile"
     rows = [
@@ -50,7 +50,7 @@ def dialogues(folder: Path, tiny: Path) -> list[dict[str, Any]]:
 
 
 def as_control_tokens(study: Path, tiny: Path) -> list[str]:
-    """Rows of the split, whose tokens as they are trained on hold more control tokens than the template puts there."""
+    """Rows of the split whose training tokens contain more control tokens than the template adds."""
     from medsft.data.split_files import load_split
     from medsft.models import loading
     from medsft.tokenization import chat_template
@@ -66,44 +66,44 @@ def as_control_tokens(study: Path, tiny: Path) -> list[str]:
     for row in load_split(str(study), "train"):
         harmless = [{**message, "content": "A harmless text."} for message in row["messages"]]
         if controls(row["messages"]) != controls(harmless):
-            faults.append(f"control tokens from the text of a speaker: {row['messages'][0]['content'][:60]!r}")
+            faults.append(f"control tokens from the text of a turn: {row['messages'][0]['content'][:60]!r}")
     return faults
 
 
 def as_markup(study: Path) -> list[str]:
-    """Markup of a dialogue or of the title that stands unescaped in the report."""
+    """Markup of a dialogue or of the title that is not escaped in the report."""
     page = (study / "report" / "report.html").read_text(encoding="utf-8")
     found = re.findall(r"<script>alert|<img src=x|<iframe|javascript:alert", page)
     return [f"unescaped in report.html: {found[0]}"] if found else []
 
 
 class Payload:
-    """Unpickled, it makes the file that shows that a stranger's code ran."""
+    """When unpickled, it creates the file `witness`, which shows that foreign code ran."""
 
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
 
     def __reduce__(self) -> Any:
-        return Path.touch, (self.mark,)
+        return Path.touch, (self.witness,)
 
 
 def model_folders(study: Path, tiny: Path, folder: Path) -> list[dict[str, Any]]:
-    """A base model, an adapter and a checkpoint that bring pickles or code: refused, and nothing of theirs is run."""
+    """A base model, an adapter and a checkpoint with pickles or code: refused, and none of it runs."""
     faults: list[str] = []
-    mark = folder / "code_was_run"
+    witness = folder / "code_was_run"
 
     def attack(name: str, words: list[str], may_finish: bool = False) -> None:
         done = run(words)
-        if mark.exists():
+        if witness.exists():
             faults.append(f"{name}: its code was run")
-            mark.unlink()
+            witness.unlink()
         elif done.fault or (done.status != 2 and not may_finish):
             faults.append(f"{name}: {done.fault or 'accepted'}")
 
     bad = folder / "pickled_base"
     shutil.copytree(tiny, bad)
     (bad / "model.safetensors").unlink()
-    (bad / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(mark)))
+    (bad / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(witness)))
     for name in ("baseline", "train"):
         words = commands(study, bad)[name]
         attack(f"pickled weights, {name}", [*words, "--arm", "baseline_bad"])
@@ -115,7 +115,7 @@ def model_folders(study: Path, tiny: Path, folder: Path) -> list[dict[str, Any]]
         "model_type": "stranger",
     }
     (coded / "config.json").write_text(json.dumps(config))
-    (coded / "code.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
+    (coded / "code.py").write_text(f"import pathlib\npathlib.Path({str(witness)!r}).touch()\n")
     for name in ("baseline", "train"):
         attack(f"remote code, {name}", [*commands(study, coded)[name], "--arm", "baseline_bad"])
     tokenizer = json.loads((tiny / "tokenizer_config.json").read_text())
@@ -124,7 +124,7 @@ def model_folders(study: Path, tiny: Path, folder: Path) -> list[dict[str, Any]]
     shutil.copy(coded / "code.py", folder / "coded_tokenizer")
     (folder / "coded_tokenizer" / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     words = [*commands(study, folder / "coded_tokenizer")["baseline"], "--arm", "baseline_bad"]
-    attack("remote code of a tokenizer", words, may_finish=True)  # the plain class is taken instead
+    attack("remote code of a tokenizer", words, may_finish=True)  # the plain class is used instead
     template = folder / "coded_template"
     shutil.copytree(tiny, template)
     (template / "chat_template.jinja").write_text("{{ ''.__class__.__mro__[1].__subclasses__() }}{{ messages }}")
@@ -138,19 +138,19 @@ def model_folders(study: Path, tiny: Path, folder: Path) -> list[dict[str, Any]]
     arm = study / "lora" / "adapter"
     shutil.copytree(arm, folder / "adapter")
     (arm / "adapter_model.safetensors").unlink()
-    (arm / "adapter_model.bin").write_bytes(pickle.dumps(Payload(mark)))
+    (arm / "adapter_model.bin").write_bytes(pickle.dumps(Payload(witness)))
     (study / "lora" / "generation.json").unlink(missing_ok=True)
     attack("pickled adapter", commands(study, tiny)["generate"])
     shutil.rmtree(arm)
     shutil.copytree(folder / "adapter", arm)
-    attack("checkpoint with a pickle", _pickled_checkpoint(study, tiny, mark), may_finish=True)
+    attack("checkpoint with a pickle", _pickled_checkpoint(study, tiny, witness), may_finish=True)
     shutil.rmtree(study / "planted", ignore_errors=True)
     shutil.rmtree(study / "baseline_bad", ignore_errors=True)
     return [outcome("malicious model folder", "all", 9, faults)]
 
 
-def _pickled_checkpoint(study: Path, tiny: Path, mark: Path) -> list[str]:
-    """A half-done run whose optimizer state was exchanged and sealed again; the command that resumes."""
+def _pickled_checkpoint(study: Path, tiny: Path, witness: Path) -> list[str]:
+    """Replace the optimizer state of a half-done run and write a new manifest; returns the command that resumes."""
     from medsft import manifest
 
     words = [*commands(study, tiny)["train"], "--arm", "planted"]
@@ -158,6 +158,6 @@ def _pickled_checkpoint(study: Path, tiny: Path, mark: Path) -> list[str]:
     checkpoint = study / "planted" / "checkpoint-4"
     shutil.rmtree(study / "planted" / "adapter")
     (study / "planted" / "train.json").unlink()
-    (checkpoint / "optimizer.pt").write_bytes(pickle.dumps(Payload(mark)))
+    (checkpoint / "optimizer.pt").write_bytes(pickle.dumps(Payload(witness)))
     manifest.write(checkpoint)
     return words

@@ -1,4 +1,4 @@
-"""kill -9 at random moments of every stage: run again, it must end as if nothing had happened."""
+"""kill -9 at random moments of every stage: the next run must end with the undisturbed result."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ VOLATILE |= {"memory_gap", "disk_traffic"}
 
 
 def kills(study: Path, tiny: Path, rounds: int) -> list[dict[str, Any]]:
-    """For each stage: `rounds` kills of fresh and half-done runs, and how many reruns ended as the undisturbed one."""
+    """For each stage: `rounds` kills of fresh and half-done runs, and how many reruns gave the undisturbed result."""
     rows = []
     for name, words in commands(study, tiny).items():
         if name == "baseline":
@@ -47,7 +47,7 @@ def kills(study: Path, tiny: Path, rounds: int) -> list[dict[str, Any]]:
 def kill_stage(
     name: str, words: list[str], study: Path, before: Path, whole: Run, wanted: Any, rounds: int, when: Any = None
 ) -> dict[str, Any]:
-    """Five kills one after another on the same half-done folder, then a run that may finish; over and over."""
+    """Five kills in a row on the same half-done folder, then a run that may finish; repeated up to `rounds` kills."""
     faults = []
     result = RESULTS["train" if name == "save" else name]
     for number, moment in enumerate(when or moments(rounds, whole.seconds, 0)):
@@ -59,7 +59,7 @@ def kill_stage(
             if again.status or again.fault:
                 faults.append(f"after a kill at {moment:.2f} s: {again.fault or again.last}")
             elif (found := result(study)) != wanted:
-                faults.append(f"after a kill at {moment:.2f} s: another result: {difference(wanted, found)}")
+                faults.append(f"after a kill at {moment:.2f} s: a different result: {difference(wanted, found)}")
     return outcome("kill -9", name, rounds, faults)
 
 
@@ -70,7 +70,7 @@ def keep(source: Path, copy: Path) -> None:
 
 
 def outcome(attack: str, stage: str, rounds: int, faults: list[str], note: str = "") -> dict[str, Any]:
-    """One row of the table."""
+    """Print and return one row of the table."""
     row = {
         "attack": attack,
         "stage": stage,
@@ -84,7 +84,7 @@ def outcome(attack: str, stage: str, rounds: int, faults: list[str], note: str =
 
 
 def difference(one: Any, two: Any, path: str = "") -> str:
-    """The first place where two results differ."""
+    """The path and values of the first difference between two results."""
     if isinstance(one, dict) and isinstance(two, dict):
         keys = [key for key in {**one, **two} if one.get(key) != two.get(key)]
         return difference(one.get(keys[0]), two.get(keys[0]), f"{path}/{keys[0]}") if keys else ""
@@ -95,7 +95,7 @@ def difference(one: Any, two: Any, path: str = "") -> str:
 
 
 def steady(value: Any) -> Any:
-    """A JSON value without what may differ between two equal runs."""
+    """A JSON value without the keys that may differ between two equal runs."""
     if isinstance(value, dict):
         return {key: steady(inner) for key, inner in value.items() if key not in VOLATILE}
     return [steady(inner) for inner in value] if isinstance(value, list) else value

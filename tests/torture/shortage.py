@@ -1,4 +1,4 @@
-"""A full disk at every size, a read-only folder, less memory than needed: one line that says so, nothing lost."""
+"""A full disk, a read-only folder, too little memory: a one-line message, and nothing lost."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ MIB = 2**20
 
 
 def full_disk(study: Path, tiny: Path, rounds: int) -> list[dict[str, Any]]:
-    """The study on a small file system that is full at another byte each time; then it grows, and the stage ends."""
+    """A file system that is full at a different byte each time; then it grows, and the stage must finish."""
     disk, rows = study.with_name("disk"), []
     if os.geteuid() != 0:
         return [outcome("full disk", "all", 0, [], "not run: mounting a small disk needs root")]
@@ -56,7 +56,7 @@ def full_disk(study: Path, tiny: Path, rounds: int) -> list[dict[str, Any]]:
 
 
 def read_only(study: Path, tiny: Path) -> list[dict[str, Any]]:
-    """Every stage on a file system that nobody can write to."""
+    """Every stage on a read-only file system."""
     disk, faults = study.with_name("disk"), []
     if os.geteuid() != 0:
         return [outcome("read-only folder", "all", 0, [], "not run: mounting needs root")]
@@ -68,13 +68,13 @@ def read_only(study: Path, tiny: Path) -> list[dict[str, Any]]:
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         done = run(commands(disk / "study", tiny)[name])
         if done.fault or not done.status:
-            faults.append(f"{name}: {done.fault or 'said it was done'}")
+            faults.append(f"{name}: {done.fault or 'ended with status 0'}")
         _unmount(disk)
     return [outcome("read-only folder", "all", len(names), faults)]
 
 
 def little_memory(study: Path, tiny: Path) -> list[dict[str, Any]]:
-    """Training where a control group allows less than the plan says, and where the address space ends (RLIMIT_AS)."""
+    """Training in a control group with less memory than planned, and with a small address space (RLIMIT_AS)."""
     words = [*commands(study, tiny)["train"], "--arm", "starved"]
     words[words.index("--host_reserve_gb") + 1] = "0.5"
     words[words.index("--model_name_or_path") + 1] = "embedded/SmolLM2-135M-Instruct"
@@ -99,11 +99,11 @@ def little_memory(study: Path, tiny: Path) -> list[dict[str, Any]]:
         if done.status == 0 or done.fault:
             faults.append(f"{extra} MiB left: {done.fault or done.last}")
     shutil.rmtree(study / "starved", ignore_errors=True)
-    return [*rows, outcome("address space at its end", "train", 3, faults)]
+    return [*rows, outcome("small address space", "train", 3, faults)]
 
 
 def _memory_group() -> Path | None:
-    """A new control group (version 1) inside this process's own; None where that is not allowed."""
+    """A new control group (version 1) inside this process's own; None where none can be made."""
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     own = next((line.split(":", 2)[2] for line in lines if line.split(":")[1] == "memory"), None)
     if own is None:
@@ -117,8 +117,8 @@ def _memory_group() -> Path | None:
 
 
 def _remove(group: Path) -> None:
-    """The kernel lets go of a group a moment after the last of its processes."""
-    for _ in range(100):
+    """The kernel releases a group a moment after its last process ends; up to a minute on a busy machine."""
+    for _ in range(600):
         with contextlib.suppress(OSError):
             group.rmdir()
             return

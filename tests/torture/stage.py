@@ -1,6 +1,6 @@
-"""The stages of a study as processes that can be killed, starved or fed with damaged files.
+"""The stages of a study as processes that can be killed, starved or given damaged files.
 
-One process imports the libraries; each run of a stage is a fork of it, so that a kill hits the stage and not its start.
+One process imports the libraries; each run of a stage is a fork of it, so that a kill hits the stage, not its imports.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "recipes"
 DEMO = RECIPES / "configs" / "demo"
 GOOD = (0, 2, 3)  # done; the input is wrong; it does not fit: the contract of the scripts
-SECONDS = 240  # a run that takes longer hangs
+SECONDS = 1200  # a longer run hangs: a hundred times what an idle machine needs
 
 
 class Run(NamedTuple):
-    """How a run ended: exit status (negative: by that signal), all it printed, seconds."""
+    """How a run ended: exit status (negative: by that signal), its output, seconds."""
 
     status: int
     output: str
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
     @property
     def fault(self) -> str:
-        """What breaks the contract: '' if nothing."""
+        """How the run breaks the contract: '' if it does not."""
         if "Traceback (most recent call last)" in self.output:
             return "traceback: " + self.output.strip().splitlines()[-1][:200]
         if self.status not in GOOD:
@@ -47,12 +47,12 @@ class Run(NamedTuple):
 
     @property
     def last(self) -> str:
-        """The last line that says something."""
+        """The last line that is not blank."""
         return next((line for line in reversed(self.output.splitlines()) if line.strip()), "")
 
 
 def load_libraries() -> None:
-    """What the stages import, once; one thread, so that a fork carries no lock of another."""
+    """Import once what the stages need, with one thread: a fork must not inherit a lock of another."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     sys.path.insert(0, str(RECIPES))
     import bert_score  # noqa: F401
@@ -68,7 +68,7 @@ def load_libraries() -> None:
 
 
 def commands(study: Path, tiny: Path) -> dict[str, list[str]]:
-    """Script and arguments of each stage, small enough for seconds: 48 rows, the tiny model, four training steps."""
+    """Script and arguments of each stage, sized to take seconds: 96 rows, the tiny model, four training steps."""
     at = ["--study_dir", str(study)]
     train = ["--config", str(DEMO / "lora.yaml"), *at, "--model_name_or_path", str(tiny), "--max_steps", "4"]
     train += ["--max_train_rows", "16", "--max_dev_rows", "4", "--eval_steps", "2", "--save_steps", "1"]
@@ -94,7 +94,7 @@ def commands(study: Path, tiny: Path) -> dict[str, list[str]]:
 
 
 def run(words: list[str], kill_after: float | None = None, before: Callable[[], Any] | None = None) -> Run:
-    """Run a script in a fork; `before` is called in the fork first, and SIGKILL is sent after `kill_after` seconds."""
+    """Run a script in a fork, after calling `before` there. SIGKILL is sent after `kill_after` seconds."""
     with tempfile.TemporaryFile() as output:
         started = time.monotonic()
         child = os.fork()
@@ -110,10 +110,10 @@ def run(words: list[str], kill_after: float | None = None, before: Callable[[], 
             _kill_group(child)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         output.seek(0)
-        said = output.read().decode("utf-8", "replace")
+        printed = output.read().decode("utf-8", "replace")
     if kill_after is None and status == -signal.SIGKILL and time.monotonic() - started >= SECONDS:
-        said += f"\nhung: killed after {SECONDS} s"
-    return Run(status, said, time.monotonic() - started)
+        printed += f"\nhung: killed after {SECONDS} s"
+    return Run(status, printed, time.monotonic() - started)
 
 
 def moments(rounds: int, seconds: float, seed: int) -> list[float]:
@@ -123,7 +123,7 @@ def moments(rounds: int, seconds: float, seed: int) -> list[float]:
 
 
 def _be_script(words: list[str], output: int, before: Callable[[], Any] | None) -> None:
-    """In the fork: become the script. Never returns."""
+    """In the fork: run the script. Never returns."""
     import torch
 
     status = 1
@@ -132,9 +132,9 @@ def _be_script(words: list[str], output: int, before: Callable[[], Any] | None) 
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.chdir(ROOT)
-        # the parent's is a semaphore that all its forks share: one killed while it writes a bar would hang the rest
+        # the parent's lock is a semaphore that all forks share: one killed while it holds the lock would hang the rest
         tqdm.set_lock(threading.RLock())
-        # torch makes its pool anew in a fork, at first use: two threads that do so at once find none
+        # torch creates its thread pool again in a fork, at first use; two threads that do so at once find none
         torch.set_num_threads(1)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if before is not None:
@@ -154,7 +154,7 @@ def _be_script(words: list[str], output: int, before: Callable[[], Any] | None) 
 
 
 def _kill_group(child: int) -> None:
-    """The stage and its workers; it made itself the leader of a group of its own."""
+    """Kill the stage and its workers; it leads a process group of its own."""
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError):
             kill(child, signal.SIGKILL)
