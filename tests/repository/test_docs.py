@@ -151,7 +151,7 @@ LAUNCHING += sorted(path for path in ROOT.glob("docker/cloud/**/*") if path.is_f
 
 @pytest.mark.parametrize("page", LAUNCHING, ids=name_of)
 def test_a_launch_of_full_fine_tuning_is_that_of_its_recipes_strategy(page: Path) -> None:
-    """Else the recipe would refuse it on the cluster. The accelerate config and the recipe of each command in a file."""
+    """Else the recipe would refuse it, on the cluster."""
     text = re.sub(r"\\+\n[#\s]*|,\s+", " ", text_of(page))
     for config, rest in re.findall(
         r"--config_file accelerate_configs/(\w+\.yaml)\S* [^\n]*?recipes/sft_full\.py([^\n]*)", text
