@@ -168,7 +168,9 @@ def against_resident(optimizers: list[str]) -> list[dict[str, Any]]:
                 "measured_zero.py", json.dumps({"config": ENGINE_MODEL, **ENGINE, "optimizer": optimizer}), folder
             )
         total = sum(device.values()) + sum(v for k, v in host.items() if k not in ("pinned", "pinned_rounding", "save"))
-        rows.append(_row(f"ZeRO-3, parameters on cpu, optimizer on {optimizer}", real["before"] + total, real["resident"]))
+        rows.append(
+            _row(f"ZeRO-3, parameters on cpu, optimizer on {optimizer}", real["before"] + total, real["resident"])
+        )
     return _table("engine's dry run and the process against resident memory", rows)
 
 
