@@ -20,7 +20,7 @@ from pathlib import Path
 from medsft import __version__
 from medsft.arguments import PlanArguments
 from medsft.cli import run
-from medsft.config import command_line, parse
+from medsft.config import CONFIGS, command_line, config_path, parse
 from medsft.errors import DoesNotFit, UserError
 from medsft.files import fingerprint, read_json, write_json
 from medsft.hardware.specs import Hardware, described, machine
@@ -48,7 +48,7 @@ def main() -> None:
     plan = make_plan(args, hardware, recipe)
     own = next((row for row in plan["strategies"] if recipe and row["name"] == recipe.strategy), None)
     if not args.check_only:
-        show(plan, hardware)
+        show(plan, hardware, recipes_folder(), args.details)
         if args.as_published:
             show_published()
         save(plan, folder / "plan.json", hardware)
@@ -56,7 +56,7 @@ def main() -> None:
         fitting = [row["name"] for row in plan["strategies"] if row["fits"]]
         what = f"what fits: {', '.join(fitting)}" if fitting else plan["recommended_reason"]
         raise DoesNotFit(f"{plan['recipe']} ({own['name']}) on {summary(hardware)}: {own['reason']}; {what}")
-    if own:
+    if own and not args.check_only:
         print(f"{plan['recipe']} ({own['name']}) fits {summary(hardware)}: {own['reason']}")
     elif plan["recommended"] is None:
         raise DoesNotFit(f"no strategy fits {summary(hardware)}; {plan['recommended_reason']}")
@@ -77,6 +77,12 @@ def read() -> tuple[PlanArguments, Recipe | None]:
     if args.check_only and not recipe:
         raise UserError("--check_only true needs a training recipe: --config recipes/configs/FOLDER/lora.yaml")
     return args, recipe
+
+
+def recipes_folder() -> Path:
+    """The folder of the YAML that --config names, whose recipes the plan points to; without one, Mistral-7B's."""
+    argv = command_line()
+    return config_path(argv).parent if "--config" in argv else CONFIGS / "mistral_7b"
 
 
 def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = None) -> Plan:

@@ -7,9 +7,15 @@ Reads data/data_report.json, plan.json, comparison.json and each arm's train.jso
 writes STUDY_DIR/report/. The verdict is computed from the comparisons, never written by hand.
 """
 
+from typing import TYPE_CHECKING
+
 from medsft.arguments import ReportArguments
 from medsft.cli import run
 from medsft.config import parse
+from medsft.text import label, number
+
+if TYPE_CHECKING:
+    from medsft.result_records import Results
 
 
 def main() -> None:
@@ -20,12 +26,30 @@ def main() -> None:
     folder, results, already_done = write_report(arguments)
     if already_done:
         print(f"already done: {folder / 'report.html'}")
-    print()
+    print_scores(results)
     for sentence in results["verdict"]:
         print(sentence)
     print()
     for name in OUTPUTS:
         print(f"  {folder / name}")
+
+
+def print_scores(results: "Results") -> None:
+    """One line an arm: the declared metrics, how often it ended its turn, training minutes and peak memory."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = [*results["primary"], "end_of_turn"]
+    table = Table("arm", "n", *map(label, metrics), "minutes", "peak GB", box=SIMPLE, title="Scores and cost")
+    for name, arm in results["arms"].items():
+        cost = results["cost"].get(name)
+        memory = results["memory"].get(name, {}).get("measured") or {}
+        spent = f"{cost['wall_seconds'] / 60:.1f}" if cost else ""
+        peak = f"{max(memory['device_bytes'], memory['host_bytes']) / 1e9:.1f}" if memory else ""
+        scores = [number(arm["metrics"][m]["mean"]) if m in arm["metrics"] else "" for m in metrics]
+        table.add_row(name, str(arm["n"]), *scores, spent, peak)
+    Console().print(table)
 
 
 if __name__ == "__main__":

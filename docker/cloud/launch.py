@@ -2,14 +2,9 @@
 """Start a recipe on every machine of a job: turns the scheduler's variables into one `accelerate launch`.
 
     srun --ntasks-per-node=1 docker/cloud/launch.py recipes/sft_lora.py --config recipes/configs/mistral_7b/lora.yaml
-<<<<<<< HEAD
-    docker/cloud/launch.py --config_file accelerate_configs/zero3.yaml recipes/sft_full.py  # accelerate's options first
-    docker/cloud/launch.py --print recipes/sft_lora.py                                      # only print the command
-=======
     docker/cloud/launch.py --config_file accelerate_configs/zero3.yaml recipes/sft_full.py \\
         --config recipes/configs/mistral_7b/full_zero3.yaml        # accelerate's options first
-    docker/cloud/launch.py --print recipes/sft_lora.py                                      # only say what would run
->>>>>>> house-docs
+    docker/cloud/launch.py --print recipes/sft_lora.py             # only print the command
 
 Run it once on each machine, on a file system they share. It knows Slurm, SkyPilot, dstack and Kubeflow Trainer;
 elsewhere (a Kubernetes Indexed Job, machines by hand) set NNODES, NODE_RANK or JOB_COMPLETION_INDEX, and MASTER_ADDR.

@@ -139,6 +139,7 @@ class PlanArguments:
     lora_r: int = option(16, "rank of the adapters")
     check_only: bool = option(False, "only say whether this recipe fits; nothing is written")
     calibrate: str | None = option(None, "only keep this machine's corrections, from the train.json of a short run")
+    details: bool = option(False, "also print the bytes of every strategy by place and kind; plan.json has them too")
     as_published: bool = option(False, "also print the study's own Table 4 arithmetic")
     ladder_table: str | None = option(None, "only write the table of seven machines between the markers in this file")
 

@@ -74,8 +74,7 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _end(line: str, status: int) -> NoReturn:
-    _say(line)
-    terminal.say_last(line)
+    _say(f"stopped: {line}" if terminal.say_last(line) else line)
     sys.exit(status)
 
 

@@ -41,9 +41,13 @@ def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
 
-def say_last(line: str) -> None:
-    """Print an error once more when `accelerate launch`, which started this process, has printed its own traceback."""
+def say_last(line: str) -> bool:
+    """Print an error when `accelerate launch`, which started this process, has printed its own traceback and ended.
+
+    False where this process was not started by it: then nothing is printed.
+    """
     if "ACCELERATE_MIXED_PRECISION" not in os.environ or os.environ.get("RANK", "0") != "0":
-        return
+        return False
     command = [sys.executable, "-S", "-c", SAY_LAST, str(os.getppid()), line]
     subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    return True

@@ -71,4 +71,14 @@ def test_the_engines_processes_end_where_a_step_cannot_be_traced(asked, monkeypa
     with pytest.raises(UserError, match="cannot be traced"):
         cache.traced(CONFIG, True, [SMALL], [{"stage": 3, "ranks": 1}])
     child = Path("/proc") / (tmp_path / "child").read_text().strip()
-    assert not child.exists() or "State:\tZ" in (child / "status").read_text()
+    deadline = time.monotonic() + 60
+    while not ended(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert ended(child)
+
+
+def ended(process):
+    try:
+        return "State:\tZ" in (process / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -2,10 +2,12 @@
 
 from matplotlib.figure import Figure
 
+from medsft.config import CONFIGS
 from medsft.hardware.specs import Hardware
 from medsft.reporting import plan_figure, plan_table
 
 GB = 10**9
+RECIPES = CONFIGS / "mistral_7b"
 GPU = Hardware("l4", 2, 24 * GB, 24 * GB, 121.0, 300.0, 64 * GB, 64 * GB, 500 * GB, 8)
 LAPTOP = Hardware("none", 0, 0, 0, None, None, 24 * GB, 20 * GB, 100 * GB, 4)
 
@@ -30,23 +32,33 @@ def plan(rows, recommended):
 
 
 def test_a_plan_is_shown_with_its_recommendation(capsys):
-    plan_table.show(plan([row("lora", True), row("full", False, seconds_per_step=None)], "lora"), GPU)
+    plan_table.show(plan([row("lora", True), row("full", False, seconds_per_step=None)], "lora"), GPU, RECIPES, True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "some/model: 7,000,000,000 parameters on 2 x l4 (24.0 GB), host 64.0 GB, disk 500 GB"
     lora = [line.split() for line in lines if line.strip().startswith("lora ")]
     assert lora[0] == ["lora", "14.0", "0.5", "14.5"]
     assert lora[1] == ["lora", "5.0", "5.0", "3.0", "7.0", "40.0"]
-    assert lora[2] == ["lora", "yes", "9.0", "59.0", "12", "1.3", "multi_gpu", "lora", "remarkable"]
+    assert lora[2] == ["lora", "yes", "9.0", "59.0", "12", "1.3", "remarkable"]
     full = [line.split() for line in lines if line.strip().startswith("full ")][2]
     assert full[:6] == ["full", "no", "9.0", "59.0", "-", "?"]
     assert " ".join(full).endswith("needs 99.0 GB of disk")
     assert lines[-2] == "recommended: lora: it fits"
-    assert lines[-1] == "run it with: accelerate launch --config_file accelerate_configs/multi_gpu.yaml ..."
+    launch = "accelerate launch --config_file accelerate_configs/multi_gpu.yaml recipes/sft_lora.py"
+    assert lines[-1].startswith(f"run it with: {launch} --config ")
+    assert lines[-1].endswith("recipes/configs/mistral_7b/lora.yaml")
+
+
+def test_without_details_one_table_as_wide_as_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "72")
+    plan_table.show(plan([row("lora", True), row("full", False)], "lora"), GPU, RECIPES, False)
+    out = capsys.readouterr().out
+    table = out[out.index("what fits") : out.index("left: GB")]
+    assert "host and disk" not in out and max(len(line) for line in table.splitlines()) <= 72
 
 
 def test_without_a_gpu_nothing_is_left_of_one_and_nothing_recommended_is_no_line(capsys):
     margin = {"device_bytes": None, "host_bytes": -GB, "disk_bytes": GB}
-    plan_table.show(plan([row("full", False, margin=margin, recipe=None)], None), LAPTOP)
+    plan_table.show(plan([row("full", False, margin=margin, recipe=None)], None), LAPTOP, RECIPES, True)
     out = capsys.readouterr().out
     assert "on no GPU, host 24.0 GB, disk 100 GB" in out and "training in host memory (no GPU), GB" in out
     assert "recommended:" not in out

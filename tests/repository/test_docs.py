@@ -341,7 +341,9 @@ def test_the_notebook_runs(tiny_model: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(display, "display", shown.append, raising=False)
     monkeypatch.setattr(display, "Markdown", lambda text: text, raising=False)
     monkeypatch.setattr(display, "Image", lambda filename: Path(filename).read_bytes(), raising=False)
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    parent = types.ModuleType("IPython")
+    monkeypatch.setattr(parent, "version_info", (9, 0, 0), raising=False)  # matplotlib looks
+    monkeypatch.setitem(sys.modules, "IPython", parent)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     monkeypatch.chdir(ROOT)
     toy = {"PYTHON": sys.executable, "MODEL": tiny_model, "STUDY": tmp_path / "toy", "STEPS": 1, "ROWS": 6, "TOKENS": 4}

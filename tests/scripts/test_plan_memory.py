@@ -73,7 +73,7 @@ def test_a_laptop_and_a_second_run(plan, tmp_path, tiny_model):
     laptop = ("--model_name_or_path", str(tiny_model), "--gpu", "none", "--host", "24GB", "--disk", "100GB")
     status, first, out, _ = plan(*laptop)
     assert status == 0 and first["recommended"] == "full" and first["hardware"]["gpus"] == 0
-    assert "cpu.yaml" in out and "already done" not in out
+    assert "run it with: python recipes/sft_full.py" in out and "already done" not in out
     written = (tmp_path / "plan.json").stat().st_mtime_ns
     status, second, out, _ = plan(*laptop)
     assert status == 0 and "already done" in out and "recommended: full" in out
@@ -82,24 +82,23 @@ def test_a_laptop_and_a_second_run(plan, tmp_path, tiny_model):
     assert third["fingerprint"] != first["fingerprint"]
 
 
-def test_a_processor_slow_in_bfloat16_is_planned_in_float32(plan, monkeypatch, tiny_model):
+def test_a_processor_slow_in_bfloat16_is_planned_in_float32(plan, monkeypatch):
     """What `training.auto_options` chooses is planned, but not for a machine in words, of which nothing is known."""
     needs = {}
     for bf16 in (True, False):
         monkeypatch.setattr(matmul_benchmark, "prefers_bfloat16", lambda fast=bf16: fast)
-        _, here, _, _ = plan("--model_name_or_path", str(tiny_model), "--gpu", "none")
+        _, here, _, _ = plan("--gpu", "none", "--per_device_train_batch_size", "2")
         needs[bf16] = {row["name"]: sum(row["device_bytes"].values()) for row in here["strategies"]}
         assert here["inputs"].get("dtype") == (None if bf16 else "float32")
     weights_of_lora = 4 * here["model"]["parameters"]
     assert needs[False]["lora"] - needs[True]["lora"] > 0.9 * weights_of_lora / 2
     assert needs[False]["full_zero3_offload"] == needs[True]["full_zero3_offload"]
-    in_words = ("--model_name_or_path", str(tiny_model), "--gpu", "none", "--host", "64GB")
-    assert plan(*in_words)[1]["inputs"].get("dtype") is None
+    assert plan("--gpu", "none", "--host", "64GB")[1]["inputs"].get("dtype") is None
 
 
-def test_nothing_fits(plan):
+def test_nothing_fits(plan, tiny_model):
     for _ in range(2):  # also when plan.json is already there
-        status, result, out, err = plan("--gpu", "none", "--host", "1GB")
+        status, result, out, err = plan("--model_name_or_path", str(tiny_model), "--gpu", "none", "--host", "1GB")
         assert status == 3 and result["recommended"] is None and "recommended:" not in out
         assert err.startswith("does not fit: ") and err.count("\n") == 1 and "qlora" in err and "host 1.0 GB" in err
 

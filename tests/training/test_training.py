@@ -95,6 +95,7 @@ def test_the_papers_model_by_default_stops_at_once_where_it_cannot_run(script: s
     done = run_script(script, launcher=launcher)
     lines = [line for line in done.stderr.splitlines() if line.startswith("does not fit:")]
     assert len(lines) == 1
+    assert done.stderr.rstrip().endswith(lines[0])  # also after the launcher's own traceback
     assert "mistralai/Mistral-7B-Instruct-v0.2 needs an NVIDIA GPU" in lines[0]
     assert lines[0].endswith("make demo")
     assert done.returncode == (1 if launcher else 3)

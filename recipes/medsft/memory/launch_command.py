@@ -6,13 +6,15 @@ Prints the command that `make fft` runs. Without a plan, or where the plan says 
 demo's: full), whose own preflight checks then decide.
 """
 
+import os
 import sys
 from pathlib import Path
 
 from medsft.cli import run
+from medsft.config import CONFIGS
 from medsft.errors import UserError
 from medsft.files import read_json
-from medsft.memory.strategies import ORDER, ORDER_ON_CPU, recipe_of
+from medsft.memory.strategies import ORDER, ORDER_ON_CPU, STRATEGIES, recipe_of
 from medsft.records import Plan
 
 IN_ONE_PROCESS = ("cpu.yaml", "single_gpu.yaml")  # started without a launcher, which would hide the exit status
@@ -27,8 +29,18 @@ def main() -> None:
 def command(recipes: Path, study: Path) -> str:
     """The launch line, up to the script's own options. Raises UserError where the folder has no such recipe."""
     name, config = choose(recipes, study)
+    return launch_line(name, config, recipes)
+
+
+def launch_line(name: str, config: str, recipes: Path) -> str:
+    """How a strategy is launched with this folder's recipe; with Mistral-7B's and another model where it has none."""
+    recipe, model = recipe_of(recipes, name), ""
+    if recipe is None:
+        recipe, model = recipe_of(CONFIGS / "mistral_7b", name), " --model_name_or_path MODEL --study_dir runs/NAME"
+    script = "sft_full.py" if STRATEGIES[name].trains_all else "sft_lora.py"
     launcher = "python" if config in IN_ONE_PROCESS else f"accelerate launch --config_file accelerate_configs/{config}"
-    return f"{launcher} recipes/sft_full.py --config {recipe_of(recipes, name)}"
+    shown = Path(os.path.relpath(str(recipe)))
+    return f"{launcher} recipes/{script} --config {shown}{model}"
 
 
 def choose(recipes: Path, study: Path) -> tuple[str, str]:

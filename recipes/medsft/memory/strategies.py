@@ -105,7 +105,10 @@ def applies(name: str, gpus: int) -> bool:
 
 def recipe_of(folder: Path, strategy: str) -> Path | None:
     """The training recipe of a folder of recipes/configs whose YAML names this strategy; None where there is none."""
-    return next((path for path in sorted(folder.glob("*.yaml")) if strategy == _named(path)), None)
+    of_it = [path for path in sorted(folder.glob("*.yaml")) if strategy == _named(path)]
+    return next(
+        (path for path in of_it if path.stem == strategy), of_it[0] if of_it else None
+    )  # paper.yaml is qlora too
 
 
 def _named(path: Path) -> str | None:

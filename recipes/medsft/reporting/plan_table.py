@@ -1,9 +1,11 @@
 """The memory plan in the terminal: bytes of each strategy, whether it fits, and the source study's own numbers."""
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medsft.hardware.specs import Hardware
+from medsft.memory.launch_command import launch_line
 from medsft.records import Plan, PlanRow
 
 if TYPE_CHECKING:
@@ -13,14 +15,16 @@ OF_DEVICE = ("weights", "gradients", "optimizer", "activations", "temporary", "c
 OF_HOST = ("process", "training", "weights", "gradients", "optimizer", "temporary", "save")
 
 READING = """\
-Each row is one moment, the busiest; temporary is what lives only then. Left: of each GPU, of the host. Batch: the most
-rows per device that fit. Seconds: a roofline, not a measurement. Pinned: those of the host's bytes that are
-page-locked; 'if rounded': the host's total where torch pins them, in blocks of powers of two (with
-DS_PIN_MEMORY_BACKEND=native DeepSpeed pins exact sizes)."""
+Each row is one moment, the busiest; temporary is what lives only then. Pinned: bytes of the host that are page-locked;
+'if rounded': the host's total where torch pins them, in blocks of powers of two (with DS_PIN_MEMORY_BACKEND=native
+DeepSpeed pins exact sizes)."""
+LEGEND = (
+    "left: GB left of each GPU and of the host; batch: the most rows per device that fit; s/step: estimated seconds"
+)
 
 
-def show(plan: Plan, hardware: Hardware) -> None:
-    """Print the plan's three tables, how to read them, and the recommendation."""
+def show(plan: Plan, hardware: Hardware, recipes: Path, details: bool) -> None:
+    """Print what fits and the recommendation, with a recipe of the folder `recipes`; with `details` every byte."""
     model, inputs, rows = plan["model"], plan["inputs"], plan["strategies"]
     print(f"{model['name']}: {model['parameters']:,} parameters on {summary(hardware)}")
     own = f", as in {plan['recipe']}" if plan["recipe"] else ""
@@ -29,6 +33,17 @@ def show(plan: Plan, hardware: Hardware) -> None:
         f"{'with' if inputs['checkpointing'] else 'without'} activation checkpointing{own}. LoRA of rank "
         f"{inputs['lora_r']} has {model['lora_parameters']:,} parameters ({model['lora_percent']:.3f} %)."
     )
+    if details:
+        _show_bytes(rows, hardware)
+    _print(verdicts(rows))
+    print(LEGEND)
+    if plan["recommended"] is not None:
+        row = next(r for r in rows if r["name"] == plan["recommended"])
+        print(f"recommended: {row['name']}: {plan['recommended_reason']}")
+        print(f"run it with: {launch_line(row['name'], row['accelerate_config'], recipes)}")
+
+
+def _show_bytes(rows: list[PlanRow], hardware: Hardware) -> None:
     where = "one GPU" if hardware.gpus else "training in host memory (no GPU)"
     table = _table(f"{where}, GB", [*OF_DEVICE[:-1], "slack", "total"])
     for row in rows:
@@ -42,19 +57,13 @@ def show(plan: Plan, hardware: Hardware) -> None:
         host = [*(row["host_bytes_by"].get(c, 0) for c in present), row["host_bytes"], row["pinned_bytes"]]
         table.add_row(row["name"], *_gb([*host, row["host_bytes_pinned"], row["disk_bytes"]]))
     _print(table)
-    _print(verdicts(rows))
     print(READING)
-    if plan["recommended"] is not None:
-        row = next(r for r in rows if r["name"] == plan["recommended"])
-        print(f"recommended: {row['name']}: {plan['recommended_reason']}")
-        print(f"run it with: accelerate launch --config_file accelerate_configs/{row['accelerate_config']} ...")
 
 
 def verdicts(rows: list[PlanRow]) -> "Table":
-    """One line a strategy: fits or what is missing, what is left, the largest micro-batch, seconds, and its files."""
-    table = _table("verdict", ["fits", "left GPU", "left host", "batch", "s/step"])
-    for heading in ("accelerate config", "recipe", "remark"):
-        table.add_column(heading, no_wrap=heading != "remark")
+    """One line a strategy: whether it fits, GB left of GPU and host, the largest micro-batch, seconds a step."""
+    table = _table("what fits", ["fits", "left GPU", "left host", "batch", "s/step"])
+    table.add_column("remark")
     for row in rows:
         margins = row["margin"]["device_bytes"], row["margin"]["host_bytes"]
         left = ["" if margin is None else f"{margin / 1e9:.1f}" for margin in margins]
@@ -62,8 +71,7 @@ def verdicts(rows: list[PlanRow]) -> "Table":
         seconds = "?" if row["seconds_per_step"] is None else f"{row['seconds_per_step']:.1f}"
         batch = str(row["largest_micro_batch"]) if row["fits"] else "-"
         remark = row["note"] if row["fits"] else row["reason"]
-        files = [name.removesuffix(".yaml") for name in (row["accelerate_config"], row["recipe"] or "")]
-        table.add_row(row["name"], fits, *left, batch, seconds, *files, remark)
+        table.add_row(row["name"], fits, *left, batch, seconds, remark)
     return table
 
 
@@ -105,4 +113,4 @@ def _gb(sizes: list[int]) -> list[str]:
 def _print(table: "Table") -> None:
     from rich.console import Console
 
-    Console(width=max(150, shutil.get_terminal_size().columns)).print(table)
+    Console(width=shutil.get_terminal_size((100, 24)).columns).print(table)
