@@ -179,7 +179,7 @@ fault_padding := --pad_to_multiple_of 512
 UNEQUAL := template max_length loss_on end_of_turn_loss truncate_answers
 GIVEN = $(filter $(origin $(1)),command line environment)
 
-paper: setup  ## the source study's training, the sound one and each single fault, held against each other
+paper: setup  ## the source study's training, the sound one and each single fault, compared with each other
 	@$(MAKE) --no-print-directory paper-stages CONFIG=$(if $(call GIVEN,CONFIG),$(CONFIG),paper) \
 	  STUDY=$(if $(call GIVEN,STUDY),$(STUDY),$(if $(call GIVEN,CONFIG),$(CONFIG)_paper,paper))
 

@@ -82,7 +82,7 @@ def read() -> tuple[PlanArguments, Recipe | None]:
 def recipes_folder() -> Path:
     """The folder of the YAML that --config names, whose recipes the plan points to; without one, Mistral-7B's."""
     argv = command_line()
-    return config_path(argv).parent if "--config" in argv else CONFIGS / "mistral_7b"
+    return config_path(argv).parent if "--config" in argv else Path(os.path.relpath(CONFIGS / "mistral_7b"))
 
 
 def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = None) -> Plan:

@@ -94,7 +94,6 @@ class SweepArguments:
         None, "measure the dev loss on at most this many rows; as the recipe if not given"
     )
     seed: int = option(42, "seed of every run")
-    more: list[str] = option([], "further flags of the training scripts, as words")
 
 
 @dataclass
@@ -141,7 +140,9 @@ class PlanArguments:
     calibrate: str | None = option(None, "only keep this machine's corrections, from the train.json of a short run")
     details: bool = option(False, "also print the bytes of every strategy by place and kind; plan.json has them too")
     as_published: bool = option(False, "also print the study's own Table 4 arithmetic")
-    ladder_table: str | None = option(None, "only write the table of seven machines between the markers in this file")
+    ladder_table: str | None = option(
+        None, "rewrite the table of seven machines between the markers of this file, and do nothing else"
+    )
 
 
 @dataclass
@@ -264,7 +265,9 @@ class ReviewArguments:
     study_dir: str = option("runs/demo", "folder of the study")
     arm: str = option("lora", "arm that is compared with the baseline")
     pairs: int = option(40, "how many pairs of answers are drawn")
-    sheets: list[str] = option([], "filled sheets of physicians, one file a rater; none: only write the empty sheet")
+    sheets: list[str] = option(
+        [], "completed review forms, one file per rater; without any, only the empty form is written"
+    )
     endpoint: str = option(
         "", "OpenAI-compatible address of a judge, such as http://127.0.0.1:8000/v1; empty: no judge"
     )

@@ -88,7 +88,7 @@ def read_config(argv: list[str]) -> Json:
 
 
 def config_path(argv: list[str]) -> Path:
-    """The YAML in force."""
+    """The path after --config. Raises ValueError where there is none."""
     return Path(argv[argv.index("--config") + 1])
 
 

@@ -8,20 +8,21 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from medsft.memory.strategies import STRATEGIES
 from training_runs import ACCELERATE, losses, needs_compiler, needs_libaio, record, train
 
 pytestmark = pytest.mark.slow
 CONFIGS = ROOT / "accelerate_configs"
 SAME_ROWS = ("--train_sampling_strategy", "random", "--eval_strategy", "no", "--save_strategy", "no")
-WAYS = [
-    pytest.param("zero2.yaml", 2, id="ZeRO-2", marks=needs_compiler),
-    pytest.param("zero2_offload.yaml", 1, id="ZeRO-2 offload", marks=needs_compiler),
-    pytest.param("zero3.yaml", 2, id="ZeRO-3", marks=needs_compiler),
-    pytest.param("zero3_optimizer_offload.yaml", 1, id="ZeRO-3 optimizer offload", marks=needs_compiler),
-    pytest.param("zero3_offload.yaml", 1, id="ZeRO-3 offload", marks=needs_compiler),
-    pytest.param("zero3_offload.yaml", 2, id="ZeRO-3 offload, two processes", marks=needs_compiler),
-    pytest.param("zero3_nvme.yaml", 1, id="ZeRO-3 NVMe", marks=[needs_compiler, needs_libaio]),
-    pytest.param("fsdp2_offload.yaml", 2, id="FSDP2 offload"),
+LAUNCHES = [  # strategy, processes; its accelerate config is the one that the memory plan names
+    pytest.param("full_zero2", 2, id="ZeRO-2", marks=needs_compiler),
+    pytest.param("full_zero2_offload", 1, id="ZeRO-2 offload", marks=needs_compiler),
+    pytest.param("full_zero3", 2, id="ZeRO-3", marks=needs_compiler),
+    pytest.param("full_zero3_optimizer_offload", 1, id="ZeRO-3 optimizer offload", marks=needs_compiler),
+    pytest.param("full_zero3_offload", 1, id="ZeRO-3 offload", marks=needs_compiler),
+    pytest.param("full_zero3_offload", 2, id="ZeRO-3 offload, two processes", marks=needs_compiler),
+    pytest.param("full_nvme", 1, id="ZeRO-3 NVMe", marks=[needs_compiler, needs_libaio]),
+    pytest.param("full_fsdp2_offload", 2, id="FSDP2 offload"),
 ]
 
 
@@ -49,18 +50,18 @@ def on_processors(name: str, processes: int, folder: Path) -> tuple[str, ...]:
     return (*ACCELERATE, "--config_file", str(path))
 
 
-@pytest.mark.parametrize(("config", "processes"), WAYS)
+@pytest.mark.parametrize(("strategy", "processes"), LAUNCHES)
 def test_full_fine_tuning_learns_the_same_everywhere(
-    study: Path, tiny_model: Path, tmp_path: Path, config: str, processes: int
+    study: Path, tiny_model: Path, tmp_path: Path, strategy: str, processes: int
 ) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    arm = f"{config.removesuffix('.yaml')}_{processes}"
+    arm = f"{strategy}_{processes}"
     batch = ("--per_device_train_batch_size", 2 // processes)
-    launcher = on_processors(config, processes, tmp_path)
-    swap = ("--nvme_path", tmp_path / "swap")
-    done = train(study, tiny_model, "full", arm, *LONG, *SAME_ROWS, *batch, *swap, launcher=launcher)
+    launcher = on_processors(STRATEGIES[strategy].config, processes, tmp_path)
+    named = ("--strategy", strategy, "--nvme_path", tmp_path / "swap")
+    done = train(study, tiny_model, "full", arm, *LONG, *SAME_ROWS, *batch, *named, launcher=launcher)
     assert done.returncode == 0, done.stderr[-3000:]
     assert record(study, arm)["processes"] == processes
     assert losses(study, arm) == pytest.approx(losses(study, "full"), abs=0.02)
@@ -86,6 +87,7 @@ def test_masters_and_states_in_bf16_learn_as_torch_does_in_bf16(study: Path, tin
     assert train(study, tiny_model, "full", "plain_bf16", *IN_BF16, *SAME_ROWS, *plain).returncode == 0
     launcher = on_processors("zero3_offload.yaml", 1, tmp_path)
     states = ("--dtype", "bfloat16", "--bf16", "true", "--bf16_states", "true")
+    states = ("--strategy", "full_zero3_offload_bf16", *states)
     done = train(study, tiny_model, "full", "offload_bf16", *IN_BF16, *SAME_ROWS, *states, launcher=launcher)
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(study, "offload_bf16") == pytest.approx(losses(study, "plain_bf16"), abs=0.02)

@@ -37,7 +37,7 @@ def adapter(study: Path, arm: str) -> dict[str, tuple[int, ...]]:
         ("lora", ("--full_determinism", "true")),
         ("qlora", ("--use_bnb_nested_quant", "false", "--bnb_4bit_compute_dtype", "float32")),
         ("full", ("--packing", "true", "--activation_checkpointing", "true", "--train_sampling_strategy", "random")),
-        ("full", ("--optim", "adafactor")),
+        ("full", ("--optim", "adafactor", "--strategy", "full_adafactor")),
     ],
     ids=lambda value: " ".join(w.removeprefix("--") for w in value) if isinstance(value, tuple) else value,
 )

@@ -1,10 +1,10 @@
 """Whether the arms are comparable: same data, template, token budget and seeds."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medsft.errors import UserError
+from medsft.evaluation.statistics.training_seeds import SEED_SUFFIX
 from medsft.files import read_json
 from medsft.records import TrainRecord
 
@@ -30,14 +30,14 @@ def differences(records: Records) -> dict[str, dict[str, object]]:
             found[key] = values
     seeds: dict[str, list[int]] = {}
     for arm, record in sorted(records.items()):
-        seeds.setdefault(re.sub(r"_seed\d+$", "", arm), []).append(record["seed"])
+        seeds.setdefault(SEED_SUFFIX.sub("", arm), []).append(record["seed"])
     if len({tuple(sorted(each)) for each in seeds.values()}) > 1:
         found["seeds"] = {method: sorted(each) for method, each in seeds.items()}
     return found
 
 
 def check(records: Records, allowed: Sequence[str]) -> list[str]:
-    """The allowed differences that there are. Raises UserError for a difference that is not allowed."""
+    """Names of the differences found, if all of them are allowed. Raises UserError for one that is not."""
     found = differences(records)
     for key, values in found.items():
         if key not in allowed:

@@ -36,11 +36,13 @@ def launch_line(name: str, config: str, recipes: Path) -> str:
     """How a strategy is launched with this folder's recipe; with Mistral-7B's and another model where it has none."""
     recipe, model = recipe_of(recipes, name), ""
     if recipe is None:
-        recipe, model = recipe_of(CONFIGS / "mistral_7b", name), " --model_name_or_path MODEL --study_dir runs/NAME"
+        recipe, model = (
+            recipe_of(Path(os.path.relpath(CONFIGS / "mistral_7b")), name),
+            " --model_name_or_path MODEL --study_dir runs/NAME",
+        )
     script = "sft_full.py" if STRATEGIES[name].trains_all else "sft_lora.py"
     launcher = "python" if config in IN_ONE_PROCESS else f"accelerate launch --config_file accelerate_configs/{config}"
-    shown = Path(os.path.relpath(str(recipe)))
-    return f"{launcher} recipes/{script} --config {shown}{model}"
+    return f"{launcher} recipes/{script} --config {recipe}{model}"
 
 
 def choose(recipes: Path, study: Path) -> tuple[str, str]:

@@ -46,6 +46,7 @@ STRATEGIES = {
     "full": Strategy(states=4, note="all bf16, no fp32 master"),
     "full_8bit": Strategy({"optimizer": "paged_adamw_8bit"}, states=2.03, note="bf16, 8-bit AdamW"),
     "full_adafactor": Strategy({"optimizer": "adafactor"}, states=0.01, note="bf16, factored states"),
+    "full_zero2": Strategy(engine="zero2", states=12, config="zero2.yaml", note="fp32 master"),
     "full_zero3": Strategy(engine="zero3", states=12, config="zero3.yaml", note="fp32 master"),
     "full_zero2_offload": Strategy(
         engine="zero2", optimizer="cpu", states=12, pcie=6, config="zero2_offload.yaml", note="fp32 master"
@@ -75,6 +76,7 @@ STRATEGIES = {
 # memory), then full fine-tuning by offload, then what saves memory in ways whose quality is less tested.
 ORDER = {
     "full_fp32": "full fine-tuning in mixed precision fits without offload: the reference in quality",
+    "full_zero2": "full fine-tuning with fp32 master weights fits when gradients and states are sharded over the GPUs",
     "full_zero3": "full fine-tuning with fp32 master weights fits when sharded over the GPUs",
     "lora": "adapters on the unquantized model: close to full fine-tuning, which fits only by offload or in bf16",
     "qlora": "adapters on the 4-bit model: adapters on the unquantized one do not fit",
@@ -93,14 +95,22 @@ ON_CPU = {"full": Strategy({"dtype": "float32"}, states=8, note="fp32 weights an
 ORDER_ON_CPU = {"full": "full fine-tuning in fp32 fits in host memory: the reference in quality"}
 ORDER_ON_CPU |= {name: reason for name, reason in ORDER.items() if name != "full"}
 # `full` is the fp32 one there, 8-bit AdamW is for CUDA only, and the others only move what is in one place anyway.
-GPU_ONLY = ("full_fp32", "full_8bit", "full_adafactor", "full_zero3", "full_zero2_offload", "full_fsdp2_offload")
+GPU_ONLY = (
+    "full_fp32",
+    "full_8bit",
+    "full_adafactor",
+    "full_zero2",
+    "full_zero3",
+    "full_zero2_offload",
+    "full_fsdp2_offload",
+)
 
 
 def applies(name: str, gpus: int) -> bool:
     """Whether a strategy makes sense on so many GPUs."""
     if gpus == 0:
         return name not in GPU_ONLY
-    return gpus > 1 or name != "full_zero3"
+    return gpus > 1 or name not in ("full_zero2", "full_zero3")
 
 
 def recipe_of(folder: Path, strategy: str) -> Path | None:

@@ -18,7 +18,7 @@ SHARD = 10**9  # bytes of weights in memory at a time while they are drawn
 
 
 class Result(TypedDict):
-    """beyond.json."""
+    """beyond.json: predicted and measured memory, speed, losses."""
 
     parameters: int
     memory_bytes: int

@@ -128,7 +128,7 @@ def explained(arm: ArmFolder, run: Run, auto_batch: bool) -> Iterator[None]:
         try:
             remedy = "; or ".join(cheaper(run)) or "the plan knows nothing cheaper that fits: make plan"
         except MemoryError:
-            remedy = "make plan shows it; this process has no room left to"
+            remedy = "run make plan; too little memory is left in this process to compute it"
         batch = run.config.per_device_train_batch_size
         if auto_batch and batch > 1:
             path = arm.folder / "auto_batch.json"

@@ -18,7 +18,7 @@ OFFLOADABLE = {"adamw_torch", "adamw_torch_fused"}
 
 
 def check_training(study: StudyArguments, config: "SFTConfig", model_args: "ModelConfig") -> None:
-    """Raise UserError for what no arm may do."""
+    """Check what all arms share: remote code, publishing, dtype, optimizer, trackers, max_length. Raises UserError."""
     if config.trust_remote_code:
         raise UserError("trust_remote_code runs a stranger's code beside patients' words; remove it")
     if config.push_to_hub and not config.hub_private_repo:

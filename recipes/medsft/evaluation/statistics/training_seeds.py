@@ -10,7 +10,7 @@ from medsft.evaluation.statistics.intervals import Array, Groups, Values, draw_g
 from medsft.evaluation.statistics.paired_tests import common_rows
 from medsft.records import SampledInterval, ScoreRow
 
-SUFFIX = re.compile(r"_seed_?\d+\Z")
+SEED_SUFFIX = re.compile(r"_seed_?\d+\Z")
 
 
 class MethodDifference(TypedDict):
@@ -32,7 +32,7 @@ def methods(arms: Sequence[str]) -> dict[str, list[str]]:
     """Arms by method, for every method that was trained with two seeds or more."""
     by_method: dict[str, list[str]] = {}
     for arm in arms:
-        by_method.setdefault(SUFFIX.sub("", arm), []).append(arm)
+        by_method.setdefault(SEED_SUFFIX.sub("", arm), []).append(arm)
     return {method: names for method, names in by_method.items() if len(names) > 1}
 
 
