@@ -34,7 +34,8 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/nul
 TORCH_INDEX ?= $(if $(GPU),,https://download.pytorch.org/whl/cpu)
 TORCH := torch==2.13.0$(if $(GPU),,$(if $(filter Linux,$(shell uname)),+cpu))
 
-LAUNCH = $(if $(GPU),$(ACCELERATE),$(PY))
+# a recipe that says use_cpu is one process, whatever GPUs there are
+LAUNCH = $(if $(GPU),$(if $(shell grep -ls '^use_cpu: true' $(CFG)/lora.yaml),$(PY),$(ACCELERATE)),$(PY))
 STUDY_DIR := runs/$(STUDY)
 CFG := recipes/configs/$(CONFIG)
 IN := --study_dir $(STUDY_DIR)
@@ -120,11 +121,11 @@ baseline: setup  ## answers of the untrained model to the held-out patients
 
 lora: setup  ## train the LoRA arm
 	@$(FITS) $(CFG)/lora.yaml
-	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_lora.py --config $(CFG)/lora.yaml $(IN)
+	$(LAUNCH) recipes/sft_lora.py --config $(CFG)/lora.yaml $(IN)
 
 qlora: setup  ## train the QLoRA arm (4-bit base)
 	@$(FITS) $(CFG)/qlora.yaml
-	$(if $(GPU),$(ACCELERATE),$(PY)) recipes/sft_lora.py --config $(CFG)/qlora.yaml $(IN)
+	$(LAUNCH) recipes/sft_lora.py --config $(CFG)/qlora.yaml $(IN)
 
 fft: setup  ## full fine-tuning in the way the plan recommends for this machine
 	@command="$$($(PY) -m medsft.memory.launch_command $(CFG) $(STUDY_DIR))" && echo "$$command $(IN)" && $$command $(IN)

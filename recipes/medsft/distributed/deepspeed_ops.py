@@ -16,14 +16,22 @@ from pathlib import Path
 
 from medsft.cli import run
 from medsft.errors import UserError
+from medsft.hardware.gpus import visible_gpus
 from medsft.startup import own_path
 
 # Operator -> what it is for; the shared-memory one makes several CPU processes faster.
 BUILDERS = {
     "CPUAdamBuilder": "the optimizer of ZeRO offload",
     "ShareMemCommBuilder": "communication between CPU processes",
+    "PinMemoryBuilder": "pinned buffers of exact size",
     "AsyncIOBuilder": "reading and writing optimizer states on NVMe",
 }
+
+
+NO_TOOLKIT = (
+    "NVMe offload beside a GPU needs NVIDIA's CUDA toolkit, because DeepSpeed links its asynchronous I/O against it; "
+    "install it and set CUDA_HOME, or offload to host memory: make fft-offload"
+)
 
 
 def missing_tools() -> list[str]:
@@ -41,6 +49,12 @@ def missing_tools() -> list[str]:
 def has_libaio() -> bool:
     """Whether the header of asynchronous I/O is where compilers look."""
     return any((Path(folder) / "libaio.h").exists() for folder in ("/usr/include", "/usr/local/include"))
+
+
+def cuda_toolkit() -> bool:
+    """Whether NVIDIA's compiler is where torch looks for it; wheels of torch and the gpu image bring none."""
+    named = any(os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH"))
+    return named or shutil.which("nvcc") is not None or Path("/usr/local/cuda/bin/nvcc").exists()
 
 
 def remove_stale_locks(cache: Path) -> list[Path]:
@@ -68,6 +82,8 @@ def main() -> None:
 
     if "--nvme" in sys.argv and not has_libaio():
         raise UserError("NVMe offload needs libaio.h (apt-get install libaio-dev)")
+    if "--nvme" in sys.argv and visible_gpus()[1] and not cuda_toolkit():
+        raise UserError(NO_TOOLKIT)
     os.environ.setdefault("MAX_JOBS", str(min(4, os.cpu_count() or 1)))  # a compile takes 1.5 GB of memory
     remove_stale_locks(Path(os.environ["TORCH_EXTENSIONS_DIR"]))
     from deepspeed.accelerator import get_accelerator
@@ -77,11 +93,15 @@ def main() -> None:
     for name, purpose in BUILDERS.items():
         if name == "AsyncIOBuilder" and "--nvme" not in sys.argv:
             continue
+        if name == "PinMemoryBuilder" and not visible_gpus()[1]:  # there is nothing to pin for
+            continue
         started = time.monotonic()
         with console.status(
             f"compiling {name.removesuffix('Builder')}, {purpose}: one to three minutes the first time"
         ):
             builder = get_accelerator().create_op_builder(name)
+            if builder is None:  # not for this accelerator: CUDA's has no shared-memory communication
+                continue
             builder.load(verbose=False)
         console.print(f"{name.removesuffix('Builder')}, {purpose}: ready ({time.monotonic() - started:.0f} s)")
 

@@ -5,10 +5,13 @@ import os
 import re
 import shutil
 import subprocess
+from functools import cache
+from pathlib import Path
 
 from medsft.errors import UserError
 
 MIB = 2**20
+ANSWERS_WITHIN = 60  # seconds; eight GPUs without persistence mode were seen to take more than five
 
 
 # Memory as nvidia-smi reports it (MiB), dense bf16 TFLOP/s with fp32 accumulation, memory bandwidth in GB/s, from
@@ -21,7 +24,12 @@ KNOWN_GPUS: dict[str, tuple[int, float, float]] = {
     "l40s": (46_068, 362, 864),
     "a6000": (49_140, 155, 768),
     "rtx4090": (24_564, 165, 1008),
+    "rtx5090": (32_607, 210, 1792),
     "rtx3090": (24_576, 71, 936),
+    "b200": (183_359, 2250, 8000),
+    "gh200": (97_871, 989, 4000),
+    "a40": (46_068, 150, 696),
+    "a10g": (23_028, 70, 600),
     "l4": (23_034, 121, 300),
     "t4": (15_360, 65, 320),
     "v100-32gb": (32_768, 125, 900),
@@ -30,7 +38,7 @@ KNOWN_GPUS: dict[str, tuple[int, float, float]] = {
 
 def visible_gpus() -> tuple[str, int, int, int]:
     """(name, count, total bytes, free bytes) of the GPUs this process may use; the smallest one's memory."""
-    rows = _nvidia_smi()
+    rows = _memory()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         wanted = [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
@@ -42,16 +50,40 @@ def visible_gpus() -> tuple[str, int, int, int]:
     return rows[0][0], len(rows), min(row[1] for row in rows), min(row[2] for row in rows)
 
 
-def _nvidia_smi() -> list[tuple[str, int, int]]:
+def nvidia_smi(fields: str, seconds: float = ANSWERS_WITHIN) -> list[str]:
+    """A line for each GPU of this machine; [] without a GPU or a working driver. Raises UserError without an answer.
+
+    `fields`: those of nvidia-smi's --query-gpu, separated by commas. Asked once a process.
+    """
     binary = shutil.which("nvidia-smi")
-    if binary is None:
-        return []
-    query = [binary, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    return [] if binary is None else [*_asked(binary, Path(binary).stat().st_mtime_ns, fields, seconds)]
+
+
+@cache
+def _asked(binary: str, _changed: int, fields: str, seconds: float) -> tuple[str, ...]:
+    query = [binary, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=seconds, check=True).stdout
+    except subprocess.TimeoutExpired as error:  # taken for "no GPU", it would choose the settings of a processor
+        raise UserError(
+            f"nvidia-smi gives no answer within {seconds:g} s; with persistence mode it answers at once "
+            "(nvidia-smi -pm 1, as root); or hide the GPUs: CUDA_VISIBLE_DEVICES= with --use_cpu true"
+        ) from error
     except (subprocess.SubprocessError, OSError):
-        return []
-    fields = [[part.strip() for part in line.rsplit(",", 2)] for line in answer.splitlines()]
+        return ()
+    return tuple(answer.splitlines())
+
+
+def compute_capability() -> float:
+    """The lowest CUDA compute capability of this machine's GPUs, such as 8.0 for an A100; 0 without one."""
+    try:
+        return min((float(line) for line in nvidia_smi("compute_cap")), default=0.0)
+    except ValueError:
+        return 0.0
+
+
+def _memory() -> list[tuple[str, int, int]]:
+    fields = [[part.strip() for part in line.rsplit(",", 2)] for line in nvidia_smi("name,memory.total,memory.free")]
     # A GPU that shares the host's memory reports '[N/A]': it is planned as a machine without one.
     return [(f[0], int(f[1]) * MIB, int(f[2]) * MIB) for f in fields if f[1:] and all(n.isdigit() for n in f[1:])]
 
@@ -66,6 +98,10 @@ def known(gpu: str) -> tuple[int, float, float]:
     """The entry of KNOWN_GPUS. Raises UserError that names the nearest one."""
     if gpu.lower() in KNOWN_GPUS:
         return KNOWN_GPUS[gpu.lower()]
+    if gpu.lower().startswith("mi"):
+        raise UserError(
+            f"{gpu} is a GPU of AMD: these recipes run on NVIDIA's and on processors; known are {', '.join(KNOWN_GPUS)}"
+        )
     begins = [name for name in KNOWN_GPUS if name.startswith(gpu.lower())]
     near = begins or difflib.get_close_matches(gpu.lower(), [*KNOWN_GPUS, "none"], n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""

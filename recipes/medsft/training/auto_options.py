@@ -1,8 +1,6 @@
 """Options that the recipe leaves open, set to what is faster on this processor or GPU, and printed with the reason."""
 
 import os
-import shutil
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +8,7 @@ from typing import NamedTuple
 from medsft.config import is_on, peek
 from medsft.files import read_json
 from medsft.hardware import matmul_benchmark
+from medsft.hardware.gpus import compute_capability
 
 
 class Choice(NamedTuple):
@@ -27,8 +26,8 @@ def choose(argv: list[str]) -> list[str]:
     than float32: up to a hundred times. bf16 stays where bf16_states asks for it, to save memory, and where the user's
     own DeepSpeed file sets it.
     """
-    on_cpu = is_on("use_cpu", argv) or not _compute_capability()
-    choices = _for_processor(matmul_benchmark.measured()) if on_cpu else _for_gpu(_compute_capability())
+    capability = 0.0 if is_on("use_cpu", argv) else compute_capability()
+    choices = _for_gpu(capability) if capability else _for_processor(matmul_benchmark.measured())
     if is_on("bf16_states", argv) or _deepspeed_file_sets_bf16():
         choices = [choice for choice in choices if choice.option not in ("bf16", "dtype")]
     forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype")}
@@ -73,16 +72,3 @@ def _for_gpu(capability: float) -> list[Choice]:
     if find_spec("liger_kernel"):
         choices.append(Choice("use_liger_kernel", "true", "liger-kernel is installed: fused norms, rotary and MLP"))
     return choices
-
-
-def _compute_capability() -> float:
-    """The lowest CUDA compute capability of this machine's GPUs; 0 without one."""
-    binary = shutil.which("nvidia-smi")
-    if binary is None:
-        return 0.0
-    query = [binary, "--query-gpu=compute_cap", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
-        return min(float(line) for line in answer.splitlines())
-    except (subprocess.SubprocessError, OSError, ValueError):
-        return 0.0

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from medsft.config import config_path, is_on, peek, read_config
+from medsft.distributed import deepspeed_ops
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.cgroups import host_memory
 from medsft.hardware.specs import machine
@@ -22,6 +23,10 @@ def check_machine(argv: list[str]) -> None:
         )
     name = str(peek("model_name_or_path", "", argv))
     gpus, on_cpu = machine(".").gpus, _on_cpu(argv)
+    if on_cpu:  # DeepSpeed and torch would else put weights on a GPU that is there, and inputs not
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    elif gpus and peek("strategy", "", argv) == "full_nvme" and not deepspeed_ops.cuda_toolkit():
+        raise UserError(deepspeed_ops.NO_TOOLKIT)
     if gpus > 1 and not on_cpu and "LOCAL_RANK" not in os.environ:
         raise UserError(
             f"{gpus} GPUs are visible and no launcher was used; start with: accelerate launch --num_processes {gpus} "

@@ -96,6 +96,8 @@ def build_trainer(
         keep_freed_memory()
     callbacks = _callbacks(data, study, config, base_model)
     _complete(config, folder, model_args)
+    if adapters:
+        _complete_for_adapters(config)
     set_seed(config.seed)  # before the adapters are drawn; the Trainer's own call comes too late for them
     path = loading.resolve(base_model)
     loading.check_weights(path)
@@ -146,3 +148,17 @@ def _complete(config: "SFTConfig", folder: str, model_args: "ModelConfig") -> No
     model = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
     given = config.model_init_kwargs if isinstance(config.model_init_kwargs, dict) else {}
     config.model_init_kwargs = {**given, **model, "use_safetensors": True}
+
+
+def _complete_for_adapters(config: "SFTConfig") -> None:
+    """Make activation checkpointing work with adapters on several GPUs.
+
+    Under DDP transformers looks for unused parameters of a PeftModel, which fails with checkpointing at the first
+    backward pass ("marked as ready twice"); no adapter is ever unused. ZeRO-3 needs reentrant checkpointing: otherwise
+    the recomputed weights have other shapes than the gathered ones.
+    """
+    if config.ddp_find_unused_parameters is None:
+        config.ddp_find_unused_parameters = False
+    if deepspeed_config.zero_stage(config) == 3 and config.activation_checkpointing:
+        kwargs = config.activation_checkpointing_kwargs
+        config.activation_checkpointing_kwargs = {**(kwargs if isinstance(kwargs, dict) else {}), "use_reentrant": True}
