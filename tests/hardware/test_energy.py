@@ -66,3 +66,11 @@ def test_the_gpu_of_this_process_is_asked(monkeypatch: pytest.MonkeyPatch, has_c
     meter = energy.Energy(processor=False)
     assert meter.names() == ("GPU (NVML)" if has_counter else "")
     assert meter.joules() == (2.5 if has_counter else 0)
+
+
+def test_a_gpu_without_nvidias_library_is_trained_on_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it fails
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert energy.Energy(processor=False).counters == []

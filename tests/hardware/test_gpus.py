@@ -36,7 +36,16 @@ def test_the_gpus_that_this_process_may_use(
 
 @pytest.mark.parametrize(
     ("reported", "name"),
-    [("NVIDIA A100-SXM4-80GB", "a100-80gb"), ("NVIDIA GeForce RTX 4090", "rtx4090"), ("NVIDIA TITAN V", None)],
+    [
+        ("NVIDIA A100-SXM4-80GB", "a100-80gb"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("NVIDIA GeForce RTX 5090", "rtx5090"),
+        ("NVIDIA A10G", "a10g"),
+        ("NVIDIA A40", "a40"),
+        ("NVIDIA B200", "b200"),
+        ("NVIDIA GH200 480GB", "gh200"),
+        ("NVIDIA TITAN V", None),
+    ],
 )
 def test_reported_names_are_found_in_the_table(reported: str, name: str | None) -> None:
     assert gpus.known_name(reported) == name
@@ -45,3 +54,34 @@ def test_reported_names_are_found_in_the_table(reported: str, name: str | None) 
 def test_an_unknown_gpu_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'h100'"):
         gpus.known("h10")
+
+
+def test_a_gpu_of_another_maker_is_named_as_such() -> None:
+    with pytest.raises(UserError, match="MI300X is a GPU of AMD"):
+        gpus.known("MI300X")
+
+
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def test_no_answer_in_time_is_no_machine_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, monkeypatch, "exec sleep 60")
+    with pytest.raises(UserError, match=r"no answer within 0\.2 s.*nvidia-smi -pm 1"):
+        gpus.nvidia_smi("name", seconds=0.2)
+
+
+def test_a_late_answer_counts_and_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, monkeypatch, f"echo asked >> {tmp_path}/log; sleep 0.3; printf '8.9\\n8.0\\n'")
+    assert gpus.compute_capability() == gpus.compute_capability() == 8.0
+    assert (tmp_path / "log").read_text() == "asked\n"
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'; exit 6", "echo '[N/A]'"])
+def test_a_driver_that_does_not_work_is_a_machine_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    stand_in(tmp_path, monkeypatch, script)
+    assert gpus.compute_capability() == 0 and gpus.visible_gpus() == ("none", 0, 0, 0)

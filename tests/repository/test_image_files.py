@@ -1,6 +1,7 @@
 """The images' locks, context and DeepSpeed configurations, as far as they can be checked without building anything."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ def test_the_images_have_the_versions_that_the_tests_run_with(target: str) -> No
     assert torch is not None
     assert locked["torch"] == torch[1] + ("+cpu" if target == "cpu" else "")
     assert ("nvidia-nccl-cu13" in locked) == (target == "gpu")
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_the_images_install_all_that_pyproject_asks_for(target: str) -> None:
+    """The other way round: a requirement that was added after `make lock` is missing from an image, and fails there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["train"], *extras["eval"], *extras["deepspeed"]]
+    names = {re.split(r"[<>=!~\[; ]", requirement)[0].lower().replace("_", "-") for requirement in asked}
+    locked = {name.lower().replace("_", "-") for name in pins(ROOT / f"docker/requirements-{target}.txt")}
+    assert names <= locked
+    assert "kernels" not in locked  # with it bitsandbytes fetches code from the hub as it is imported
 
 
 def test_nothing_but_what_is_listed_enters_the_context() -> None:

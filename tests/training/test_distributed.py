@@ -106,3 +106,15 @@ def test_lora_in_two_processes_learns_the_same(study: Path, tiny_model: Path) ->
     adapter = load_file(study / "lora_two" / "adapter" / "adapter_model.safetensors")
     assert len(adapter) == 28
     assert all(tensor.numel() for tensor in adapter.values())
+
+
+@pytest.mark.parametrize("kwargs", [(), ("--activation_checkpointing_kwargs", '{"use_reentrant": true}')])
+def test_lora_in_two_processes_with_checkpointing(study: Path, tiny_model: Path, kwargs: tuple[str, ...]) -> None:
+    """As the recipes for GPUs ship it: reentrant or not, DDP must not look for unused parameters."""
+    launcher = (*ACCELERATE, "--config_file", str(CONFIGS / "multi_cpu.yaml"))
+    flags = ("--per_device_train_batch_size", 1, "--activation_checkpointing", "true", *kwargs)
+    arm = f"lora_checkpointed_{len(kwargs)}"
+    done = train(study, tiny_model, "lora", arm, *LONG, *SAME_ROWS, *flags, launcher=launcher)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert record(study, arm)["distributed"] == "MULTI_CPU" and record(study, arm)["processes"] == 2
+    assert losses(study, arm) == pytest.approx(losses(study, "lora"), abs=0.02)

@@ -1,5 +1,6 @@
 """What cannot work is refused before a weight is loaded, on machines that are not this one."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ MISTRAL = RECIPES / "configs" / "mistral_7b" / "lora.yaml"
 
 @pytest.fixture(autouse=True)
 def without_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for name in ("LOCAL_RANK", "CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -39,6 +41,16 @@ def test_several_gpus_need_a_launcher_and_it_is_named(monkeypatch: pytest.Monkey
 def test_a_recipe_for_a_processor_does_not_mind_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     with_gpus(monkeypatch, 4)
     preflight.check_machine(command_line(DEMO, given=[]))
+    # DeepSpeed would take CUDA, and the weights would be where the inputs are not
+    assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["DS_ACCELERATOR"]) == ("", "cpu")
+
+
+def test_nvme_beside_a_gpu_needs_nvidias_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpus(monkeypatch, 1)
+    monkeypatch.setattr(preflight.deepspeed_ops, "cuda_toolkit", lambda: False)
+    with pytest.raises(UserError, match=r"CUDA toolkit.*make fft-offload"):
+        preflight.check_machine(command_line(MISTRAL.with_name("full_nvme.yaml"), given=[]))
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 def test_without_a_gpu_and_without_the_hub_both_are_named_at_once(
