@@ -43,10 +43,10 @@ def print_scores(results: "Results") -> None:
     metrics = [*results["primary"], "end_of_turn"]
     table = Table("arm", "n", *map(label, metrics), "minutes", "peak GB", box=SIMPLE, title="Scores and cost")
     for name, arm in results["arms"].items():
-        cost = results["cost"].get(name)
-        memory = results["memory"].get(name, {}).get("measured") or {}
-        spent = f"{cost['wall_seconds'] / 60:.1f}" if cost else ""
-        peak = f"{max(memory['device_bytes'], memory['host_bytes']) / 1e9:.1f}" if memory else ""
+        seconds = results["cost"][name]["wall_seconds"] if name in results["cost"] else None
+        measured = results["memory"][name]["measured"] if name in results["memory"] else None
+        spent = f"{seconds / 60:.1f}" if seconds else ""
+        peak = f"{max(measured['device_bytes'], measured['host_bytes']) / 1e9:.1f}" if measured else ""
         scores = [number(arm["metrics"][m]["mean"]) if m in arm["metrics"] else "" for m in metrics]
         table.add_row(name, str(arm["n"]), *scores, spent, peak)
     Console().print(table)

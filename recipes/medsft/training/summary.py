@@ -57,15 +57,14 @@ def print_summary(trainer: "RecipeTrainer", data: Data, study: StudyArguments, p
     kernels = "Liger" if args.use_liger_kernel else "torch's own"
     compiled = ", torch.compile" if args.torch_compile else ""
     table.add_row("attention", f"{attention_of(trainer.model.config)}; kernels {kernels}{compiled}")
-    table.add_row(
-        "runs as", f"{args.world_size} process(es) on {args.device}, {trainer.accelerator.distributed_type.value}"
-    )
+    together = f"{args.world_size} processes, {trainer.accelerator.distributed_type.value}"
+    table.add_row("runs as", f"{together if args.world_size > 1 else '1 process'} on {args.device}")
     here = machine(str(args.output_dir))
-    table.add_row(
-        "predicted peak",
-        f"device {_gb(predicted['device_bytes'])} of {_gb(here.device_available_bytes)} free, "
-        f"host {_gb(predicted['host_bytes'])} of {_gb(here.host_available_bytes)} free",
+    device = (
+        f"device {_gb(predicted['device_bytes'])} of {_gb(here.device_available_bytes)} free, " if here.gpus else ""
     )
+    host = f"host {_gb(predicted['host_bytes'])} of {_gb(here.host_available_bytes)} free"
+    table.add_row("predicted peak", device + host)
     Console().print(table)
 
 
