@@ -14,6 +14,7 @@ from medsft.evaluation.statistics.intervals import bootstrap_interval
 from medsft.evaluation.statistics.paired_tests import common_rows, compare_rows
 from medsft.files import read_json
 from medsft.records import ScoreRow
+from medsft.result_records import AblationRow, MetricChange, Slowdown
 
 SOUND, BASELINE = "sound", "baseline"
 FAULTS = {  # arm: the fault in words
@@ -26,33 +27,6 @@ FAULTS = {  # arm: the fault in words
 }
 METRICS = ("nll", "end_of_turn", "rouge1", "rouge2", "rougeL", "bertscore_f1")
 WARM_UP = 1  # steps left out of the speed: caches are cold
-
-
-class FaultEffect(TypedDict):
-    """Faulty arm minus sound arm on one metric."""
-
-    difference: float
-    low: float
-    high: float
-    n: int
-
-
-class Slowdown(TypedDict):
-    """Time of a step of the faulty arm over that of the sound arm."""
-
-    ratio: float
-    low: float
-    high: float
-    steps: int
-
-
-class Fault(TypedDict):
-    """One arm with faults. `speed` is None where the two arms had different numbers of steps."""
-
-    arm: str
-    fault: str
-    metrics: dict[str, FaultEffect]
-    speed: Slowdown | None
 
 
 class SingleCases(TypedDict):
@@ -73,16 +47,16 @@ class SingleCases(TypedDict):
     contrary: float
 
 
-def compare(study: Path, scores: Mapping[str, list[ScoreRow]], resampling: tuple[int, float, int]) -> list[Fault]:
+def compare(study: Path, scores: Mapping[str, list[ScoreRow]], resampling: tuple[int, float, int]) -> list[AblationRow]:
     """One row for each arm with faults; empty where the study has no sound arm.
 
     `scores` are scores_per_example.jsonl by arm. A metric that an arm lacks is left out. Intervals are over groups of
     test dialogues, that of the speed over training steps.
     """
-    found: list[Fault] = []
+    found: list[AblationRow] = []
     for arm in [arm for arm in FAULTS if arm in scores and SOUND in scores]:
         effects = compare_rows(common_rows(scores[SOUND], scores[arm]), METRICS, *resampling)
-        metrics: dict[str, FaultEffect] = {
+        metrics: dict[str, MetricChange] = {
             metric: {"difference": effect["difference"], "low": effect["low"], "high": effect["high"], "n": effect["n"]}
             for metric, effect in effects.items()
         }

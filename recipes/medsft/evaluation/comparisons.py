@@ -10,6 +10,7 @@ from medsft.evaluation.statistics import paired_tests, training_seeds
 from medsft.files import read_jsonl
 from medsft.inference.generations_file import BASELINE
 from medsft.records import Difference, Explored, Json, Question, ScoreRow, ScoreSettings, SliceDifference
+from medsft.result_records import AblationRow, SeedChange
 
 Scored = Mapping[str, list[ScoreRow]]
 
@@ -29,12 +30,12 @@ class Comparisons(TypedDict):
 
     comparisons: list[Difference]
     explored: list[Explored]
-    seeds: list[training_seeds.MethodDifference]
+    seeds: list[SeedChange]
     slices: list[SliceDifference]
     memorization: list[Explored]
     guardrails: list[Json]
     emergencies: Emergencies
-    faults: list[ablations.Fault]
+    faults: list[AblationRow]
     single_cases: list[ablations.SingleCases]
 
 

@@ -2,30 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
 
 import numpy as np
 
 from medsft.evaluation.statistics.intervals import Array, Groups, Values, draw_groups, group_totals, multiplicities
 from medsft.evaluation.statistics.paired_tests import common_rows
 from medsft.records import SampledInterval, ScoreRow
+from medsft.result_records import SeedChange
 
 SEED_SUFFIX = re.compile(r"_seed_?\d+\Z")
-
-
-class MethodDifference(TypedDict):
-    """A method with several training seeds minus the baseline. `spread`: standard deviation over `by_arm`."""
-
-    metric: str
-    method: str
-    baseline: str
-    seeds: int
-    n: int
-    difference: float
-    low: float
-    high: float
-    spread: float
-    by_arm: dict[str, float]
 
 
 def methods(arms: Sequence[str]) -> dict[str, list[str]]:
@@ -60,9 +45,9 @@ def compare_methods(
     resamples: int,
     confidence: float,
     seed: int,
-) -> list[MethodDifference]:
+) -> list[SeedChange]:
     """Each method with several seeds minus the baseline, over the rows that the baseline and every seed have."""
-    found: list[MethodDifference] = []
+    found: list[SeedChange] = []
     for method, names in methods([arm for arm in arms if arms.get(baseline) and arm != baseline]).items():
         pairs = {
             name: {after["id"]: (before, after) for before, after in common_rows(arms[baseline], arms[name])}
