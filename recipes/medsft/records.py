@@ -141,20 +141,6 @@ class Difference(Effect):
     p_holm: float
 
 
-class Explored(Change):
-    """One arm minus the baseline on a metric that was not declared: an interval, no test."""
-
-    metric: str
-    arm: str
-
-
-class SliceDifference(Explored):
-    """The same within one slice of the test rows, for example `by` source."""
-
-    by: str
-    slice: str
-
-
 class GenerationRecord(TypedDict, total=False):
     """generation.json: how an arm answered. Tokens per second are new ones."""
 

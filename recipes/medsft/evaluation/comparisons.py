@@ -9,8 +9,8 @@ from medsft.evaluation.metrics import red_flags, safety
 from medsft.evaluation.statistics import paired_tests, training_seeds
 from medsft.files import read_jsonl
 from medsft.inference.generations_file import BASELINE
-from medsft.records import Difference, Explored, Json, Question, ScoreRow, ScoreSettings, SliceDifference
-from medsft.result_records import AblationRow, SeedChange
+from medsft.records import Difference, Json, Question, ScoreRow, ScoreSettings
+from medsft.result_records import AblationRow, Explored, SeedChange, SliceDifference
 
 Scored = Mapping[str, list[ScoreRow]]
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medsft.evaluation.statistics.paired_tests import common_rows, compare_rows, untested
-from medsft.records import Question, ScoreRow, SliceDifference
+from medsft.records import Question, ScoreRow
+from medsft.result_records import SliceDifference
 
 LEAST_ROWS = 10  # fewer show nothing
 # Beginnings of words of each specialty. A message is about the one with most different words in it.
