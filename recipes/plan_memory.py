@@ -20,10 +20,11 @@ from pathlib import Path
 from medsft import __version__
 from medsft.arguments import PlanArguments
 from medsft.cli import run
-from medsft.config import CONFIGS, command_line, config_path, parse
+from medsft.config import CONFIGS, command_line, config_path, is_on, parse, peek
 from medsft.errors import DoesNotFit, UserError
 from medsft.files import fingerprint, read_json, write_json
 from medsft.hardware.specs import Hardware, described, machine
+from medsft.memory import lower_bound
 from medsft.memory.recipe import Recipe, read_recipe
 from medsft.memory.strategies import applies
 from medsft.records import Plan
@@ -31,6 +32,9 @@ from medsft.reporting.plan_table import show, show_published, summary
 
 
 def main() -> None:
+    argv = command_line()
+    if is_on("check_only", argv) and all(peek(name, None, argv) is None for name in ("gpu", "gpus", "host", "disk")):
+        lower_bound.check(argv, machine("."))  # before anything large is imported
     os.environ["OMP_NUM_THREADS"] = "1"  # nothing is computed; idle threads would wait for work at full speed
     args, recipe = read()
     if args.ladder_table:
@@ -41,7 +45,7 @@ def main() -> None:
         return
     folder = Path(args.output_dir or args.study_dir)
     gpu = "none" if recipe and recipe.on_cpu and args.gpu is None else args.gpu
-    hardware = described(machine(folder), gpu, args.gpus, args.host, args.disk)
+    hardware = described(machine(folder), gpu, args.gpus, args.host, args.disk, args.nodes)
     if args.calibrate:
         calibrate(Path(args.calibrate), hardware)
         return
@@ -101,7 +105,7 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
     if not (hardware.gpus or args.host) and not matmul_benchmark.prefers_bfloat16():  # it chooses this too
         step |= IN_FLOAT32
     own = recipe.strategy if recipe else None
-    if recipe and not applies(recipe.strategy, hardware.gpus):
+    if recipe and not applies(recipe.strategy, hardware.gpus, hardware.nodes):
         missing = "several GPUs" if hardware.gpus else "an NVIDIA GPU"
         raise DoesNotFit(f"{recipe.path} ({own}) needs {missing}; what fits {summary(hardware)}: make plan")
     strategies = planner.strategies(config, hardware, batch, length, own=own, only_own=args.check_only, **step)
@@ -110,7 +114,7 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
     inputs = {"batch": batch, "length": length, **step}
     # Memory in use and free bytes of the disk change by the minute; the plan changes with whole gigabytes of disk.
     steady = {k: v for k, v in asdict(hardware).items() if "available" not in k and k != "disk_bytes"}
-    added = asdict(calibration.of_machine(hardware, batch))
+    added = [asdict(calibration.of_machine(hardware, batch, trains_all)) for trains_all in (False, True)]
     digest = fingerprint(__version__, config.to_dict(), inputs, own, added, steady, hardware.disk_bytes // 10**9)
     return {
         "model": {

@@ -3,7 +3,8 @@
     python recipes/sweep.py --config_dir recipes/configs/demo --study_dir runs/demo
     python recipes/sweep.py --config_dir recipes/configs/mistral_7b --arms lora full_8bit --factors 0.5 1 2
 
-LoRA and full fine-tuning want different rates, so one rate for all would favour an arm. Every rate is a run of its own
+LoRA and full fine-tuning want different rates, so one rate for all would favour an arm. Where the best is the lowest or
+highest rate tried, the next one beyond it is tried too. Every rate is a run of its own
 in STUDY_DIR/sweep/ARM_RATE on the study's own split; interrupted, the same command continues. Writes
 STUDY_DIR/sweep/sweep.json. The weights are deleted: only the losses are wanted.
 """
@@ -35,6 +36,12 @@ def main() -> None:
     for recipe in recipes:
         rates = lr_sweep.rates(recipe, arguments.factors)
         runs = [lr_sweep.try_rate(recipe, study / "sweep", rate, arguments) for rate in rates]
+        for _ in range(arguments.widenings):
+            rate = lr_sweep.beyond(runs)
+            if rate is None:
+                break
+            tried = lr_sweep.try_rate(recipe, study / "sweep", rate, arguments)
+            runs = sorted([*runs, tried], key=lambda tried: tried["learning_rate"])
         arms[lr_sweep.arm_of(recipe)] = lr_sweep.choose(runs)
         write_json(study / "sweep" / "sweep.json", {"arms": arms, "steps": arguments.steps, "seed": arguments.seed})
     print_table(arms)

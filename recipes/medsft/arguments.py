@@ -69,6 +69,10 @@ class StudyArguments:
     )
     nvme_path: str = option("runs/nvme", "NVMe offload only: folder on the fast disk for the optimizer's states")
     keep_model: bool = option(True, "sft_full.py: save the trained weights; false to only measure a few steps")
+    rows_per_step: int | None = option(
+        None,
+        "rows of an optimizer step over all processes; gradient_accumulation_steps follows from it",
+    )
     auto_batch: bool = option(False, "take the largest micro-batch that fits, at the same rows per step")
     early_stopping_patience: int | None = option(
         None, "stop after this many evaluations without a lower dev loss (with load_best_model_at_end: true)"
@@ -88,6 +92,7 @@ class SweepArguments:
     study_dir: str = option("runs/demo", "folder of the study; the sweep is written to its sweep/")
     arms: list[str] = option([], "names of recipes in config_dir; those of lora, qlora, full, full_8bit if not given")
     factors: list[float] = option([0.33, 1.0, 3.0], "multiples of the recipe's own learning rate to try")
+    widenings: int = option(3, "further rates to try, one by one, while the best is the lowest or the highest one")
     steps: int = option(40, "optimizer steps of each run; a tenth of an epoch is usually enough to rank rates")
     evaluations: int = option(2, "how often the dev loss is measured in a run, besides before its first step")
     max_dev_rows: int | None = option(
@@ -131,6 +136,7 @@ class PlanArguments:
         None, "GPU name such as a100-80gb, h100, rtx4090, none; read from this machine if not given"
     )
     gpus: int | None = option(None, "number of GPUs; read from this machine if not given")
+    nodes: int = option(1, "how many such machines train together")
     host: str | None = option(None, "host memory, e.g. 167GB; read from this machine if not given")
     disk: str | None = option(None, "free disk, e.g. 2TB; read from this machine if not given")
     per_device_train_batch_size: int = option(4, "rows per device and step")

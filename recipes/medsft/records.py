@@ -193,6 +193,8 @@ class TrainRecord(TypedDict):
     seed: int
     processes: int
     micro_batch: int
+    rows_per_step: int
+    master_precision: str
     distributed: str
     quantization: str | None
     comparable: Json

@@ -137,15 +137,16 @@ def traced_point(point: dict[str, Any]) -> int:
     """Traced peak bytes of one published run. Raises UserError where the method cannot be traced."""
     import peft
 
-    values = dict(point["peft_config"])
+    values, train = dict(point["peft_config"] or {}), point["train_config"]
+    step = StepConfig(
+        method="lora" if values else "full", batch=train["batch_size"], length=train["max_seq_length"],
+        optimizer="adamw_torch", checkpointing=False, autocast=train["use_amp"], padded=False, own_loss=True,
+    )  # fmt: skip
+    if not values:
+        return sum(highest(trace(MEASURED_ON, step, True))[1].values())
     kind: Any = peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(values.pop("peft_type"))]
     known = {field.name for field in dataclasses.fields(kind)}
     adapter = kind(**{k: v for k, v in values.items() if k in known} | {"task_type": "CAUSAL_LM"})
-    train = point["train_config"]
-    step = StepConfig(
-        method="lora", batch=train["batch_size"], length=train["max_seq_length"], optimizer="adamw_torch",
-        checkpointing=False, autocast=train["use_amp"], padded=False, own_loss=True,
-    )  # fmt: skip
     uniform = "adapter_layers" not in values  # such an adapter counts the model's layers itself
     return sum(highest(trace(MEASURED_ON, step, uniform, adapter))[1].values())
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from conftest import RECIPES, ROOT
 from medsft.arguments import StudyArguments
 from medsft.distributed import deepspeed_config, deepspeed_ops
 from medsft.errors import DoesNotFit, UserError
-from medsft.files import write_json
+from medsft.files import read_json, write_json
 from medsft.hardware import disk_benchmark
 from medsft.hardware.specs import described, machine
 from medsft.memory import launch_command
@@ -142,9 +143,13 @@ def test_disk_speed_leaves_nothing_behind(tmp_path: Path) -> None:
 # ---- the strategies --------------------------------------------------------------------------------------------------
 
 
+AMPLE = described(machine("."), "h200", 1, "2TB", "100TB")
+
+
 def plan(folder: Path, fits: set[str], gpus: int = 1) -> Path:
+    needs = {"device_bytes": {"weights": 14 * 10**9}, "host_bytes": 10**9, "disk_bytes": 10**9}
     rows = [
-        {"name": n, "fits": n in fits, "accelerate_config": STRATEGIES[n].config or "single_gpu.yaml"}
+        {"name": n, "fits": n in fits, "accelerate_config": STRATEGIES[n].config or "single_gpu.yaml", **needs}
         for n in STRATEGIES
     ]
     write_json(folder / "plan.json", {"hardware": {"gpus": gpus}, "strategies": rows})
@@ -153,7 +158,7 @@ def plan(folder: Path, fits: set[str], gpus: int = 1) -> Path:
 
 @pytest.mark.parametrize("name", [n for n in ORDER if n.startswith("full")])
 def test_every_strategy_of_the_plan_has_its_recipe_and_launch_line(tmp_path: Path, name: str) -> None:
-    line = launch_command.command(FOLDER, plan(tmp_path, {name, "lora"}))
+    line = launch_command.command(FOLDER, plan(tmp_path, {name, "lora"}), AMPLE)
     recipe = Path(line.split()[-1])
     assert recipe == recipe_of(FOLDER, name)
     assert recipe.is_file()
@@ -163,14 +168,35 @@ def test_every_strategy_of_the_plan_has_its_recipe_and_launch_line(tmp_path: Pat
 
 
 def test_the_recommended_strategy_is_the_first_that_fits(tmp_path: Path) -> None:
-    assert launch_command.choose(FOLDER, plan(tmp_path, {"full_8bit", "full_nvme", "full_zero3_offload"}))[0] == (
-        "full_zero3_offload"
-    )
-    assert launch_command.choose(FOLDER, plan(tmp_path, {"lora"})) == ("full_8bit", "single_gpu.yaml")
-    assert launch_command.choose(FOLDER, tmp_path / "none")[0] == "full_8bit"
-    assert launch_command.choose(RECIPES / "configs" / "demo", tmp_path / "none") == ("full", "single_gpu.yaml")
+    assert launch_command.choose(FOLDER, plan(tmp_path, {"full_8bit", "full_nvme", "full_zero3_offload"}), AMPLE)[
+        0
+    ] == ("full_zero3_offload")
+    assert launch_command.choose(FOLDER, plan(tmp_path, {"lora"}), AMPLE) == ("full_8bit", "single_gpu.yaml")
+    assert launch_command.choose(FOLDER, tmp_path / "none", AMPLE)[0] == "full_8bit"
+    assert launch_command.choose(RECIPES / "configs" / "demo", tmp_path / "none", AMPLE) == ("full", "single_gpu.yaml")
     with pytest.raises(UserError, match="no recipe for full fine-tuning"):
-        launch_command.choose(tmp_path, tmp_path)
+        launch_command.choose(tmp_path, tmp_path, AMPLE)
+
+
+def test_what_does_not_fit_what_is_free_now_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = plan(tmp_path, {"full_zero3_offload", "full_8bit"})
+    written = read_json(study / "plan.json")
+    next(row for row in written["strategies"] if row["name"] == "full_zero3_offload")["host_bytes"] = 150 * 10**9
+    write_json(study / "plan.json", written)
+    busy = replace(AMPLE, host_available_bytes=100 * 10**9)
+    assert launch_command.choose(FOLDER, study, AMPLE)[0] == "full_zero3_offload"
+    assert launch_command.choose(FOLDER, study, busy)[0] == "full_8bit"
+    assert "passed over, it needs 150.0 GB of host memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("gpus", "nodes", "processes"), [(4, 1, 4), (8, 2, 16)])
+def test_the_launch_line_starts_the_processes_that_the_plan_counted(gpus: int, nodes: int, processes: int) -> None:
+    there = described(AMPLE, "l40s", gpus, nodes=nodes)
+    config = "zero3_multi_node.yaml" if nodes > 1 else "zero3.yaml"
+    line = launch_command.launch_line("full_zero3", config, FOLDER, there).split()
+    assert line[line.index("--num_processes") + 1] == str(processes)
+    assert ("--num_machines" in line) == (nodes > 1)
+    assert "--num_processes" not in launch_command.launch_line("lora", "single_gpu.yaml", FOLDER, AMPLE)
 
 
 def test_no_recipe_names_an_optimizer_that_offload_replaces() -> None:

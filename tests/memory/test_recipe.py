@@ -86,8 +86,11 @@ def test_packing_and_flash_attention_decide_the_mask():
     names |= dict.fromkeys(("padding_free", "activation_checkpointing", "gradient_checkpointing"), False)
     names |= dict.fromkeys(("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"))
     names |= {"lora_target_modules": None, "use_bnb_nested_quant": False, "attn_implementation": "sdpa"}
-    names |= {"adapter_dtype": "float32"}
+    names |= {"adapter_dtype": "float32", "rows_per_step": 16, "per_device_train_batch_size": 4}
+    names |= {"gradient_accumulation_steps": 1}
     packed = of_recipe(*[SimpleNamespace(**names)] * 3)
+    assert packed["accumulates"]
+    assert not of_recipe(*[SimpleNamespace(**names, world_size=4)] * 3)["accumulates"]  # a micro-batch a process
     assert packed["packing"] and not packed["padded"] and not packed["checkpointing"]
     names["attn_implementation"] = "flash_attention_2"  # no mask at all
     flash = of_recipe(*[SimpleNamespace(**names)] * 3)
@@ -102,9 +105,19 @@ def test_a_short_run_calibrates(tmp_path, monkeypatch):
         "processes": 1,
         "predicted_memory": {"traced_bytes": 1000, "process_bytes": 300},
         "peak_memory": {"device_bytes": 0, "reserved_bytes": 0, "host_bytes": 1550},
+        "trainable_parameters": 5,
+        "total_parameters": 1000,
+        "settings": {"optim": "adamw_torch"},
     }
     found = calibration.from_record(record, laptop)
     assert found == calibration.Corrections(0, 0.25, 300) == calibration.of_machine(laptop)
     for change in ({"distributed": "DEEPSPEED"}, {"processes": 2}, {"predicted_memory": {}}):
         with pytest.raises(UserError):
             calibration.from_record(record | change, laptop)
+    gpu = specs.described(laptop, "l4")
+    with pytest.raises(UserError, match="optim is not paged"):  # its states are managed memory, not context
+        calibration.from_record(record | {"settings": {"optim": "paged_adamw_8bit"}}, gpu)
+    peak = {"device_bytes": 1300, "reserved_bytes": 1100, "host_bytes": 400}
+    full = calibration.from_record(record | {"trainable_parameters": 1000, "peak_memory": peak}, gpu)
+    assert full == calibration.Corrections(200, 0.1, 400) == calibration.of_machine(gpu, trains_all=True)
+    assert calibration.of_machine(gpu) == calibration.Corrections(200, calibration.WITH_GPU.slack, 400)

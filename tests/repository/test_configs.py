@@ -71,8 +71,15 @@ def test_the_arms_of_a_study_differ_only_where_they_must() -> None:
         arms = [arm for arm in arms if arm["arm"] != "paper"]
         for key in fair:
             assert len({str(arm.get(key)) for arm in arms}) == 1, f"{folder.name}: {key}"
-        rows = {a["per_device_train_batch_size"] * a.get("gradient_accumulation_steps", 1) for a in arms}
+        rows = {a.get("rows_per_step", a["per_device_train_batch_size"]) for a in arms}
         assert len(rows) == 1, folder.name
+
+
+def test_full_fine_tuning_starts_at_a_tenth_of_loras_rate() -> None:
+    for folder in sorted({path.parent for path in CONFIGS if (path.parent / "lora.yaml").is_file()}):
+        lora = yaml.safe_load((folder / "lora.yaml").read_text())["learning_rate"]
+        for path in folder.glob("full*.yaml"):
+            assert yaml.safe_load(path.read_text())["learning_rate"] == pytest.approx(lora / 10), path
 
 
 @pytest.mark.parametrize(

@@ -63,12 +63,11 @@ def test_other_models_get_the_same_experiment_as_mistral(folder: str) -> None:
         "warmup_steps",
         "weight_decay",
         "seed",
+        "rows_per_step",
     )
     for name in ("lora", "qlora"):
         ours, theirs = (yaml.safe_load((CONFIGS / f / f"{name}.yaml").read_text()) for f in (folder, "mistral_7b"))
         assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
-        rows = [c["per_device_train_batch_size"] * c["gradient_accumulation_steps"] for c in (ours, theirs)]
-        assert rows[0] == rows[1]
     data = [yaml.safe_load((CONFIGS / f / "data.yaml").read_text()) for f in (folder, "mistral_7b")]
     assert {k: v for k, v in data[0].items() if k not in ("model_name_or_path", "study_dir")}.items() <= data[1].items()
 

@@ -41,9 +41,24 @@ def test_the_lowest_dev_loss_is_chosen_and_doubts_are_said(runs: list, chosen: f
     assert note in found["note"] if note else not found["note"]
 
 
+@pytest.mark.parametrize(
+    ("runs", "rate"),
+    [
+        ([tried(1, 1.5), tried(3, 1.2), tried(9, 1.4)], None),
+        ([tried(1, 1.5), tried(3, 1.4), tried(9, 1.2)], 27),
+        ([tried(1, 1.1), tried(4, 1.2)], 0.25),
+        ([tried(1, 1.3), tried(3, 1.2), tried(9, None)], None),  # what diverged is an edge already
+        ([tried(1, 2.0, 0), tried(3, 2.0, 0)], None),
+        ([tried(1, 1.0)], None),
+    ],
+)
+def test_the_grid_grows_while_the_best_is_at_its_edge(runs: list, rate: float | None) -> None:
+    assert lr_sweep.beyond(runs) == rate
+
+
 def test_rates_are_multiples_of_the_recipes_own() -> None:
     assert lr_sweep.rates(DEMO / "lora.yaml", [3, 0.33, 1.0]) == [3.3e-4, 1e-3, 3e-3]
-    assert lr_sweep.rates(DEMO / "full.yaml", [1]) == [5e-5]
+    assert lr_sweep.rates(DEMO / "full.yaml", [1]) == [1e-4]
 
 
 def test_a_recipe_that_is_not_there_is_named_with_those_that_are() -> None:
@@ -65,7 +80,20 @@ def test_a_sweep_records_every_rate_and_the_chosen_one(tiny_study: Path, tiny_mo
     recipe = yaml.safe_load((DEMO / "full.yaml").read_text()) | {"model_name_or_path": str(tiny_model)}
     recipe |= {"learning_rate": 1e-2, "max_train_rows": 24, "max_dev_rows": 4, "max_grad_norm": 0, "host_reserve_gb": 0}
     (recipes / "full.yaml").write_text(yaml.safe_dump(recipe))
-    flags = ("--config_dir", recipes, "--study_dir", study, "--steps", 4, "--factors", "0.01", "1", "1e30")
+    flags = (
+        "--config_dir",
+        recipes,
+        "--study_dir",
+        study,
+        "--steps",
+        4,
+        "--widenings",
+        0,
+        "--factors",
+        "0.01",
+        "1",
+        "1e30",
+    )
     done = run_script("sweep.py", *flags)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((study / "sweep" / "sweep.json").read_text())["arms"]["full"]

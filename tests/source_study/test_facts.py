@@ -9,9 +9,10 @@ DATA = {
     "tokens": {"train": {"total": 123456}}, "truncated": {"answer": 3},
 }  # fmt: skip
 TRAIN = {
-    "steps": 50, "tokens_seen": 99000, "trainable_percent": 0.5, "wall_seconds": 61.0, "quantization": "nf4",
+    "steps": 50, "rows_per_step": 16, "tokens_seen": 99000, "trainable_percent": 0.5, "wall_seconds": 61.0,
+    "quantization": "nf4",
     "history": [{"step": step, "loss": 2 - step / 100, "eval_loss": 1.9 - step / 100} for step in range(0, 60, 10)],
-    "settings": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "learning_rate": 2e-4,
+    "settings": {"per_device_train_batch_size": 4, "learning_rate": 2e-4,
                  "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.1, "max_train_rows": 600},
     "comparable": {"loss_on": "answers", "end_of_turn_loss": False, "rows_seen": 800},
     "peak_memory": {"device_bytes": 0},

@@ -1,7 +1,6 @@
 """What cannot work is refused before a weight is loaded, on machines that are not this one."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def without_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    here = replace(specs.machine("."), gpus=count)
+    here = specs.described(specs.machine("."), "a100-80gb" if count else "none", count or None, "512GB", "4TB")
     monkeypatch.setattr(preflight, "machine", lambda _: here)
 
 

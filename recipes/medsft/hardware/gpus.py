@@ -36,11 +36,16 @@ KNOWN_GPUS: dict[str, tuple[int, float, float]] = {
 }
 
 
+Reported = tuple[str, int, int]  # name, total bytes, free bytes
+
+
 def visible_gpus() -> tuple[str, int, int, int]:
     """(name, count, total bytes, free bytes) of the GPUs this process may use; the smallest one's memory."""
-    rows = _memory()
+    rows, sliced = _memory()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
+    if sliced and visible != "":
+        rows = _slice(visible or "")
+    elif visible is not None:
         wanted = [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
         # Entries may also be UUIDs: then only their number is known here.
         picked = [rows[int(part)] for part in wanted if part.isdigit() and int(part) < len(rows)]
@@ -82,14 +87,43 @@ def compute_capability() -> float:
         return 0.0
 
 
-def _memory() -> list[tuple[str, int, int]]:
-    fields = [[part.strip() for part in line.rsplit(",", 2)] for line in nvidia_smi("name,memory.total,memory.free")]
+def _memory() -> tuple[list[Reported], bool]:
+    """(whole GPUs, whether the first is cut into MIG slices)."""
+    lines = nvidia_smi("name,memory.total,memory.free,mig.mode.current")
+    fields = [[part.strip() for part in line.split(",")] for line in lines]
     # A GPU that shares the host's memory reports '[N/A]': it is planned as a machine without one.
-    return [(f[0], int(f[1]) * MIB, int(f[2]) * MIB) for f in fields if f[1:] and all(n.isdigit() for n in f[1:])]
+    rows = [(f[0], int(f[1]) * MIB, int(f[2]) * MIB) for f in fields if f[2:] and all(n.isdigit() for n in f[1:3])]
+    return rows, any(field[3:] == ["Enabled"] for field in fields)
+
+
+def _slice(wanted: str) -> list[Reported]:
+    """The one MIG slice that CUDA gives a process: that of the UUID `wanted`, or the first; [] where none is made.
+
+    nvidia-smi names a slice by its profile, such as 3g.40gb, of which a twentieth is not for programs.
+    """
+    name, found = "", []
+    for line in _listed():
+        if whole := re.match(r"GPU \d+: (.+?) \(UUID", line):
+            name = whole[1]
+        elif part := re.match(r"\s+MIG (\S*?(\d+)gb\S*)\s.*\(UUID: (MIG-[^)]+)\)", line):
+            size = int(0.95 * int(part[2]) * 1024) * MIB
+            found.append((part[3], (f"{name} MIG {part[1]}", size, size)))
+    chosen = [row for uuid, row in found if uuid == wanted] if wanted.startswith("MIG-") else [row for _, row in found]
+    return chosen[:1]
+
+
+def _listed() -> list[str]:
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=ANSWERS_WITHIN, check=True)
+    except (subprocess.SubprocessError, OSError):
+        return []
+    return done.stdout.splitlines()
 
 
 def known_name(reported: str) -> str | None:
-    """'NVIDIA A100-SXM4-80GB' -> 'a100-80gb'; None where the table has no such GPU."""
+    """'NVIDIA A100-SXM4-80GB' -> 'a100-80gb'; None where the table has no such GPU, as for a MIG slice of one."""
+    if " MIG " in reported:
+        return None
     words = set(re.split(r"[^a-z0-9]+", reported.lower().replace("geforce rtx ", "rtx")))
     return next((name for name in KNOWN_GPUS if set(name.split("-")) <= words), None)
 

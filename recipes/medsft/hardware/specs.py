@@ -16,9 +16,10 @@ from medsft.text import parse_bytes
 
 @dataclass(frozen=True)
 class Hardware:
-    """One machine. Sizes in bytes; `device_bytes` is the memory of one GPU and 0 without a GPU.
+    """One machine, or several alike (`nodes`). Sizes in bytes; `device_bytes` is of one GPU, and 0 without a GPU.
 
-    `tflops` (bf16, dense) and `bandwidth` (GB/s) are those of one GPU, None where it is not in `KNOWN_GPUS`.
+    `gpus` of each machine: one process each. `tflops` (bf16, dense) and `bandwidth` (GB/s) are those of one GPU, None
+    where it is not in `KNOWN_GPUS`.
     """
 
     gpu: str
@@ -31,6 +32,16 @@ class Hardware:
     host_available_bytes: int
     disk_bytes: int
     cpus: int
+    nodes: int = 1
+
+    @property
+    def ranks(self) -> int:
+        """Processes of a launch that uses every GPU; 1 without one."""
+        return max(1, self.gpus) * self.nodes
+
+    def without_gpus(self) -> "Hardware":
+        """The same machine for a run on its processors."""
+        return replace(self, gpu="none", gpus=0, device_bytes=0, device_available_bytes=0, tflops=None, bandwidth=None)
 
 
 def machine(path: Path | str) -> Hardware:
@@ -44,9 +55,14 @@ def machine(path: Path | str) -> Hardware:
 
 
 def described(
-    here: Hardware, gpu: str | None = None, gpus: int | None = None, host: str | None = None, disk: str | None = None
-) -> Hardware:
+    here: Hardware, gpu: str | None = None, gpus: int | None = None, host: str | None = None, disk: str | None = None,
+    nodes: int | None = None,
+) -> Hardware:  # fmt: skip
     """`here` with the parts that the user describes replaced. Raises UserError for what makes no sense."""
+    if nodes is not None:
+        if nodes < 1:
+            raise UserError(f"--nodes {nodes}: must be 1 or more")
+        here = replace(here, nodes=nodes)
     if gpu is not None:
         memory, tflops, bandwidth = (0, None, None) if gpu.lower() == "none" else known(gpu)
         count = 0 if gpu.lower() == "none" else 1
@@ -60,6 +76,14 @@ def described(
     if host is not None:
         here = replace(here, host_bytes=parse_bytes(host), host_available_bytes=parse_bytes(host))
     return here if disk is None else replace(here, disk_bytes=parse_bytes(disk))
+
+
+def launched(here: Hardware, world_size: int) -> Hardware:
+    """`here` as a launch of `world_size` processes uses it: a GPU of it for each process on this machine."""
+    if not here.gpus:
+        return here
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    return replace(here, gpus=local, nodes=max(1, world_size // local))
 
 
 def has_bf16_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

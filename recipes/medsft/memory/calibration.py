@@ -27,9 +27,11 @@ class Corrections:
     process_bytes: int
 
 
-# Context: 0.5 to 1.5 GB. Slack: reserved over allocated of 28 published runs (mean 1.02, largest 1.08). The process:
-# 4 to 6 GiB with CUDA's libraries and workers. None of the three was measured on a GPU by this project.
+# Context: 0.5 to 1.5 GB. Slack of adapters: reserved over allocated of 28 published runs (mean 1.02, largest 1.08). The
+# process: 4 to 6 GiB with CUDA's libraries and workers. None of the three was measured on a GPU by this project.
 WITH_GPU = Corrections(1_000_000_000, 0.03, 5_000_000_000)
+FULL = 0.08  # slack of full fine-tuning on a GPU: 38.87 GB reserved of 36.15 traced in the one published run
+NCCL = 500_000_000  # buffers of a communicator on each GPU, an allowance: not measured by this project
 # Measured here on two cores: 0.6 to 0.9 GB after all imports; resident memory beyond the traced peak of 17 runs of the
 # embedded model in one process 26 to 92 % of it, median 49 %, because freed memory stays (`hardware.malloc`) and
 # fragments, more so the more the rows differ in length: the same LoRA run took 3.13 GB instead of 3.84 GB where it was
@@ -39,14 +41,20 @@ FEW = 0.40  # slack of one or two rows at a time, which fragment less: 15 to 60 
 RETURNED = 0.10  # slack where freed memory goes back, as with states on NVMe: 5 to 15 %
 
 
-def of_machine(hardware: Hardware, micro_batch: int = 4) -> Corrections:
-    """The corrections measured on machines with this GPU (or with none); the defaults where nothing was."""
-    file = _file(hardware)
-    if file.is_file():
-        return Corrections(**read_json(file))
-    if hardware.gpus:
-        return WITH_GPU
-    return ON_CPU if micro_batch > 2 else replace(ON_CPU, slack=FEW)
+def of_machine(hardware: Hardware, micro_batch: int = 4, trains_all: bool = False) -> Corrections:
+    """The corrections measured on machines with this GPU (or with none); the defaults where nothing was.
+
+    Slack is one number for adapters and one for full fine-tuning (`trains_all`); context and process are common.
+    """
+    default = WITH_GPU if hardware.gpus else ON_CPU
+    if hardware.gpus and trains_all:
+        default = replace(default, slack=FULL)
+    elif not hardware.gpus and micro_batch <= 2:
+        default = replace(default, slack=FEW)
+    of_kind, of_other = _file(hardware, trains_all), _file(hardware, not trains_all)
+    if of_kind.is_file():
+        return Corrections(**read_json(of_kind))
+    return replace(Corrections(**read_json(of_other)), slack=default.slack) if of_other.is_file() else default
 
 
 class DevicePeak(TypedDict):
@@ -63,10 +71,12 @@ class HostPeak(TypedDict):
     before: int
 
 
-def calibrate(hardware: Hardware, traced: int, device: DevicePeak | None, host: HostPeak) -> Corrections:
+def calibrate(
+    hardware: Hardware, traced: int, device: DevicePeak | None, host: HostPeak, trains_all: bool = False
+) -> Corrections:
     """Keep this machine's corrections from one short run, and return them.
 
-    `traced`: bytes at the traced peak of the same step. `device` is None without a GPU.
+    `traced`: bytes at the traced peak of the same step. `device` is None without a GPU. `trains_all`: of every weight.
     """
     if device:
         context, slack = device["used"] - device["reserved"], device["reserved"] / traced - 1
@@ -75,7 +85,7 @@ def calibrate(hardware: Hardware, traced: int, device: DevicePeak | None, host: 
         context, process = 0, host["before"]
         slack = (host["resident"] - host["before"]) / traced - 1
     found = Corrections(max(0, context), round(max(0.0, slack), 4), process)
-    file = _file(hardware)
+    file = _file(hardware, trains_all)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, asdict(found))
     return found
@@ -89,11 +99,14 @@ def from_record(record: TrainRecord, hardware: Hardware) -> Corrections:
         raise UserError("this train.json is of an older version: train again, five steps are enough (--max_steps 5)")
     if record["distributed"] in ("DEEPSPEED", "FSDP") or record["processes"] > 1:
         raise UserError("calibrate with a run in one process without offload, such as an arm of sft_lora.py")
+    if hardware.gpus and "paged" in str(record["settings"].get("optim", "")):
+        raise UserError("a paged optimizer's states count as context; calibrate with a run whose optim is not paged")
     if bool(measured["device_bytes"]) != bool(hardware.gpus):
         raise UserError("this train.json is of another machine, or of a run on the processor beside a GPU")
     device: DevicePeak = {"reserved": measured["reserved_bytes"], "used": measured["device_bytes"]}
     host: HostPeak = {"resident": measured["host_bytes"], "before": predicted["process_bytes"]}
-    return calibrate(hardware, predicted["traced_bytes"], device if hardware.gpus else None, host)
+    trains_all = record["trainable_parameters"] == record["total_parameters"]
+    return calibrate(hardware, predicted["traced_bytes"], device if hardware.gpus else None, host, trains_all)
 
 
 def compare(predicted: Memory, measured: Memory) -> tuple[dict[str, float], str]:
@@ -114,6 +127,6 @@ def compare(predicted: Memory, measured: Memory) -> tuple[dict[str, float], str]
     return gaps, f"the memory plan missed the {missed}; please report it with plan.json and train.json attached"
 
 
-def _file(hardware: Hardware) -> Path:
+def _file(hardware: Hardware, trains_all: bool) -> Path:
     name = hardware.gpu.lower().replace("/", "-").replace(" ", "-") if hardware.gpus else "none"
-    return cache_folder() / "calibration" / f"{name}.json"
+    return cache_folder() / "calibration" / f"{name}{'-full' if trains_all else ''}.json"

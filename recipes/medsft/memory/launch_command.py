@@ -2,8 +2,8 @@
 
     python -m medsft.memory.launch_command recipes/configs/mistral_7b runs/mistral_7b
 
-Prints the command that `make fft` runs. Without a plan, or where the plan says that none fits, it is full_8bit (the
-demo's: full), whose own preflight checks then decide.
+Prints the command that `make fft` runs. What the plan says fits, but is more than is free now, is passed over. Without
+a plan, or where none fits, it is full_8bit (the demo's: full), whose own preflight checks then decide.
 """
 
 import os
@@ -14,6 +14,8 @@ from medsft.cli import run
 from medsft.config import CONFIGS
 from medsft.errors import UserError
 from medsft.files import read_json
+from medsft.hardware.specs import Hardware, machine
+from medsft.memory.planner import short_now
 from medsft.memory.strategies import ORDER, ORDER_ON_CPU, STRATEGIES, recipe_of
 from medsft.records import Plan
 
@@ -23,16 +25,15 @@ IN_ONE_PROCESS = ("cpu.yaml", "single_gpu.yaml")  # started without a launcher, 
 def main() -> None:
     if len(sys.argv) != 3:
         raise UserError("give the folder of the recipes and that of the study")
-    print(command(Path(sys.argv[1]), Path(sys.argv[2])))
+    print(command(Path(sys.argv[1]), Path(sys.argv[2]), machine(sys.argv[2])))
 
 
-def command(recipes: Path, study: Path) -> str:
+def command(recipes: Path, study: Path, here: Hardware) -> str:
     """The launch line, up to the script's own options. Raises UserError where the folder has no such recipe."""
-    name, config = choose(recipes, study)
-    return launch_line(name, config, recipes)
+    return launch_line(*choose(recipes, study, here), recipes, here)
 
 
-def launch_line(name: str, config: str, recipes: Path) -> str:
+def launch_line(name: str, config: str, recipes: Path, hardware: Hardware) -> str:
     """How a strategy is launched with this folder's recipe; with Mistral-7B's and another model where it has none."""
     recipe, model = recipe_of(recipes, name), ""
     if recipe is None:
@@ -41,21 +42,32 @@ def launch_line(name: str, config: str, recipes: Path) -> str:
             " --model_name_or_path MODEL --study_dir runs/NAME",
         )
     script = "sft_full.py" if STRATEGIES[name].trains_all else "sft_lora.py"
-    launcher = "python" if config in IN_ONE_PROCESS else f"accelerate launch --config_file accelerate_configs/{config}"
-    return f"{launcher} recipes/{script} --config {recipe}{model}"
+    return f"{_launcher(config, hardware)} recipes/{script} --config {recipe}{model}"
 
 
-def choose(recipes: Path, study: Path) -> tuple[str, str]:
-    """(strategy, accelerate config): the first that fits, or the one to try where none is known to fit."""
+def _launcher(config: str, hardware: Hardware) -> str:
+    """With as many processes as the plan counted on: the files name two, and accelerate does not look for more."""
+    if config in IN_ONE_PROCESS:
+        return "python"
+    line = f"accelerate launch --config_file accelerate_configs/{config}"
+    if hardware.nodes > 1:
+        line += f" --num_machines {hardware.nodes} --machine_rank RANK --main_process_ip HOST --main_process_port 29500"
+    return f"{line} --num_processes {hardware.ranks}" if hardware.ranks > 1 else line
+
+
+def choose(recipes: Path, study: Path, here: Hardware) -> tuple[str, str]:
+    """(strategy, accelerate config): the first that fits what is free now, or the one to try where none is known to."""
     path = study / "plan.json"
     if path.is_file():
         plan: Plan = read_json(path)
         order = ORDER if plan["hardware"]["gpus"] else ORDER_ON_CPU
-        fitting = {row["name"]: row["accelerate_config"] for row in plan["strategies"] if row["fits"]}
-        for name in [n for n in order if n in fitting and recipe_of(recipes, n)]:
-            if name.startswith("full"):
-                print(f"{name}: {order[name]} ({path})", file=sys.stderr)
-                return name, fitting[name]
+        rows = {row["name"]: row for row in plan["strategies"] if row["fits"]}
+        for name in [n for n in order if n in rows and n.startswith("full") and recipe_of(recipes, n)]:
+            if short := short_now(rows[name], here):
+                print(f"{name}: passed over, it {short} now", file=sys.stderr)
+                continue
+            print(f"{name}: {order[name]} ({path})", file=sys.stderr)
+            return name, rows[name]["accelerate_config"]
     name = next((n for n in ("full_8bit", "full_fp32", "full") if recipe_of(recipes, n)), "")
     if not name:
         raise UserError(f"{recipes} has no recipe for full fine-tuning")

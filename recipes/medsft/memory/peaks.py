@@ -70,7 +70,8 @@ def bytes_of_strategies(
         results = dict(zip(engines, engine_peaks, strict=True))
         for name, strategy in sharded.items():
             if strategy.engine == "fsdp2":
-                device, host = fsdp2_bytes(sizes, plain, max(1, hardware.gpus))
+                device, host = fsdp2_bytes(sizes, plain, hardware.ranks)
+                host = {c: size if c == "save" else size // hardware.nodes for c, size in host.items()}
             else:
                 per_layer = _kept_per_layer(plain, sizes)
                 device, host = _engine_bytes(strategy, results[name], engines[name], per_layer, sizes, hardware)
@@ -94,10 +95,15 @@ def _of_one_process(step: StepConfig, peaks: "Peaks", growth: Growth, hardware: 
     from medsft.memory.trace.step import highest
 
     device = highest(peaks)[1]
-    if hardware.gpus > 1:  # DistributedDataParallel's buckets are a second copy of the gradients
-        device["temporary"] += device["optimizer"] // 2
+    if hardware.ranks > 1:  # DistributedDataParallel's buckets are a second copy of the gradients
+        device["temporary"] += most_gradients(peaks)
     paged = "paged" in step.optimizer and step.on_gpu
     return StrategyBytes(device, {"optimizer": device["optimizer"]} if paged else {}, growth)
+
+
+def most_gradients(peaks: "Peaks") -> int:
+    """Bytes of the gradients of all trained weights: what is there when they are clipped."""
+    return max(peak["gradients"] for peak in peaks.values())
 
 
 def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]:
@@ -125,7 +131,7 @@ def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]
 
 def engine_config(strategy: Strategy, sizes: Sizes, step: StepConfig, hardware: Hardware) -> EngineConfig:
     """The dry run for a strategy of DeepSpeed; states on NVMe are traced as if they were on the host."""
-    ranks = max(1, hardware.gpus)
+    ranks = hardware.ranks
     optimizer, parameters = ("none" if kept == "none" else "cpu" for kept in (strategy.optimizer, strategy.parameters))
     gathering = strategy.engine == "zero3" and (parameters == "cpu" or ranks > 1)
     layers = math.ceil(LIVE_PARAMETERS / sizes.layer) + 2 if gathering else 2
@@ -167,7 +173,7 @@ def _engine_bytes(
     strategy: Strategy, result: EnginePeaks, engine: EngineConfig, per_layer: int, sizes: Sizes, hardware: Hardware
 ) -> tuple[Bytes, Bytes]:
     """The engine's bytes of one device, and of the host by all ranks on it; the save gathers 16-bit weights there."""
-    ranks = max(1, hardware.gpus)
+    ranks = max(1, hardware.gpus)  # of this machine
     device = dict.fromkeys(DEVICE, 0)
     for category, size in result["device"].items():
         device[category if category in DEVICE else "temporary"] += size
@@ -177,10 +183,13 @@ def _engine_bytes(
     if strategy.optimizer == "nvme":
         # Master copy, moments and gradients are on the disk; swap buffers and the accumulated gradient stay.
         # Tensors are not cut: the embedding may come on top of a sub-group that is almost full.
-        group = zero_settings(sizes, hardware.host_bytes, ranks)["sub_group_size"] + sizes.vocabulary * sizes.hidden
+        group = (
+            zero_settings(sizes, hardware.host_bytes, hardware.ranks)["sub_group_size"]
+            + sizes.vocabulary * sizes.hidden
+        )
         group = min(group, result["largest_group"])
         host["temporary"] = min(host["temporary"], 4 * group * ranks)
-        host["gradients"] = 2 * sizes.parameters
+        host["gradients"] = 2 * sizes.parameters // hardware.nodes
         # One more copy is what the states are initialized from, before there are gradients.
         host["optimizer"] = NVME_BUFFERS * 4 * group * ranks + max(0, 4 * group * ranks - host["gradients"])
     host["save"] = 2 * sizes.parameters

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 HOST_RESERVE = 2_000_000_000  # left free for everything else on the machine; training's own default is the same
+CHECKPOINTS = 3  # two are kept (save_total_limit), and the oldest is deleted once the next one is whole
 MOST_ROWS = 1024  # the largest micro-batch that is named
+OVER_MACHINES = {"multi_gpu.yaml": "multi_node.yaml", "zero3.yaml": "zero3_multi_node.yaml"}
 NOT_TRACED = ("context", "other")  # of a row's device_bytes
 
 
@@ -41,7 +43,7 @@ def strategies(
     exact = _rows([own], config, hardware, batch, length, step, not only_own) if own else []
     if only_own and exact and exact[0]["fits"]:
         return exact
-    names = [n for n in STRATEGIES if applies(n, hardware.gpus) and n != own]
+    names = [n for n in STRATEGIES if applies(n, hardware.gpus, hardware.nodes) and n != own]
     rows = exact + _rows(names, config, hardware, batch, length, shared(step), with_growth=True)
     return sorted(rows, key=lambda row: [*STRATEGIES].index(row["name"]))
 
@@ -92,6 +94,12 @@ def check_fits(
     raise DoesNotFit(f"{short}; {remedy}")
 
 
+def short_now(row: PlanRow, hardware: Hardware) -> str:
+    """What a strategy of the plan lacks of the memory and disk that are free now, in words; '' if nothing."""
+    free = hardware.device_available_bytes, hardware.host_available_bytes, hardware.disk_bytes
+    return _shortfall(_needs(row, hardware), free, HOST_RESERVE)
+
+
 def format_gb(size: float) -> str:
     """Gigabytes of 10**9 bytes with one decimal: '80.0 GB'."""
     return f"{size / 1e9:.1f} GB"
@@ -121,15 +129,18 @@ def _rows(
 def _row(name: str, strategy: Strategy, found: StrategyBytes, disk: int, hardware: Hardware, batch: int) -> PlanRow:
     """One row of the plan, with what no trace sees: context and slack of the device, the process itself."""
     on_cpu, gpus = hardware.gpus == 0, max(1, hardware.gpus)
-    known = calibration.of_machine(hardware, batch)
+    known = calibration.of_machine(hardware, batch, strategy.trains_all)
     slack = calibration.RETURNED if on_cpu and strategy.optimizer == "nvme" else known.slack
-    device = found.device | {"context": known.context_bytes, "other": int(slack * sum(found.device.values()))}
+    context = known.context_bytes + (calibration.NCCL if hardware.ranks > 1 else 0)
+    device = found.device | {"context": context, "other": int(slack * sum(found.device.values()))}
     host = {"process": known.process_bytes * gpus, **found.host}
     pinned, rounding = host.pop("pinned", 0), host.pop("pinned_rounding", 0)
     if on_cpu:
         host["training"] = sum(device.values())
         pinned = rounding = 0
-    by_gpus = "cpu.yaml" if on_cpu else "single_gpu.yaml" if gpus == 1 else "multi_gpu.yaml"
+    by_gpus = "cpu.yaml" if on_cpu else "single_gpu.yaml" if hardware.ranks == 1 else "multi_gpu.yaml"
+    config = strategy.config or by_gpus
+    config = OVER_MACHINES.get(config, config) if hardware.nodes > 1 else config
     row: PlanRow = {
         "name": name,
         "fits": False,
@@ -145,15 +156,22 @@ def _row(name: str, strategy: Strategy, found: StrategyBytes, disk: int, hardwar
         "seconds_per_step": None,
         "note": strategy.note,
         "recipe": getattr(recipe_of(CONFIGS / "mistral_7b", name), "name", None),
-        "accelerate_config": strategy.config or by_gpus,
+        "accelerate_config": config,
     }
     row["fits"], row["margin"], row["reason"] = _verdict(row, hardware)
     return row
 
 
 def _disk(strategy: Strategy, parameters: int, trained: int) -> int:
-    """The downloaded weights, the saved ones, two checkpoints of weights and states, and what is swapped."""
-    return int(2 * parameters + 2 * trained + 2 * (2 + strategy.states) * trained + strategy.swap * parameters)
+    """The downloaded weights, the saved ones, the checkpoints, and what is swapped."""
+    weights = 2 * parameters + 2 * trained
+    return int(weights + CHECKPOINTS * checkpoint_bytes(strategy, trained) + strategy.swap * parameters)
+
+
+def checkpoint_bytes(strategy: Strategy, trained: int) -> int:
+    """Of one checkpoint: the trained weights and the optimizer's states (14 bytes a weight measured under ZeRO-3)."""
+    wide = strategy.step.get("dtype") == "float32" or strategy.engine == "fsdp2" or not strategy.trains_all
+    return int(((4 if wide else 2) + strategy.states) * trained)
 
 
 def _verdict(row: PlanRow, hardware: Hardware) -> tuple[bool, dict[str, int | None], str]:

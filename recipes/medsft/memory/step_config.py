@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from medsft.arguments import StudyArguments
 
 SHARED = ("checkpointing", "attention", "packing", "padded", "lora_r", "lora_targets", "lora_dropout", "adapter_dtype",
-          "double_quant")  # fmt: skip
+          "double_quant", "accumulates")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class StepConfig:
-    """One micro-batch of `batch` rows of `length` tokens.
+    """A step over micro-batches of `batch` rows of `length` tokens.
 
-    `padded`: rows of unequal length, so that an attention mask is built. `own_loss`: the model's own loss, over
-    all logits in a plain loop (`outputs = model(...)`), instead of the trainer's. `on_gpu`: as on CUDA (rounded blocks,
+    `accumulates`: over more than one, so that the gradients of the first are there while the second is computed.
+    `padded`: rows of unequal length, so that an attention mask is built. `own_loss`: the model's own loss, over all
+    logits in a plain loop (`outputs = model(...)`), instead of the trainer's. `on_gpu`: as on CUDA (rounded blocks,
     TRL's Triton kernels of the loss, foreach optimizers), else as on a processor (`answer_loss`, `lora_linear`).
     """
 
@@ -41,6 +42,7 @@ class StepConfig:
     lora_dropout: float = 0.0
     adapter_dtype: str = "float32"
     double_quant: bool = True
+    accumulates: bool = False
 
 
 class StepSettings(TypedDict, total=False):
@@ -60,6 +62,7 @@ class StepSettings(TypedDict, total=False):
     lora_dropout: float
     adapter_dtype: str
     double_quant: bool
+    accumulates: bool
 
 
 class EngineConfig(TypedDict):
@@ -118,6 +121,8 @@ def of_recipe(study: "StudyArguments", config: "SFTConfig", model_args: "ModelCo
         "lora_dropout": model_args.lora_dropout,
         "adapter_dtype": study.adapter_dtype,
         "double_quant": bool(model_args.use_bnb_nested_quant),
+        "accumulates": config.gradient_accumulation_steps > 1
+        or (study.rows_per_step or 0) > config.per_device_train_batch_size * getattr(config, "world_size", 1),
     }
 
 

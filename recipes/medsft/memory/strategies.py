@@ -43,9 +43,11 @@ STRATEGIES = {
     "lora": Strategy({"method": "lora"}, states=8),
     "qlora": Strategy({"method": "qlora"}, states=8, note="4-bit base"),
     "full_fp32": Strategy({"dtype": "float32"}, states=8, note="fp32 weights under bf16 autocast"),
-    "full": Strategy(states=4, note="all bf16, no fp32 master"),
-    "full_8bit": Strategy({"optimizer": "paged_adamw_8bit"}, states=2.03, note="bf16, 8-bit AdamW"),
-    "full_adafactor": Strategy({"optimizer": "adafactor"}, states=0.01, note="bf16, factored states"),
+    "full": Strategy(states=4, note="all bf16: loses small updates"),
+    "full_8bit": Strategy(
+        {"optimizer": "adamw_torch_8bit"}, states=2.03, note="bf16, rounded stochastically; 8-bit AdamW"
+    ),
+    "full_adafactor": Strategy({"optimizer": "adafactor"}, states=0.01, note="bf16, which loses small updates"),
     "full_zero2": Strategy(engine="zero2", states=12, config="zero2.yaml", note="fp32 master"),
     "full_zero3": Strategy(engine="zero3", states=12, config="zero3.yaml", note="fp32 master"),
     "full_zero2_offload": Strategy(
@@ -84,9 +86,9 @@ ORDER = {
     "full_zero2_offload": "full fine-tuning with the optimizer in host memory",
     "full_zero3_offload": "full fine-tuning with parameters and optimizer in host memory",
     "full_fsdp2_offload": "full fine-tuning with parameters and optimizer in host memory, without DeepSpeed",
-    "full": "full fine-tuning in bf16, of which the quality is less tested",
-    "full_zero3_offload_bf16": "full fine-tuning by offload in bf16, of which the quality is less tested",
-    "full_8bit": "full fine-tuning with 8-bit optimizer states",
+    "full_8bit": "full fine-tuning in bf16 with stochastic rounding and 8-bit optimizer states",
+    "full": "full fine-tuning in bf16, which loses updates below a 256th of a weight",
+    "full_zero3_offload_bf16": "full fine-tuning by offload in bf16, which loses updates below a 256th of a weight",
     "full_adafactor": "full fine-tuning with Adafactor, which is another optimizer than AdamW",
     "full_nvme": "full fine-tuning with optimizer states on NVMe, which is slow",
 }
@@ -106,11 +108,11 @@ GPU_ONLY = (
 )
 
 
-def applies(name: str, gpus: int) -> bool:
-    """Whether a strategy makes sense on so many GPUs."""
+def applies(name: str, gpus: int, nodes: int = 1) -> bool:
+    """Whether a strategy makes sense on so many GPUs of each machine."""
     if gpus == 0:
         return name not in GPU_ONLY
-    return gpus > 1 or name not in ("full_zero2", "full_zero3")
+    return gpus * nodes > 1 or name not in ("full_zero2", "full_zero3")
 
 
 def recipe_of(folder: Path, strategy: str) -> Path | None:

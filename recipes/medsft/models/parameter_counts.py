@@ -36,9 +36,14 @@ class Sizes:
         return sum(inputs * outputs for _, inputs, outputs in self.linears)
 
 
+def config_file(name: str) -> Path:
+    """Where the config.json of this hub id or embedded model is kept, if it is."""
+    return CONFIGS / f"{name.replace('embedded/', 'HuggingFaceTB/').replace('/', '--')}.json"
+
+
 def known_config(name: str) -> "PreTrainedConfig | None":
     """The architecture of a well-known hub id or embedded model without network; None if it is not kept here."""
-    file = CONFIGS / f"{name.replace('embedded/', 'HuggingFaceTB/').replace('/', '--')}.json"
+    file = config_file(name)
     if not file.is_file():
         return None
 

@@ -40,7 +40,7 @@ def show(plan: Plan, hardware: Hardware, recipes: Path, details: bool) -> None:
     if plan["recommended"] is not None:
         row = next(r for r in rows if r["name"] == plan["recommended"])
         print(f"recommended: {row['name']}: {plan['recommended_reason']}")
-        print(f"run it with: {launch_line(row['name'], row['accelerate_config'], recipes)}")
+        print(f"run it with: {launch_line(row['name'], row['accelerate_config'], recipes, hardware)}")
 
 
 def _show_bytes(rows: list[PlanRow], hardware: Hardware) -> None:
@@ -92,7 +92,8 @@ def show_published() -> None:
 def summary(hardware: Hardware) -> str:
     """The machine on one line: GPUs, host memory and disk."""
     gpus = f"{hardware.gpus} x {hardware.gpu} ({hardware.device_bytes / 1e9:.1f} GB)" if hardware.gpus else "no GPU"
-    return f"{gpus}, host {hardware.host_bytes / 1e9:.1f} GB, disk {hardware.disk_bytes / 1e9:.0f} GB"
+    machines = f"{hardware.nodes} machines, each " if hardware.nodes > 1 else ""
+    return f"{machines}{gpus}, host {hardware.host_bytes / 1e9:.1f} GB, disk {hardware.disk_bytes / 1e9:.0f} GB"
 
 
 def _table(title: str, numbers: list[str]) -> "Table":

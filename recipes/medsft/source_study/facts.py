@@ -102,18 +102,13 @@ def own_facts(results: Record, train: Record, scores: Record) -> dict[str, str]:
         "adapter": ", ".join(map(str, adapter)) if adapter[0] else "–",
         "share": f"{count(train['trainable_percent'])} %",
         "rate": ", ".join(str(settings[k]) for k in ("learning_rate", "lr_scheduler_type") if k in settings) or "–",
-        "steps": ", ".join((_rows_a_step(settings), count(train["steps"]))),
+        "steps": ", ".join((count(train.get("rows_per_step")), count(train["steps"]))),
         "loss_on": loss_on,
         "loss": _some([row["loss"] for row in history if row.get("loss") is not None]),
         "eval_loss": _some([row["eval_loss"] for row in history if row.get("eval_loss") is not None]),
         "seconds": f"{count(train['wall_seconds'])} s",
         "memory": gb((train.get("peak_memory") or {}).get("device_bytes")),
     }
-
-
-def _rows_a_step(settings: Record) -> str:
-    rows = settings.get("per_device_train_batch_size")
-    return count(rows * settings.get("gradient_accumulation_steps", 1)) if rows else "–"
 
 
 def _some(values: list[float]) -> str:

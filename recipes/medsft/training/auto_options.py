@@ -27,10 +27,11 @@ def choose(argv: list[str]) -> list[str]:
     own DeepSpeed file sets it.
     """
     capability = 0.0 if is_on("use_cpu", argv) else compute_capability()
-    choices = _for_gpu(capability) if capability else _for_processor(matmul_benchmark.measured())
+    adapters = is_on("use_peft", argv)
+    choices = _for_gpu(capability, adapters) if capability else _for_processor(matmul_benchmark.measured())
     if is_on("bf16_states", argv) or _deepspeed_file_sets_bf16():
-        choices = [choice for choice in choices if choice.option not in ("bf16", "dtype")]
-    forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype")}
+        choices = [choice for choice in choices if choice.option not in ("bf16", "dtype", "fp16")]
+    forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype", "fp16")}
     if "bf16" in forced and "ACCELERATE_MIXED_PRECISION" in os.environ:
         os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # DeepSpeed and FSDP read the launcher's value
     words = []
@@ -60,11 +61,17 @@ def _for_processor(speed: dict[str, float]) -> list[Choice]:
     return choices
 
 
-def _for_gpu(capability: float) -> list[Choice]:
-    """`capability`: CUDA compute capability, such as 8.0 for an A100, of the least able visible GPU."""
+def _for_gpu(capability: float, adapters: bool) -> list[Choice]:
+    """`capability`: CUDA compute capability, such as 8.0 for an A100, of the least able visible GPU.
+
+    Below 8 (T4, V100) there are no bf16 units: `adapters` train on a base in float16 under its autocast with loss
+    scaling. Weights in float16 cannot be trained so, and stay as the recipe says.
+    """
     if capability < 8:
-        return [Choice("attn_implementation", "sdpa", f"flash attention needs compute capability 8, here {capability}")]
-    choices = [Choice("tf32", "true", "float32 products on tensor cores; the weights' own precision is not touched")]
+        reason = f"bf16 and flash attention need compute capability 8, here {capability}"
+        half = [("dtype", "float16"), ("bf16", "false"), ("fp16", "true")] if adapters else []
+        return [Choice(option, value, reason) for option, value in [("attn_implementation", "sdpa"), *half]]
+    choices = []
     if find_spec("flash_attn"):
         choices.append(Choice("attn_implementation", "flash_attention_2", "flash-attn is installed"))
     else:

@@ -13,6 +13,7 @@ from medsft.files import fingerprint, read_json
 from medsft.models import loading
 from medsft.records import Json
 from medsft.tokenization import chat_template
+from medsft.training.setup.rows_per_step import rows_per_step
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -78,6 +79,7 @@ def comparable(study: StudyArguments, config: "SFTConfig", data: Data) -> Json:
         "max_length": config.max_length,
         "train_rows": len(data.train),
         "rows_seen": _rows_seen(config, len(data.train)),
+        "rows_per_step": rows_per_step(config),
         "loss_on": "the doctor's turns" if config.assistant_only_loss else "everything",
         "end_of_turn_loss": study.end_of_turn_loss,
         "truncate_answers": study.truncate_answers,
@@ -104,5 +106,4 @@ def _rows_seen(config: "SFTConfig", rows: int) -> int:
     """How many rows the run trains on, counting repetitions."""
     if config.max_steps < 0:
         return round(rows * config.num_train_epochs)
-    a_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
-    return int(config.max_steps * a_step)
+    return int(config.max_steps) * rows_per_step(config)

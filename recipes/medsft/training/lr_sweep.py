@@ -116,6 +116,21 @@ def losses(rate: float, history: list[dict[str, float]]) -> Trial:
     }
 
 
+def beyond(runs: list[Trial]) -> float | None:
+    """The next rate to try where the best of `runs`, in ascending order, is the first or the last; None elsewhere.
+
+    As far from it as its neighbour is: the factors are a grid in the logarithm of the rate.
+    """
+    finished = [tried for tried in runs if tried["failed"] is None and tried["step"] != 0]
+    if len(runs) < 2 or not finished:
+        return None
+    best = min(finished, key=lambda tried: tried["lowest"] or 0.0)
+    if best is not runs[0] and best is not runs[-1]:
+        return None
+    neighbour = runs[1] if best is runs[0] else runs[-2]
+    return float(f"{best['learning_rate'] ** 2 / neighbour['learning_rate']:.2g}")
+
+
 def choose(runs: list[Trial]) -> Choice:
     """The rate of the lowest dev loss."""
     finished = [tried for tried in runs if tried["failed"] is None]
@@ -124,8 +139,8 @@ def choose(runs: list[Trial]) -> Choice:
     best = min(finished, key=lambda tried: tried["lowest"] or 0.0)
     note = ""
     if len(runs) > 1 and best in (runs[0], runs[-1]):
-        side, factor = ("lowest", "0.1") if best is runs[0] else ("highest", "10")
-        note = f"{best['learning_rate']:g} is the {side} rate tried; the best may lie beyond it (--factors {factor})"
+        side = "lowest" if best is runs[0] else "highest"
+        note = f"{best['learning_rate']:g} is the {side} rate tried; the best may lie beyond it (--widenings 6)"
     if best["step"] == 0:
         note = "no rate made the dev loss fall; look at the data, or try lower --factors"
     return {"chosen": best["learning_rate"], "runs": runs, "note": note}

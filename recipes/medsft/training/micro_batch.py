@@ -3,7 +3,7 @@
 import errno
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,13 +13,14 @@ import psutil
 from medsft.distributed import deepspeed_config
 from medsft.errors import DoesNotFit
 from medsft.files import read_json, write_json
-from medsft.hardware.specs import Hardware, machine
+from medsft.hardware.specs import Hardware, launched, machine
 from medsft.memory import calibration, planner
 from medsft.memory.step_config import StepSettings
 from medsft.models import loading
 from medsft.models.parameter_counts import count_parameters
 from medsft.records import Memory, PlanRow
 from medsft.training.run_folder import ArmFolder
+from medsft.training.setup.rows_per_step import divisors
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -55,21 +56,26 @@ class Run:
         limit = self.config.max_length or self.longest
         return int(limit if self.step["packing"] else min(limit, self.longest))
 
+    @property
+    def here(self) -> Hardware:
+        """This machine now, with the processes that were launched."""
+        return launched(machine(self.config.output_dir or "."), self.config.world_size)
+
     def predicted(self, batch: int, checkpointing: bool) -> Memory:
         """Peak bytes on the device and the host at this micro-batch."""
-        architecture, here = loading.load_config(self.base_model), machine(self.config.output_dir or ".")
+        architecture, here = loading.load_config(self.base_model), self.here
         step: StepSettings = {**self.step, "checkpointing": checkpointing}
         return planner.predict(self.strategy, architecture, here, batch, self.length, **step)
 
     def others(self, batch: int) -> list[PlanRow]:
         """Every strategy on this machine, at this micro-batch."""
-        architecture, here = loading.load_config(self.base_model), machine(self.config.output_dir or ".")
+        architecture, here = loading.load_config(self.base_model), self.here
         return planner.strategies(architecture, here, batch, self.length, **self.step)
 
     def fits(self, batch: int, checkpointing: bool) -> bool:
         """Whether the plan predicts that this micro-batch fits what is free now."""
         try:
-            _check_fits(self, self.predicted(batch, checkpointing), machine("."))
+            planner.check_fits(self.predicted(batch, checkpointing), self.here, self.reserve_bytes)
         except DoesNotFit:
             return False
         return True
@@ -83,11 +89,11 @@ def check_memory(run: Run, saves: bool = True) -> Memory:
     predicted = run.predicted(batch, run.checkpointing)
     if not saves and deepspeed_config.zero_stage(run.config) == 3:  # a save gathers all weights in 16 bits on the host
         predicted["host_bytes"] -= 2 * count_parameters(loading.load_config(run.base_model))
-    here, process = machine(run.config.output_dir or "."), psutil.Process().memory_info().rss
+    here, process = run.here, psutil.Process().memory_info().rss
     if not here.gpus and run.config.world_size == 1 and run.config.deepspeed_plugin is None:
         # everything is imported by now: its size is known, where the plan estimates it
-        predicted["host_bytes"] += process - calibration.of_machine(here, batch).process_bytes
-    _check_fits(run, predicted, here, lambda: run.others(batch))
+        predicted["host_bytes"] += process - calibration.of_machine(here).process_bytes
+    planner.check_fits(predicted, here, run.reserve_bytes, lambda: run.others(batch))
     return {**predicted, "process_bytes": process}
 
 
@@ -167,23 +173,11 @@ def cheaper(run: Run) -> list[str]:
     found = [f"--per_device_train_batch_size {s} --gradient_accumulation_steps {rows // s}" for s in smaller[:2]]
     if not run.checkpointing and run.fits(batch, True):
         found.append("--activation_checkpointing true")
-    here = machine(run.config.output_dir or ".")
-    predicted = run.predicted(batch, run.checkpointing)
+    here, predicted = run.here, run.predicted(batch, run.checkpointing)
     now = predicted["device_bytes"] + predicted["host_bytes"]
     lighter = [o for o in run.others(1) if o["fits"] and o["name"] != run.strategy and _total(o, here.gpus) < now]
     lighter.sort(key=lambda other: other["seconds_per_step"] or 0)
     return found + [f"{o['name']} with accelerate_configs/{o['accelerate_config']}" for o in lighter[:3]]
-
-
-def divisors(rows: int) -> list[int]:
-    """Micro-batches that make up `rows` exactly, largest first."""
-    return [size for size in range(rows, 0, -1) if rows % size == 0]
-
-
-def _check_fits(
-    run: Run, predicted: Memory, here: Hardware, candidates: Callable[[], list[PlanRow]] | None = None
-) -> None:
-    planner.check_fits(predicted, here, run.reserve_bytes, candidates)
 
 
 def _total(strategy: PlanRow, gpus: int) -> int:

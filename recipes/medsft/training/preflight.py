@@ -1,6 +1,7 @@
 """The preflight check of the machine, before torch is imported: is what the recipe needs here?"""
 
 import os
+import shutil
 from pathlib import Path
 
 from medsft.config import config_path, is_on, peek, read_config
@@ -9,6 +10,7 @@ from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.cgroups import host_memory
 from medsft.hardware.specs import machine
 from medsft.hub import hub_reachable
+from medsft.memory import lower_bound
 
 WORKS_HERE = "what works on this machine: make demo"
 TO_PLAN = 1_200_000_000  # bytes: torch, TRL and the first trace of a step, measured in a control group of its own
@@ -22,7 +24,8 @@ def check_machine(argv: list[str]) -> None:
             "end other programs, or raise the container's limit"
         )
     name = str(peek("model_name_or_path", "", argv))
-    gpus, on_cpu = machine(".").gpus, _on_cpu(argv)
+    here, on_cpu = machine("."), _on_cpu(argv)
+    gpus = here.gpus
     if on_cpu:  # DeepSpeed and torch would else put weights on a GPU that is there, and inputs not
         os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     elif gpus and peek("strategy", "", argv) == "full_nvme" and not deepspeed_ops.cuda_toolkit():
@@ -37,10 +40,12 @@ def check_machine(argv: list[str]) -> None:
     data = _unprepared_data(argv)
     if data and not (data == "sample" or Path(data).exists()):
         from_hub.append(data)
-    missing = ["an NVIDIA GPU (nvidia-smi finds none)"] if no_gpu else []
+    silent = "is there and names none: run it to see why" if shutil.which("nvidia-smi") else "is not there"
+    missing = [f"an NVIDIA GPU (nvidia-smi {silent})"] if no_gpu else []
     if from_hub and not hub_reachable():
         missing.append(f"{' and '.join(from_hub)} (not on this machine, and the hub cannot be reached)")
     if not missing:
+        lower_bound.check(argv, here.without_gpus() if on_cpu else here)
         return
     message = f"{name or 'this recipe'} needs {'; '.join(missing)}; {WORKS_HERE}"
     raise DoesNotFit(message) if no_gpu else UserError(message)

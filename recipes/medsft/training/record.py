@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,8 +14,12 @@ from medsft.records import Memory, TrainRecord
 from medsft.training.callbacks.meter import Meter
 from medsft.training.dataset import Data, comparable
 from medsft.training.run_folder import ArmFolder
+from medsft.training.setup.rows_per_step import rows_per_step
 from medsft.training.trainer import RecipeTrainer
 from medsft.versions import versions
+
+if TYPE_CHECKING:
+    from trl import SFTConfig
 
 KEEP = ("step", "loss", "eval_loss", "learning_rate", "grad_norm")
 
@@ -40,6 +45,7 @@ def record(
     history = [row for row in history if "loss" in row or "eval_loss" in row]
     evals = [row for row in history if "eval_loss" in row]
     trainable, total = parameter_counts(trainer.model)
+    precision = master_precision(trainer.model, args)
     seconds = sum(meter.step_seconds)
     peak: Memory = {"device_bytes": used, "host_bytes": sums[2], "reserved_bytes": reserved}
     gaps, warning = calibration.compare(predicted, peak)
@@ -70,9 +76,11 @@ def record(
         "seed": args.seed,
         "processes": args.world_size,
         "micro_batch": args.per_device_train_batch_size,
+        "rows_per_step": rows_per_step(args),
+        "master_precision": precision,
         "distributed": str(trainer.accelerator.distributed_type.value),
         "quantization": "nf4" if getattr(trainer.model, "is_loaded_in_4bit", False) else None,
-        "comparable": comparable(study, args, data),
+        "comparable": {**comparable(study, args, data), "loses_small_updates": precision == "bfloat16"},
         "settings": arm.settings,
         "versions": versions(),
         "fingerprint": arm.fingerprint,
@@ -90,6 +98,20 @@ def parameter_counts(network: torch.nn.Module) -> tuple[int, int]:
         trainable += size if parameter.requires_grad else 0
         total += size
     return trainable, total
+
+
+def master_precision(network: torch.nn.Module, args: "SFTConfig") -> str:
+    """In what the optimizer keeps the trained weights: what an update below their last bit is added to.
+
+    'bfloat16' loses updates below a 256th of a weight; 'bfloat16, stochastic rounding' keeps them on average.
+    """
+    if args.deepspeed_plugin is not None:  # float32 master weights, unless bf16_states asks for others
+        keeps = args.deepspeed_plugin.deepspeed_config.get("bf16", {}).get("bf16_master_weights_and_grads")
+        return "bfloat16" if keeps else "float32"
+    kinds = sorted({str(p.dtype).removeprefix("torch.") for p in network.parameters() if p.requires_grad})
+    stochastic = "bf16_stochastic_round=true" in str(args.optim_args or "").lower().replace(" ", "")
+    lowest = kinds[0] if kinds else "float32"  # bfloat16 and float16 sort before float32
+    return f"{lowest}, stochastic rounding" if stochastic and lowest == "bfloat16" else lowest
 
 
 def _over_ranks(trainer: RecipeTrainer, values: list[int], how: str) -> list[int]:

@@ -20,6 +20,8 @@ from medsft.training.dataset import load_data
 from medsft.training.record import record
 from medsft.training.run_folder import ensure_split, open_arm
 from medsft.training.saving import save
+from medsft.training.setup.disk import check_disk
+from medsft.training.setup.rows_per_step import spread
 from medsft.training.summary import print_summary
 from medsft.training.trainer import Adapters, RecipeTrainer, build_trainer
 
@@ -44,6 +46,7 @@ def train_arm(
     `saved_as`: 'adapter' or 'model', the folder of the trained weights. Raises UserError or DoesNotFit.
     """
     study, config, model_args = parsed
+    spread(study, config, argv)
     ensure_split(study, config, argv)
     arm = open_arm(study, settings(parsed, argv), config.should_save)
     if arm.done:
@@ -57,6 +60,9 @@ def train_arm(
     if study.auto_batch:
         micro_batch.choose_micro_batch(arm, run)
     keeps = saved_as == "adapter" or study.keep_model
+    with config.main_process_first(desc="looking at the disk"):
+        if config.should_save:
+            check_disk(arm.folder, run, keeps)
     predicted = micro_batch.check_memory(run, saves=keeps or config.save_strategy != "no")
 
     with micro_batch.explained(arm, run, study.auto_batch), deepspeed_config.swap_space(config, base):

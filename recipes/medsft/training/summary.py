@@ -12,7 +12,8 @@ from medsft.patches.transformers import attention_of
 from medsft.records import Memory
 from medsft.training.dataset import Data
 from medsft.training.lr_sweep import chosen_rate
-from medsft.training.record import parameter_counts
+from medsft.training.record import master_precision, parameter_counts
+from medsft.training.setup.rows_per_step import rows_per_step
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -28,7 +29,7 @@ def print_summary(trainer: "RecipeTrainer", data: Data, study: StudyArguments, p
     from rich.table import Table
 
     args = trainer.args
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    batch = rows_per_step(args)
     rows = len(trainer.train_dataset)
     steps_per_epoch = max(1, rows // batch)
     steps = args.max_steps if args.max_steps > 0 else round(steps_per_epoch * args.num_train_epochs)
@@ -42,11 +43,15 @@ def print_summary(trainer: "RecipeTrainer", data: Data, study: StudyArguments, p
     table.add_row("rows to train on", packed if args.packing else f"{rows:,}{unlearnable}")
     learned = "these carry loss" if args.assistant_only_loss else "but all carry loss"
     table.add_row("tokens", f"{data.tokens:,}, of which the doctor's ({learned}) {data.answer_tokens:,}")
-    table.add_row("a step", f"{batch} rows, about {data.tokens * batch // max(1, len(data.train)):,} tokens")
+    shares = f"{args.world_size} x {args.gradient_accumulation_steps} x {args.per_device_train_batch_size}"
+    about = data.tokens * batch // max(1, len(data.train))
+    table.add_row("a step", f"{batch} rows, about {about:,} tokens (processes x accumulation x rows: {shares})")
     table.add_row("steps", f"{steps:,} ({steps / steps_per_epoch:.2f} epochs of {steps_per_epoch:,})")
     table.add_row("parameters", f"{trainable:,} trainable of {total:,} ({100 * trainable / total:.3f} %)")
     table.add_row(
-        "precision", f"trained {', '.join(kinds)}; frozen {', '.join(frozen) or 'none'}; autocast {_autocast(args)}"
+        "precision",
+        f"trained {', '.join(kinds)} (kept in {master_precision(trainer.model, args)}); frozen "
+        f"{', '.join(frozen) or 'none'}; autocast {_autocast(args)}",
     )
     swept = chosen_rate(Path(study.study_dir), study.arm)
     rate = f"{args.learning_rate:g}" + (

@@ -35,7 +35,8 @@ def build(
             model.enable_input_require_grads()
         with torch.device("meta"):
             model = cast("PreTrainedModel", get_peft_model(model, peft_config or lora_config(step)))
-        cast_trained(model, step.adapter_dtype)
+        if peft_config is None:  # else as PEFT itself casts
+            cast_trained(model, step.adapter_dtype)
     return model.train()
 
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
 
+# torchao's compiled step does not run on fake tensors; its states are as large: two bytes and two float32 a 256 weights
+TRACED_AS = {"adamw_torch_8bit": "adamw_bnb_8bit"}
+
+
 def trace(
     config: "PreTrainedConfig", step: StepConfig, uniform: bool, peft_config: "PeftConfig | None" = None
 ) -> Peaks:
@@ -96,13 +100,14 @@ def run_steps(model: "PreTrainedModel", step: StepConfig, tracker: StorageTracke
                 parameter.grad = torch.empty_like(parameter)
             _update(optimizer, tracker)
         for _ in range(rounds):
-            tracker.category = "activations"
-            tracker.enter("forward/before")
-            loss, _outputs = _forward(model, trainer, inputs, step, answers_only)
-            tracker.category = "temporary"
-            tracker.enter("backward/loss")
-            loss.backward()
-            del loss
+            for _micro_batch in range(2 if step.accumulates else 1):
+                tracker.category = "activations"
+                tracker.enter("forward/before")
+                loss, _outputs = _forward(model, trainer, inputs, step, answers_only)
+                tracker.category = "temporary"
+                tracker.enter("backward/loss")
+                loss.backward()
+                del loss
             tracker.enter("clip")
             torch.nn.utils.clip_grad_norm_(trained, 1.0, foreach=True if step.on_gpu else None)
             _update(optimizer, tracker)
@@ -158,7 +163,12 @@ def make_optimizer(model: "PreTrainedModel", step: StepConfig) -> torch.optim.Op
     """The optimizer that transformers would make, over matrices and over the rest as the Trainer groups them."""
     from transformers import Trainer
 
-    names = {"optim": step.optimizer, "optim_args": None, "learning_rate": 1e-4, "weight_decay": 0.0}
+    names = {
+        "optim": TRACED_AS.get(step.optimizer, step.optimizer),
+        "optim_args": None,
+        "learning_rate": 1e-4,
+        "weight_decay": 0.0,
+    }
     names |= {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "optim_target_modules": None}
     kind, values = Trainer.get_optimizer_cls_and_kwargs(SimpleNamespace(**names), model)  # type: ignore[arg-type]
     plain = kind.__module__.startswith("torch.optim") and "fused" not in values

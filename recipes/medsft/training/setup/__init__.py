@@ -1,0 +1,1 @@
+"""What a run settles before a weight is loaded."""
