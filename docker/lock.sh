@@ -34,6 +34,7 @@ for target in cpu gpu; do
     pins+=(-c "$cpu_build")
     [ -z "$TORCH_INDEX" ] || pins+=(--extra-index-url "$TORCH_INDEX" --index-strategy unsafe-best-match)
   else
+    extras+=(--extra gpu)
     unset UV_FIND_LINKS # a local +cpu build would be preferred to the CUDA build
   fi
   lock "requirements-$target.txt" "What the $target image installs" "${extras[@]}" "${pins[@]}" ../pyproject.toml

@@ -99,7 +99,12 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
 
     name, batch, length = args.model_name_or_path, args.per_device_train_batch_size, args.max_length
     config = known_config(name) or load_config(name)
-    step: StepSettings = {"checkpointing": True, **(recipe.step if recipe else {}), "lora_r": args.lora_r}
+    step: StepSettings = {
+        "checkpointing": True,
+        "accumulates": True,
+        **(recipe.step if recipe else {}),
+        "lora_r": args.lora_r,
+    }
     if not hardware.gpus and (not recipe or not recipe.names_attention):
         step["attention"] = "eager"  # what `training.auto_options` chooses on a processor
     if not (hardware.gpus or args.host) and not matmul_benchmark.prefers_bfloat16():  # it chooses this too

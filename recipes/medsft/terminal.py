@@ -7,7 +7,7 @@ import sys
 import warnings
 
 # They say which kernel or accelerator was not found, and what a later version will rename.
-NOISY = ("DeepSpeed", "accelerate", "bitsandbytes", "torch.distributed")
+NOISY = ("DeepSpeed", "accelerate", "bitsandbytes", "torch.distributed", "torchao", "torch.utils._pytree")
 SAY_LAST = """
 import os, sys, time
 launcher, line = int(sys.argv[1]), sys.argv[2]
@@ -32,6 +32,8 @@ def quiet_libraries() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         os.environ.setdefault("PYTHONWARNINGS", "ignore")  # processes that this one starts
+    # torchao's own kernels are of no use to its optimizers, and their libraries need not load everywhere
+    os.environ.setdefault("TORCHAO_FORCE_SKIP_LOADING_SO_FILES", "1")
     for name in NOISY:  # a filter stays where a library sets the level of its logger as it is imported
         logging.getLogger(name).addFilter(_is_error)
     os.environ.setdefault("TQDM_DELAY", "2")  # seconds; read once, as tqdm is imported

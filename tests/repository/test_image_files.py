@@ -49,6 +49,7 @@ def test_the_images_install_all_that_pyproject_asks_for(target: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = [*project["dependencies"], *extras["train"], *extras["eval"], *extras["deepspeed"]]
+    asked += extras["gpu"] if target == "gpu" else []
     names = {re.split(r"[<>=!~\[; ]", requirement)[0].lower().replace("_", "-") for requirement in asked}
     locked = {name.lower().replace("_", "-") for name in pins(ROOT / f"docker/requirements-{target}.txt")}
     assert names <= locked

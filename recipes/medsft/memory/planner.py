@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Unpack
 from medsft.config import CONFIGS
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.specs import Hardware
-from medsft.memory import calibration
-from medsft.memory.peaks import Bytes, Growth, StrategyBytes, bytes_of_strategies
+from medsft.memory import calibration, lower_bound
+from medsft.memory.peaks import DEVICE, Bytes, Growth, StrategyBytes, bytes_of_strategies
 from medsft.memory.step_config import StepConfig, StepSettings, shared
 from medsft.memory.step_time import seconds_per_step
 from medsft.memory.strategies import ON_CPU, ORDER, ORDER_ON_CPU, STRATEGIES, Strategy, applies, recipe_of
@@ -110,9 +110,12 @@ def _rows(
     with_growth: bool = False,
 ) -> list[PlanRow]:  # fmt: skip
     sizes, tokens = sizes_of(config), batch * length
-    chosen = {n: (STRATEGIES | ON_CPU if hardware.gpus == 0 else STRATEGIES)[n] for n in names}
+    every = {n: (STRATEGIES | ON_CPU if hardware.gpus == 0 else STRATEGIES)[n] for n in names}
+    # with the growth it is a plan, in which what cannot fit need not be traced
+    hopeless = {n: s for n, s in every.items() if with_growth and lower_bound.shortfall(s, sizes.parameters, hardware)}
+    chosen = {n: s for n, s in every.items() if n not in hopeless}
+    rows = [_hopeless_row(n, s, sizes.parameters, hardware) for n, s in hopeless.items()]
     found = bytes_of_strategies(chosen, config, sizes, hardware, batch, length, settings, with_growth)
-    rows = []
     for name, strategy in chosen.items():
         adapters = lora_parameters(sizes, settings.get("lora_r", StepConfig.lora_r))
         trained = sizes.parameters if strategy.trains_all else adapters
@@ -124,6 +127,16 @@ def _rows(
         )
         rows.append(row)
     return rows
+
+
+def _hopeless_row(name: str, strategy: Strategy, parameters: int, hardware: Hardware) -> PlanRow:
+    """A row of what a strategy needs at the least, where that alone is too much."""
+    least = lower_bound.least(strategy, parameters, hardware)
+    device = dict.fromkeys(DEVICE, 0) | {"weights": int(least.device if hardware.gpus else least.host)}
+    found = StrategyBytes(device, {"training": int(least.host)} if hardware.gpus else {}, [])
+    row = _row(name, strategy, found, int(least.disk), hardware, 1)
+    row["fits"], row["reason"] = False, f"needs at least {lower_bound.shortfall(strategy, parameters, hardware)}"
+    return row
 
 
 def _row(name: str, strategy: Strategy, found: StrategyBytes, disk: int, hardware: Hardware, batch: int) -> PlanRow:

@@ -1,6 +1,7 @@
 """Preflight checks of a run's options and launch, before a weight is loaded."""
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from transformers.integrations import get_available_reporting_integrations
@@ -30,6 +31,8 @@ def check_training(study: StudyArguments, config: "SFTConfig", model_args: "Mode
     if not study.end_of_turn_loss and (config.packing or config.padding_free):
         raise UserError("end_of_turn_loss: false works on padded rows; remove packing and padding_free")
     optimizer = OptimizerNames(config.optim).value
+    if optimizer.startswith("adamw_torch_") and optimizer.endswith("bit") and find_spec("torchao") is None:
+        raise UserError(f"optim {optimizer} is torchao's; install it: .venv/bin/python -m pip install torchao==0.18.0")
     if states_on(config) != "none" and optimizer not in OFFLOADABLE:
         raise UserError(
             f"optim {optimizer} under DeepSpeed offload silently becomes another optimizer (L2 Adam); "
