@@ -92,19 +92,15 @@ def recipes_folder() -> Path:
 def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = None) -> Plan:
     """The content of plan.json; `recommended` is None where nothing fits."""
     from medsft.hardware import matmul_benchmark
-    from medsft.memory import calibration, planner
-    from medsft.memory.step_config import IN_FLOAT32, StepSettings
+    from medsft.memory import calibration, choices, planner
+    from medsft.memory.step_config import IN_FLOAT32, StepSettings, shared
     from medsft.models.loading import load_config
     from medsft.models.parameter_counts import count_lora, count_parameters, known_config
 
     name, batch, length = args.model_name_or_path, args.per_device_train_batch_size, args.max_length
     config = known_config(name) or load_config(name)
-    step: StepSettings = {
-        "checkpointing": True,
-        "accumulates": True,
-        **(recipe.step if recipe else {}),
-        "lora_r": args.lora_r,
-    }
+    own_step = recipe.step if recipe else StepSettings(accumulates=True)  # as the recipes do
+    step: StepSettings = {"checkpointing": True, **own_step, "lora_r": args.lora_r}
     if not hardware.gpus and (not recipe or not recipe.names_attention):
         step["attention"] = "eager"  # what `training.auto_options` chooses on a processor
     if not (hardware.gpus or args.host) and not matmul_benchmark.prefers_bfloat16():  # it chooses this too
@@ -115,6 +111,7 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
         raise DoesNotFit(f"{recipe.path} ({own}) needs {missing}; what fits {summary(hardware)}: make plan")
     strategies = planner.strategies(config, hardware, batch, length, own=own, only_own=args.check_only, **step)
     recommended, reason = planner.recommend(strategies, hardware)
+    chosen = choices.lines(recommended, config, hardware, batch, length, **shared(step)) if recommended else []
     parameters, adapters = count_parameters(config), count_lora(config, args.lora_r)
     inputs = {"batch": batch, "length": length, **step}
     # Memory in use and free bytes of the disk change by the minute; the plan changes with whole gigabytes of disk.
@@ -134,6 +131,7 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
         "strategies": strategies,
         "recommended": recommended,
         "recommended_reason": reason,
+        "choices": chosen,
         "fingerprint": digest,
     }
 

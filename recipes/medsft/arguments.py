@@ -73,6 +73,9 @@ class StudyArguments:
         None,
         "rows of an optimizer step over all processes; gradient_accumulation_steps follows from it",
     )
+    auto_checkpointing: bool = option(
+        True, "on a GPU, leave activation checkpointing out where the plan says that the run fits without it"
+    )
     auto_batch: bool = option(False, "take the largest micro-batch that fits, at the same rows per step")
     early_stopping_patience: int | None = option(
         None, "stop after this many evaluations without a lower dev loss (with load_best_model_at_end: true)"

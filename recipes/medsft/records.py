@@ -242,6 +242,7 @@ class Plan(TypedDict):
     strategies: list[PlanRow]
     recommended: str | None
     recommended_reason: str
+    choices: list[str]  # what its run chooses for speed, with the reasons
     fingerprint: str
 
 

@@ -1,6 +1,7 @@
 """What cannot work is refused before a weight is loaded, on machines that are not this one."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def test_a_recipe_for_a_processor_does_not_mind_gpus(monkeypatch: pytest.MonkeyP
     preflight.check_machine(command_line(DEMO, given=[]))
     # DeepSpeed would take CUDA, and the weights would be where the inputs are not
     assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["DS_ACCELERATOR"]) == ("", "cpu")
+
+
+def test_the_launchers_one_thread_becomes_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = replace(specs.machine("."), cpus=32)
+    for name, value in (("PYTORCH_ALLOC_CONF", ""), ("OMP_NUM_THREADS", "1"), ("LOCAL_WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF")
+    preflight.settle_environment(here)  # without a launcher it is the user's own choice
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["PYTORCH_ALLOC_CONF"]) == ("1", "expandable_segments:True")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    preflight.settle_environment(here)
+    assert os.environ["OMP_NUM_THREADS"] == "8"
 
 
 def test_nvme_beside_a_gpu_needs_nvidias_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,8 @@ def _launcher(config: str, hardware: Hardware) -> str:
     line = f"accelerate launch --config_file accelerate_configs/{config}"
     if hardware.nodes > 1:
         line += f" --num_machines {hardware.nodes} --machine_rank RANK --main_process_ip HOST --main_process_port 29500"
+    if hardware.ranks > 1 and "offload" in config:  # each process on the cores beside its GPU
+        line += " --enable_cpu_affinity"
     return f"{line} --num_processes {hardware.ranks}" if hardware.ranks > 1 else line
 
 

@@ -40,6 +40,8 @@ def show(plan: Plan, hardware: Hardware, recipes: Path, details: bool) -> None:
     if plan["recommended"] is not None:
         row = next(r for r in rows if r["name"] == plan["recommended"])
         print(f"recommended: {row['name']}: {plan['recommended_reason']}")
+        for choice in plan["choices"]:
+            print(f"chosen for speed: {choice}")
         print(f"run it with: {launch_line(row['name'], row['accelerate_config'], recipes, hardware)}")
 
 

@@ -5,7 +5,7 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -14,7 +14,7 @@ from medsft.distributed import deepspeed_config
 from medsft.errors import DoesNotFit
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, launched, machine
-from medsft.memory import calibration, planner
+from medsft.memory import calibration, choices, planner
 from medsft.memory.step_config import StepSettings
 from medsft.models import loading
 from medsft.models.parameter_counts import count_parameters
@@ -114,6 +114,21 @@ def choose_micro_batch(arm: ArmFolder, run: Run) -> None:
             write_json(path, tried)
     chosen = read_json(path)["micro_batch"]
     config.per_device_train_batch_size, config.gradient_accumulation_steps = chosen, rows // chosen
+
+
+def leave_out_checkpointing(run: Run, argv: list[str]) -> Run:
+    """`run` without activation checkpointing where it fits so; as it is where the command line names it."""
+    if not run.checkpointing or any(word.startswith("--activation_checkpointing") for word in argv):
+        return run
+    config, architecture = run.config, loading.load_config(run.base_model)
+    batch = config.per_device_train_batch_size
+    reason = choices.without_checkpointing(run.strategy, architecture, run.here, batch, run.length, **run.step)
+    if not reason:
+        return run
+    config.activation_checkpointing = config.gradient_checkpointing = False
+    if config.should_save:
+        print(f"chosen for this machine: activation_checkpointing false ({reason})")
+    return replace(run, step={**run.step, "checkpointing": False})
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from medsft.config import config_path, is_on, peek, read_config
 from medsft.distributed import deepspeed_ops
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.cgroups import host_memory
-from medsft.hardware.specs import machine
+from medsft.hardware.specs import Hardware, machine
 from medsft.hub import hub_reachable
 from medsft.memory import lower_bound
 
@@ -30,6 +30,8 @@ def check_machine(argv: list[str]) -> None:
         os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     elif gpus and peek("strategy", "", argv) == "full_nvme" and not deepspeed_ops.cuda_toolkit():
         raise UserError(deepspeed_ops.NO_TOOLKIT)
+    elif gpus:
+        settle_environment(here)
     if gpus > 1 and not on_cpu and "LOCAL_RANK" not in os.environ:
         raise UserError(
             f"{gpus} GPUs are visible and no launcher was used; start with: accelerate launch --num_processes {gpus} "
@@ -49,6 +51,18 @@ def check_machine(argv: list[str]) -> None:
         return
     message = f"{name or 'this recipe'} needs {'; '.join(missing)}; {WORKS_HERE}"
     raise DoesNotFit(message) if no_gpu else UserError(message)
+
+
+def settle_environment(here: Hardware) -> None:
+    """Set what torch and OpenMP read once, as they are loaded: blocks that grow, and a share of the cores each.
+
+    torch's launcher gives each of several processes one thread, with which an optimizer on the host is many times
+    slower.
+    """
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    if launched and os.environ.get("OMP_NUM_THREADS") == "1":
+        os.environ["OMP_NUM_THREADS"] = str(max(1, here.cpus // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def _unprepared_data(argv: list[str]) -> str:

@@ -59,6 +59,8 @@ def train_arm(
     run = micro_batch.Run(study.strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
     if study.auto_batch:
         micro_batch.choose_micro_batch(arm, run)
+    if study.auto_checkpointing:
+        run = micro_batch.leave_out_checkpointing(run, argv)
     keeps = saved_as == "adapter" or study.keep_model
     with config.main_process_first(desc="looking at the disk"):
         if config.should_save:
