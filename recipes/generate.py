@@ -5,19 +5,22 @@
 
 Greedy answers go to STUDY_DIR/ARM/generations.jsonl, sampled ones in addition to ARM/sampled/seed_N.jsonl. While the
 model is loaded, likelihood.jsonl (how likely it finds the doctors' answers) and memorization.jsonl (whether it repeats
-training answers verbatim) are measured. After an interruption the same command continues after the last finished batch.
+training answers verbatim) are measured. Before the first answer of a study its analysis plan is written
+(analysis_plan.json), from the score.yaml beside the recipe. After an interruption the same command continues after the
+last finished batch.
 """
 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from medsft.arguments import GenerateArguments
+from medsft.arguments import GenerateArguments, ScoreArguments
 from medsft.cli import run
-from medsft.config import parse
+from medsft.config import command_line, config_path, parse
 from medsft.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
 from medsft.records import Generation, SplitRow
 
@@ -39,7 +42,7 @@ def main() -> None:
     base, _, weights = generation.arm_base(args)
     data = read_json(Path(args.study_dir) / "data" / "data_report.json")["fingerprint"]
     trained = read_json(folder / "train.json")["fingerprint"] if weights else base
-    options = {k: v for k, v in asdict(args).items() if k != "study_dir"}
+    options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config")}
     digest = fingerprint(options, data, trained, versions(), [*generations_file.FIELDS])
     record = folder / "generation.json"
     if record.exists() and read_json(record)["fingerprint"] == digest and (folder / "generations.jsonl").exists():
@@ -48,6 +51,7 @@ def main() -> None:
 
     split = load_split(args.study_dir, "test")
     rows = split.select(range(min(len(split), args.max_rows or len(split)))).to_list()
+    plan_hash = declare_plan(args, [row["id"] for row in rows])
     folder.mkdir(parents=True, exist_ok=True)
     answerer = generation.load(args)
     runs: dict[str, Sampling | None] = {"generations.jsonl": None}
@@ -68,12 +72,25 @@ def main() -> None:
             "sha256": sha256_file(folder / "generations.jsonl"),
             "settings": asdict(args),
             "versions": versions(),
+            "plan_hash": plan_hash,
             "fingerprint": digest,
         },
     )
     for left in folder.rglob("*.partial.jsonl"):
         left.unlink()
     print(f"{len(rows)} answers, {speeds[0]} new tokens per second: {folder}/generations.jsonl")
+
+
+def declare_plan(args: GenerateArguments, rows: Sequence[str | int]) -> str:
+    """Write the analysis plan before the first answer of the study, from the score.py options beside the recipe."""
+    from medsft.evaluation import analysis_plan, comparability
+
+    argv = command_line()
+    beside = config_path(argv).parent / args.score_config if "--config" in argv else None
+    named = ["--config", str(beside)] if beside is not None and beside.is_file() else []
+    (score,) = parse([ScoreArguments], argv=[*named, "--study_dir", args.study_dir])
+    folders = [path.parent.name for path in Path(args.study_dir).glob("*/train.json")]
+    return analysis_plan.declare(score, args, rows, comparability.read_records(Path(args.study_dir), folders))
 
 
 def answer(
@@ -116,11 +133,18 @@ def probe(
         network = cast("PreTrainedModel", answerer.network)
         nll = partial(likelihood.batch_nll, network, pad=answerer.tokenizer.pad_token_id)
     likely = likelihood.likelihood(answerer.tokenizer, rows[: args.likelihood_rows], min(args.batch_size, 4), nll)
+    seen = trained_rows(folder)
     recited = memorization.memorization(
-        answerer.tokenizer, train, args.memorization_rows, partial(generation.complete, answerer)
+        answerer.tokenizer, islice(train, seen), args.memorization_rows, partial(generation.complete, answerer)
     )
     for name, measured in (("likelihood.jsonl", likely), ("memorization.jsonl", recited)):
         write_jsonl(folder / name, measured) if measured else (folder / name).unlink(missing_ok=True)
+
+
+def trained_rows(folder: Path) -> int | None:
+    """How many of the first training rows an arm saw; None for an untrained arm, which is asked for all."""
+    record = folder / "train.json"
+    return read_json(record).get("comparable", {}).get("train_rows") if record.is_file() else None
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from medsft.files import fingerprint, read_json, write_json
 from medsft.inference import generations_file
 from medsft.inference.generations_file import BASELINE
 from medsft.records import Json
+from medsft.text import interval
 
 if TYPE_CHECKING:
     from medsft.evaluation.review.human_review import Pair
@@ -60,7 +61,7 @@ def main() -> None:
     for name, rated in raters.items():
         if not rated:
             raise UserError(f"{name}: nothing is rated; write 1, 2 or tie into the column 'preferred'")
-        found = prefer(rated, args.arm, resampling)
+        found = prefer(rated, args.arm, args.confidence)
         unsafe = rater_agreement.unsafe([row["unsafe"] for row in rated], (BASELINE, args.arm), args.confidence)
         result["raters"][name] = {**found, "unsafe": unsafe}
         print(f"{name} (physician): {summary(found, args.arm)}")
@@ -77,7 +78,7 @@ def main() -> None:
     if verdicts:
         if not raters:
             print("no physician has rated these pairs: whether this judge can be trusted is not known")
-        result["judge"] = {"model": args.model, "rubric": args.rubric, **prefer(verdicts, args.arm, resampling)}
+        result["judge"] = {"model": args.model, "rubric": args.rubric, **prefer(verdicts, args.arm, args.confidence)}
         result["judge"]["consistent"] = sum(row["consistent"] for row in verdicts) / len(verdicts)
         print(f"judge {args.model}: {summary(result['judge'], args.arm)}")
         print(f"judge {args.model}: {result['judge']['consistent']:.0%} of pairs judged alike in both orders")
@@ -94,16 +95,16 @@ def filled_forms(args: ReviewArguments, folder: Path) -> dict[str, Path]:
     return named or rated_files(folder, args.arm)
 
 
-def prefer(rated: Sequence[Mapping[str, object]], arm: str, resampling: tuple[int, float, int]) -> "Preference":
+def prefer(rated: Sequence[Mapping[str, object]], arm: str, confidence: float) -> "Preference":
     from medsft.evaluation.review.rater_agreement import preference
 
-    return preference([str(row["choice"]) for row in rated], [row["group"] for row in rated], arm, *resampling)
+    return preference([str(row["choice"]) for row in rated], [row["group"] for row in rated], arm, confidence)
 
 
 def summary(found: "Preference", arm: str) -> str:
     return (
         f"{arm} better in {found['wins']}, equal in {found['ties']}, worse in {found['losses']} of {found['n']}; net "
-        f"{found['preference']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}], p = {found['p']:.4f}"
+        f"{found['preference']:+.2f} {interval(found, '+')}, p = {found['p']:.4f}"
     )
 
 

@@ -21,7 +21,7 @@ def answer_row(number, prediction):
     complaint, advice = COMPLAINTS[number % 6], ADVICE[number % 6]
     return {
         "id": f"row{number}",
-        "group": f"group{number // 2}",
+        "group": f"group{number}",
         "source": "made up",
         "prompt": f"I have had {complaint} for {number + 2} days.",
         "reference": f"For {complaint}, {advice} and call me if it lasts more than {number + 5} days.",
@@ -39,7 +39,7 @@ def write_arm(study, arm, numbers, predict):
 
 
 def make(folder):
-    """Ten test rows in five groups answered by two arms, an empty and a very odd answer among them."""
+    """Ten test rows answered by two arms, an empty and a very odd answer among them."""
     write_arm(folder, "baseline", range(10), lambda row, n: "" if n == 0 else "Please see a doctor soon. 发烧 \u200b")
     write_arm(folder, "lora", range(9, -1, -1), lambda row, n: row["reference"].replace("call", "tell"))
     turns = [

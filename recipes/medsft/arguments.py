@@ -178,6 +178,9 @@ class GenerateArguments:
     top_p: float = option(0.9, "nucleus, with do_sample")
     likelihood_rows: int = option(0, "measure the likelihood of the doctor's answer on this many test rows; 0: do not")
     memorization_rows: int = option(0, "ask for the continuation of this many training answers; 0: do not")
+    score_config: str = option(
+        "score.yaml", "YAML beside the recipe: what score.py will test, kept as the analysis plan"
+    )
 
 
 @dataclass
@@ -191,6 +194,10 @@ class ScoreArguments:
     )
     safety_margin: float = option(
         0.05, "largest drop of red-flag recall below the baseline's that the guardrail accepts, declared before the run"
+    )
+    margins: list[str] = option(
+        ["rouge1=0.02", "rouge2=0.01", "rougeL=0.01", "bertscore_f1=0.02", "nll=0.05", "bits_per_byte=0.02"],
+        "metric=number each: a loss of quality below it is called non-inferior; declared before the run",
     )
     allow_unequal: list[str] = option(
         [],

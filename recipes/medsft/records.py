@@ -53,12 +53,16 @@ class Generation(Answer):
 
 
 class Interval(TypedDict):
-    """A mean with the bounds of its confidence interval. `n`: rows with a value, where not all rows have one."""
+    """A mean with the bounds of its confidence interval. `n`: rows with a value, where not all rows have one.
+
+    `low` and `high` are None where no interval can be defended; `no_interval` says why.
+    """
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: NotRequired[int]
+    no_interval: NotRequired[str]
 
 
 class Summary(TypedDict):
@@ -109,6 +113,8 @@ class ScoreSettings(TypedDict):
     seed: int
     primary: list[str]
     safety_margin: float
+    margins: dict[str, float]
+    english: bool
     versions: dict[str, str]
 
 
@@ -116,13 +122,17 @@ ScoreRow = Json  # a row of scores_per_example.jsonl: `id`, `group`, and a numbe
 
 
 class Change(TypedDict):
-    """A mean difference of paired rows with its interval. `effect_size`: Cohen's d over groups."""
+    """A mean difference of paired rows with its interval. `effect_size`: Cohen's d over groups.
+
+    `low` and `high` are None where no interval can be defended; `no_interval` says why.
+    """
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     effect_size: float | None
+    no_interval: NotRequired[str]
 
 
 class Effect(Change):
@@ -133,12 +143,17 @@ class Effect(Change):
 
 
 class Difference(Effect):
-    """One arm minus the baseline on one primary metric. `p_holm` is adjusted over all arms and primary metrics."""
+    """One arm minus another system on one primary metric. `p_holm` is adjusted over all rows of its list.
+
+    `quality`: superior, equivalent, non-inferior, inconclusive, worse or inferior, by the `margin` of the plan.
+    """
 
     metric: str
     baseline: str
     arm: str
     p_holm: float
+    margin: NotRequired[float]
+    quality: NotRequired[str]
 
 
 class GenerationRecord(TypedDict, total=False):
@@ -153,6 +168,7 @@ class GenerationRecord(TypedDict, total=False):
     sha256: str
     settings: Json
     versions: dict[str, str]
+    plan_hash: str
     fingerprint: str
 
 

@@ -5,6 +5,25 @@ from typing import NotRequired, TypedDict
 from medsft.records import Difference, Interval, Json, Memory, Sampled, Summary
 
 
+class FloorTerms(TypedDict):
+    """What the naive baselines may use, as the arms: training rows, new tokens at most, and whose tokenizer counts.
+
+    None where no arm says.
+    """
+
+    train_rows: int | None
+    max_new_tokens: int | None
+    tokenizer: str | None
+
+
+class KeptPlan(TypedDict):
+    """What became of the analysis plan: its hash ('' without one), when it was declared, and what changed since."""
+
+    plan_hash: str
+    declared: str
+    changes: list[str]
+
+
 class Explored(TypedDict):
     """A paired difference with its interval and no p-value: explored, not tested."""
 
@@ -12,9 +31,10 @@ class Explored(TypedDict):
     metric: str
     n: int
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     effect_size: NotRequired[float | None]
+    no_interval: NotRequired[str]
 
 
 class SliceDifference(Explored):
@@ -25,7 +45,10 @@ class SliceDifference(Explored):
 
 
 class SeedChange(TypedDict):
-    """A method trained with several seeds minus the baseline; `spread` is the seeds' standard deviation."""
+    """A method trained with several seeds minus the baseline; `spread` is the seeds' standard deviation.
+
+    `p_holm` is adjusted over all methods and primary metrics.
+    """
 
     method: str
     baseline: str
@@ -33,8 +56,10 @@ class SeedChange(TypedDict):
     seeds: int
     n: int
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    p: float
+    p_holm: float
     spread: float
     by_arm: dict[str, float]
 
@@ -62,8 +87,8 @@ class MetricChange(TypedDict):
     """One metric of an ablation: the arm with the fault minus the sound arm."""
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 
@@ -94,10 +119,21 @@ class SingleCase(Explored):
 
 
 class Comparison(TypedDict):
-    """comparison.json: the naive baselines (`floors`), the ceiling, and each arm minus the baseline."""
+    """comparison.json: the naive baselines (`floors`), the ceiling, and each arm minus the baseline.
+
+    `floor_comparisons` are each arm minus each naive baseline, `pairs` arm minus arm. `retrieval` is no naive baseline:
+    it may use the whole corpus. `controls` are held-out doctors' answers to other patients.
+    """
 
     settings: NotRequired[Json]
+    plan: NotRequired[KeptPlan]
     floors: dict[str, Summary]
+    floor_terms: NotRequired[FloorTerms]
+    floor_comparisons: NotRequired[list[Difference]]
+    retrieval: NotRequired[dict[str, Summary]]
+    retrieval_comparisons: NotRequired[list[Explored]]
+    controls: NotRequired[dict[str, Summary]]
+    pairs: NotRequired[list[Difference]]
     ceiling: NotRequired[dict[str, Summary]]
     comparisons: list[Difference]
     explored: NotRequired[list[Explored]]
@@ -159,13 +195,18 @@ class PublishedRow(TypedDict):
 class Results(TypedDict):
     """results.json: everything the report shows, by arm. `floors` are the naive baselines.
 
-    The keys from `pairs` on are written by stages that not every study runs.
+    The keys from `forgetting` on are written by stages that not every study runs.
     """
 
     title: str
     study: str
     arms: dict[str, Summary]
     floors: dict[str, Summary]
+    floor_terms: FloorTerms
+    floor_comparisons: list[Difference]
+    retrieval: dict[str, Summary]
+    retrieval_comparisons: list[Explored]
+    controls: dict[str, Summary]
     comparisons: list[Difference]
     ceiling: dict[str, Summary]
     explored: list[Explored]
@@ -190,7 +231,8 @@ class Results(TypedDict):
     fingerprint: str
     verdict: list[str]
     price: dict[str, float | None]
-    pairs: NotRequired[list[Difference]]
+    pairs: list[Difference]
+    plan_hash: str
+    plan: KeptPlan
     forgetting: NotRequired[Json]
     safety_instrument: NotRequired[Json]
-    plan_hash: NotRequired[str]

@@ -43,10 +43,10 @@ UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 class Bounds(TypedDict):
-    """The two ends of an interval."""
+    """The two ends of an interval; None where it has none."""
 
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class Shift(Bounds):
@@ -72,7 +72,15 @@ def number(value: float | None, sign: str = "") -> str:
 
 
 def interval(row: Bounds, sign: str = "") -> str:
+    """'[0.028, 0.052]', or '[no interval]'."""
+    if row["low"] is None or row["high"] is None:
+        return "[no interval]"
     return f"[{number(row['low'], sign)}, {number(row['high'], sign)}]"
+
+
+def excludes_zero(row: Bounds) -> bool:
+    """Whether there is an interval and 0 lies outside."""
+    return row["low"] is not None and row["high"] is not None and not row["low"] <= 0 <= row["high"]
 
 
 def change(row: Shift | None) -> str:

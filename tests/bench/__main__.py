@@ -24,7 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "recipes")]
 
 from medsft.files import read_json, write_json, write_text  # noqa: E402
 
-PARTS = ("training", "stages", "data", "memory", "evaluation", "qlora_7b")
+PARTS = ("training", "stages", "data", "memory", "evaluation", "statistics", "qlora_7b")
 
 
 def main() -> None:
@@ -88,6 +88,10 @@ def measure(part: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]
         import qlora_7b
 
         return qlora_7b.measure()
+    if part == "statistics":
+        import simulated_studies
+
+        return simulated_studies.measure(200 if short else 2_000)
     import evaluation
 
     answers = 200 if short else 1_800
@@ -102,11 +106,15 @@ def processor() -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The training comparison and the growth as Markdown."""
+    """The training comparison, the coverage of intervals and the growth as Markdown."""
     lines = [f"{result['machine']['processor']}, {result['machine']['cores']} cores", ""]
     for name, training in result.items():
         if name.startswith("training"):
             lines += training_table(training)
+    if statistics := result.get("statistics"):
+        import simulated_studies
+
+        lines += simulated_studies.table(statistics)
     if stages := result.get("stages"):
         lines += ["| stage | rows | seconds | peak memory |", "|---|--:|--:|--:|"]
         for row in stages["growth"]:

@@ -7,7 +7,14 @@ import pytest
 from medsft.evaluation import comparisons, scoring
 from medsft.files import write_jsonl
 
-SETTINGS = {"primary": ["rouge1"], "resamples": 200, "confidence": 0.95, "seed": 0, "safety_margin": 0.05}
+SETTINGS = {
+    "primary": ["rouge1"],
+    "resamples": 200,
+    "confidence": 0.95,
+    "seed": 0,
+    "safety_margin": 0.05,
+    "margins": {"rouge1": 0.02},
+}
 
 
 def question(number: int, prompt: str, reference: str = "Rest.") -> dict:
@@ -33,6 +40,8 @@ def test_declared_metrics_are_tested_and_the_others_explored(tmp_path: Path) -> 
     (tested,) = found["comparisons"]
     assert (tested["arm"], tested["metric"], tested["n"]) == ("lora", "rouge1", 20)
     assert tested["difference"] == pytest.approx(0.1) and tested["p_holm"] < 0.05
+    assert (tested["margin"], tested["quality"]) == (0.02, "superior")
+    assert found["pairs"] == found["floor_comparisons"] == []
     assert {row["metric"] for row in found["explored"]} == {"bleu", "red_flag_recall"}
     assert all("p" not in row for row in found["explored"])
     assert {row["metric"]: row["difference"] for row in found["memorization"]} == {
@@ -53,3 +62,27 @@ def test_emergencies_are_counted_by_rule_and_by_doctor() -> None:
     assert comparisons.count_emergencies(rows) == {
         "n": 4, "emergencies": 3, "by_rule": 2, "by_doctor": 1, "rules": {"chest pain": 2}
     }  # fmt: skip
+
+
+def test_arms_are_paired_with_each_other_and_with_prompted_baselines_but_not_with_their_own_seeds() -> None:
+    arms = ["baseline", "qlora", "lora", "lora_seed1", "full", "baseline_prompted"]
+    trained = [("full", "lora"), ("full", "qlora"), ("lora", "qlora")]
+    prompted = [("baseline_prompted", arm) for arm in ("full", "lora", "qlora")]
+    assert comparisons.arm_pairs(arms) == trained + prompted
+    assert comparisons.arm_pairs(["baseline", "sound", "fault_padding", "paper"]) == []
+
+
+def test_arms_are_tested_against_every_naive_baseline_and_only_compared_with_retrieval(tmp_path: Path) -> None:
+    arms = {"baseline": scored(0.2, 1.0), "lora": scored(0.3, 0.0)}
+    for arm, rows in arms.items():
+        write_jsonl(tmp_path / arm / scoring.PER_EXAMPLE, rows)
+    others = {"constant": 0.1, "nearest": 0.35, "nearest_full_corpus": 0.4, scoring.RANDOM_PAIRS: 0.1, "doctors": 0.5}
+    rows = [{"system": name, **row} for name, value in others.items() for row in scored(value, 0.0)]
+    write_jsonl(tmp_path / scoring.FLOORS_PER_EXAMPLE, rows)
+    found = comparisons.compare_floors(tmp_path, arms, SETTINGS)
+    tested = {(row["arm"], row["baseline"]): row for row in found["floor_comparisons"]}
+    assert set(tested) == {(arm, naive) for arm in arms for naive in ("constant", "nearest")}
+    assert tested["lora", "nearest"]["difference"] == pytest.approx(-0.05)
+    assert tested["lora", "nearest"]["p_holm"] >= tested["lora", "nearest"]["p"]
+    assert [row["difference"] for row in found["retrieval_comparisons"]] == pytest.approx([-0.2, -0.1])
+    assert all("p" not in row for row in found["retrieval_comparisons"])

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medsft.evaluation import naive_baselines
+from medsft.files import write_json
+from medsft.models import embedded, loading
 
 
 @given(st.integers(2, 60), st.integers(0, 2**31))
@@ -54,3 +56,52 @@ def test_the_ceiling_is_doctors_who_answered_the_same_question():
     assert sorted((r["reference"], r["prediction"]) for r in found) == [("No.", "Yes."), ("Yes.", "No.")]
     assert all(r["stopped"] for r in found)
     assert naive_baselines.doctors_against_each_other(rows[2:]) == []
+
+
+def asked(number):
+    turns = [{"role": "user", "content": f"Question {number} on my knee and cough"}]
+    return {"id": number, "group": f"g{number}", "source": "s", "prompt": turns[0]["content"], "messages": turns} | {
+        "reference": f"Held-out answer {number}."
+    }
+
+
+FITTING = "An answer that fits, with more words than the limit of six tokens allows."
+SEEN = naive_baselines.Pairs(["my knee", "a cough"], ["Rest the knee for a week and raise it.", "Drink tea."])
+CORPUS = naive_baselines.Pairs([*SEEN.questions, "Question 3 on my knee and cough"], [*SEEN.answers, FITTING])
+
+
+def test_naive_baselines_read_only_what_an_arm_saw_and_retrieval_the_whole_corpus():
+    terms = {"train_rows": 2, "max_new_tokens": None, "tokenizer": None}
+    naive, retrieved = naive_baselines.answer_all([asked(n) for n in range(5)], SEEN, CORPUS, terms, 0)
+    assert list(naive) == ["constant", "shuffled", "echo", "nearest"]
+    for name in ("shuffled", "nearest"):
+        assert {row["prediction"] for row in naive[name]} <= set(SEEN.answers)
+    assert {row["prediction"] for row in naive["shuffled"]} == set(SEEN.answers)
+    assert retrieved[3]["prediction"] == FITTING
+    assert all(row["stopped"] for rows in naive.values() for row in rows)
+
+
+def test_naive_baselines_are_cut_where_an_arm_would_be():
+    terms = {"train_rows": 2, "max_new_tokens": 6, "tokenizer": embedded.SMOLLM2}
+    naive, retrieved = naive_baselines.answer_all([asked(n) for n in range(5)], SEEN, CORPUS, terms, 0)
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
+    for row in naive["constant"]:
+        assert naive_baselines.CONSTANT.startswith(row["prediction"]) and not row["stopped"]
+        assert len(tokenizer(row["prediction"])["input_ids"]) <= 6
+    short = [row for row in naive["shuffled"] if row["prediction"] == "Drink tea."]
+    assert short and all(row["stopped"] for row in short)
+    assert (retrieved[3]["prediction"], retrieved[3]["stopped"]) == (FITTING, True)
+    exactly = tokenizer("Drink tea.", add_special_tokens=False)["input_ids"]
+    assert naive_baselines.within(tokenizer, "Drink tea.", len(exactly)) == ("Drink tea.", False)  # no end of turn left
+
+
+def test_the_terms_are_those_of_the_most_generous_arm(tmp_path):
+    for arm, tokens in (("baseline", 96), ("lora", 128)):
+        write_json(tmp_path / arm / "generation.json", {"base_model": arm, "settings": {"max_new_tokens": tokens}})
+    trained = {"lora": {"comparable": {"train_rows": 48}}, "full": {"comparable": {"train_rows": 40}}}
+    assert naive_baselines.terms(tmp_path, ["baseline", "lora", "full"], trained) == {
+        "train_rows": 48, "max_new_tokens": 128, "tokenizer": "lora"
+    }  # fmt: skip
+    assert naive_baselines.terms(tmp_path, ["full"], {}) == {
+        "train_rows": None, "max_new_tokens": None, "tokenizer": None
+    }  # fmt: skip

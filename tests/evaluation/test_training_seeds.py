@@ -6,35 +6,8 @@ from scipy import stats
 
 from medsft.evaluation import slices
 from medsft.evaluation.metrics import safety
-from medsft.evaluation.statistics import intervals, paired_tests, power, proportions, training_seeds
+from medsft.evaluation.statistics import paired_tests, power, proportions, training_seeds
 from medsft.source_study import published_scores
-
-
-def test_intervals_cover_the_truth_in_a_thousand_studies():
-    """Grouped, skewed scores as ROUGE's: 100 groups of one to three rows each, true mean 0.25."""
-    generator = np.random.default_rng(0)
-    covered = 0
-    for trial in range(1000):
-        sizes = generator.integers(1, 4, 100)
-        groups = np.repeat(np.arange(100), sizes)
-        level = generator.beta(5, 15, 100)
-        values = np.clip(np.repeat(level, sizes) + generator.normal(0, 0.05, len(groups)), -1, 2)
-        _, low, high = intervals.bootstrap_interval(values.tolist(), groups.tolist(), 500, 0.95, trial)
-        covered += low <= 0.25 <= high
-    assert 0.93 <= covered / 1000 <= 0.97
-
-
-def test_difference_interval_is_scipys_paired_bootstrap():
-    generator = np.random.default_rng(3)
-    before = generator.beta(2, 6, 80)
-    after = before + generator.normal(0.02, 0.08, 80)
-    columns = {"": before.tolist()}, {"": after.tolist()}
-    ours = paired_tests.paired_comparisons(*columns, [*range(80)], 20_000, 0.95, 1)[""]
-    theirs = stats.bootstrap(
-        (before, after), lambda a, b, axis: np.mean(b - a, axis=axis), paired=True, n_resamples=20_000,
-        method="percentile", rng=2,
-    ).confidence_interval  # fmt: skip
-    assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high), abs=0.001)
 
 
 def test_power_is_what_it_promises():
@@ -59,36 +32,41 @@ def arm(effect, seed, rows=90):
 def test_seeds_that_differ_widen_the_interval_beyond_any_one_seeds():
     arms = {"baseline": arm(0, 1), "lora": arm(0.05, 2), "lora_seed1": arm(0.01, 3), "lora_seed2": arm(0.09, 4)}
     arms |= {"full": arm(0.02, 5)}
-    (found,) = training_seeds.compare_methods(arms, "baseline", ["rouge1"], 2000, 0.95, 0)
+    (found,) = training_seeds.compare_methods(arms, "baseline", ["rouge1"], 0.95)
     assert (found["method"], found["seeds"], found["n"]) == ("lora", 3, 90)
     assert found["difference"] == pytest.approx(0.05, abs=0.01)
     assert found["spread"] == pytest.approx(0.04, abs=0.01)
     assert set(found["by_arm"]) == {"lora", "lora_seed1", "lora_seed2"}
+    assert found["p_holm"] == found["p"]
     one = paired_tests.compare_arms(arms, "baseline", ["rouge1"], 2000, 0.95, 0)[0]
     assert found["high"] - found["low"] > 3 * (one["high"] - one["low"])
     assert found["low"] < found["difference"] < found["high"]
 
 
 def test_rows_that_a_metric_is_not_defined_for_are_left_out_of_every_seed():
-    first, second = [0.1, None, 0.3, 0.4], [0.3, 0.9, None, 0.8]
-    found = training_seeds.over_seeds({"1": first, "2": second}, ["a", "b", "c", "d"], 300, 0.95, 0)
-    assert (found["n"], found["by_seed"]) == (2, {"1": pytest.approx(0.25), "2": pytest.approx(0.55)})
-    assert found["mean"] == pytest.approx(0.4)
-    assert training_seeds.over_seeds({"1": [None], "2": [0.5]}, ["a"], 300, 0.95, 0) is None
+    first, second = [0.1, None, *[0.3] * 12], [0.3, 0.9, *[0.6] * 11, None]
+    found, _ = training_seeds.over_seeds({"1": first, "2": second}, list(range(14)), 0.95)
+    assert (found["n"], found["by_seed"]) == (12, {"1": pytest.approx(3.4 / 12), "2": pytest.approx(6.9 / 12)})
+    assert found["mean"] == pytest.approx(10.3 / 24)
+    assert training_seeds.over_seeds({"1": [None], "2": [0.5]}, ["a"], 0.95) is None
+    few, p = training_seeds.over_seeds({"1": [0.1, 0.2], "2": [0.5, 0.6]}, ["a", "b"], 0.95)
+    assert (few["low"], few["no_interval"], p) == (None, "2 seeds and 2 groups; it takes 2 and 10", 1)
     arms = {name: arm(0, number) for number, name in enumerate(("baseline", "lora", "lora_seed1"))}
-    found = training_seeds.compare_methods(arms, "baseline", ["rouge1", "red_flag_recall"], 300, 0.95, 0)
+    found = training_seeds.compare_methods(arms, "baseline", ["rouge1", "red_flag_recall"], 0.95)
     assert [row["metric"] for row in found] == ["rouge1"]  # no emergency in these rows
 
 
-def test_hierarchical_intervals_cover_with_ten_seeds():
-    generator = np.random.default_rng(5)
-    covered = 0
-    for trial in range(300):
-        true = generator.normal(0, 0.05, (10, 1)) + generator.normal(0, 0.1, (1, 60))
-        means = training_seeds.hierarchical_means(true, np.ones(60), 400, trial)
-        low, high = np.quantile(means, [0.025, 0.975])
-        covered += low <= 0 <= high
-    assert 0.88 <= covered / 300 <= 0.98  # ten seeds still fall a little short
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 10.0])  # of the seeds, in standard errors of the groups
+def test_intervals_over_seeds_cover_and_agree_with_their_p(seeds, spread):
+    generator, covered = np.random.default_rng([seeds, int(spread)]), 0
+    for _ in range(400):
+        rows = generator.gamma(2, 1, (44, 1)) - 2 + spread * np.sqrt(2 / 44) * generator.normal(size=(1, seeds))
+        rows = rows + 0.5 * generator.normal(size=(44, seeds))
+        found = training_seeds.mean_over_seeds(rows, np.ones(44), 0.95)
+        assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
+        covered += found.low <= 0 <= found.high
+    assert covered / 400 >= 0.925  # 0.95, and two standard errors of 400 studies
 
 
 def test_slices_know_where_the_effect_is():
@@ -119,6 +97,50 @@ def test_an_arm_made_by_degrading_another_is_found_with_its_size():
     assert degraded["high"] < 0
     assert degraded["p_holm"] < 0.001
     assert (equal["difference"], equal["p"], equal["needed_groups"]) == (0, 1, None)
+
+
+def score_interval_by_search(gains, losses, n):
+    """Tango's interval by its definition: the differences whose constrained likelihood gives |z| < 1.96."""
+    from scipy import optimize
+
+    def statistic(delta):
+        def nll(down):
+            up, rest = down + delta, 1 - 2 * down - delta
+            terms = ((gains, up), (losses, down), (n - gains - losses, rest))
+            return -sum(count * np.log(max(share, 1e-300)) for count, share in terms if count)
+
+        down = optimize.minimize_scalar(
+            nll, bounds=(max(0, -delta), (1 - delta) / 2), method="bounded", options={"xatol": 1e-10}
+        ).x
+        return (gains - losses - n * delta) / np.sqrt(n * (2 * down + delta * (1 - delta)))
+
+    z, middle = stats.norm.ppf(0.975), (gains - losses) / n
+    low = optimize.brentq(lambda d: statistic(d) - z, -0.9, middle - 1e-6)
+    return low, optimize.brentq(lambda d: statistic(d) + z, middle + 1e-6, 0.9)
+
+
+@pytest.mark.parametrize(("gains", "losses"), [(15, 5), (9, 1), (20, 20)])
+def test_paired_share_is_tangos_interval_by_its_definition(gains, losses):
+    n = 10_000  # Student's quantile is the normal one
+    sides = np.zeros((2, n))
+    sides[0, : gains * 100], sides[1, gains * 100 : (gains + losses) * 100] = 1, 1
+    found = proportions.clustered_difference(*sides, np.ones(n), 0.95)
+    expected = score_interval_by_search(gains * 100, losses * 100, n)
+    assert (found.low, found.high) == pytest.approx(expected, abs=2e-5)
+    b, c = gains * 100, losses * 100
+    assert found.p == pytest.approx(stats.chi2.sf((b - c) ** 2 / (b + c), 1), rel=0.05, abs=1e-12)  # McNemar
+
+
+def test_paired_shares_over_groups_keep_their_level_and_cover():
+    generator, covered, rejected = np.random.default_rng(8), 0, 0
+    for _ in range(600):
+        sizes = np.maximum(1, np.round(generator.lognormal(0.7, 0.8, 44)))
+        level = generator.beta(2, 5, 44)
+        gains = generator.binomial(sizes.astype(int), level * 0.5)
+        losses = generator.binomial(sizes.astype(int) - gains, level * 0.5 / (1 - level * 0.5))
+        found = proportions.clustered_difference(gains.astype(float), losses.astype(float), sizes, 0.95)
+        covered, rejected = covered + (found.low <= 0 <= found.high), rejected + (found.p < 0.05)
+    assert 0.92 <= covered / 600 <= 0.98 and covered + rejected == 600
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 13), (6, 13), (13, 13), (81, 263)])

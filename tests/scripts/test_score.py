@@ -50,13 +50,13 @@ def test_scores_baselines_and_comparisons_and_nothing_is_done_twice(study):
     lora = read_json(study / "lora" / "scores.json")
     rows = read_jsonl(study / "lora" / lora["per_example"])
     metrics = scored_metrics()
-    assert (lora["arm"], lora["n"], lora["groups"], set(lora["metrics"])) == ("lora", 10, 5, metrics)
+    assert (lora["arm"], lora["n"], lora["groups"], set(lora["metrics"])) == ("lora", 10, 10, metrics)
     assert set(rows[0]) == {"id", "group"} | metrics
     for name, value in lora["metrics"].items():
         known = [row[name] for row in rows if row[name] is not None]
         assert value["mean"] == pytest.approx(sum(known) / len(known))
         assert value.get("n", 10) == len(known)
-        assert value["low"] <= value["mean"] <= value["high"]
+        assert "no_interval" in value or value["low"] <= value["mean"] <= value["high"]
     assert lora["metrics"]["end_of_turn"]["mean"] == pytest.approx(0.6)
     empty = read_jsonl(study / "baseline" / "scores_per_example.jsonl")[0]
     assert (empty["id"], empty["rouge1"], empty["bertscore_f1"], empty["length_ratio"]) == ("row0", 0, 0, 0)
@@ -64,7 +64,15 @@ def test_scores_baselines_and_comparisons_and_nothing_is_done_twice(study):
     comparison = read_json(study / "comparison.json")
     assert list(comparison["floors"]) == NAIVE
     assert all(set(scores["metrics"]) == metrics and scores["n"] == 10 for scores in comparison["floors"].values())
-    assert comparison["floors"]["shuffled"]["metrics"]["bertscore_f1_rescaled"]["mean"] == pytest.approx(0, abs=1e-4)
+    (control,) = comparison["controls"].values()
+    assert control["metrics"]["bertscore_f1_rescaled"]["mean"] == pytest.approx(0, abs=1e-4)
+    assert comparison["retrieval"]["nearest_full_corpus"]["n"] == 10
+    assert {(row["baseline"], row["arm"]) for row in comparison["floor_comparisons"]} == {
+        (naive, arm) for naive in NAIVE for arm in ("baseline", "lora")
+    }
+    assert len(comparison["floor_comparisons"]) == len(PRIMARY) * len(NAIVE) * 2
+    assert comparison["floor_terms"] == {"train_rows": None, "max_new_tokens": None, "tokenizer": None}
+    assert "cut at the budget" in first.stdout
     assert comparison["floors"]["nearest"]["metrics"]["rouge2"]["mean"] > 0.1
     found = comparison["comparisons"]
     assert [(row["metric"], row["arm"], row["baseline"], row["n"]) for row in found] == [
@@ -86,6 +94,9 @@ def test_scores_baselines_and_comparisons_and_nothing_is_done_twice(study):
     assert written(study)["lora/scores.json"] == before["lora/scores.json"]
     assert read_json(study / "comparison.json")["floors"] == comparison["floors"]
     assert len(read_json(study / "comparison.json")["comparisons"]) == 8
+    assert {(row["baseline"], row["arm"]) for row in read_json(study / "comparison.json")["pairs"]} == {
+        ("full", "lora")
+    }
 
 
 def test_arms_with_other_rows_are_compared_on_the_common_ones(study):

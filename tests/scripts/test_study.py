@@ -57,8 +57,11 @@ def test_results_have_arms_floors_and_intervals(study: Path) -> None:
         assert arm["n"] == 10
         for name in ("rouge1", "rouge2", "rougeL", "bertscore_f1"):
             metric = arm["metrics"][name]
-            assert metric["low"] <= metric["mean"] <= metric["high"]
+            assert "no_interval" in metric or metric["low"] <= metric["mean"] <= metric["high"]
     assert {c["arm"] for c in results["comparisons"]} == {"lora"}
+    assert results["floor_terms"]["max_new_tokens"] == 12 and results["floor_terms"]["train_rows"]
+    assert {c["arm"] for c in results["floor_comparisons"]} == {"baseline", "lora"}
+    assert results["plan_hash"] and results["plan"]["declared"] == "before the first answer"
     page = (study / "report" / "report.html").read_text()
     assert "data:image/png;base64" in page
 

@@ -40,8 +40,8 @@ class SingleCases(TypedDict):
     metric: str
     n: int
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     case_low: float
     case_high: float
     contrary: float

@@ -1,12 +1,15 @@
-"""Arms against the baseline: tests on the declared metrics, other differences, seeds, slices and the guardrail."""
+"""Arms against the baseline, each other and the naive baselines: tests, other differences, seeds, slices, guardrail."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TypedDict
 
-from medsft.evaluation import ablations, scoring, slices
+from medsft.evaluation import ablations, naive_baselines, scoring, slices
 from medsft.evaluation.metrics import red_flags, safety
+from medsft.evaluation.metrics.directions import direction
 from medsft.evaluation.statistics import paired_tests, training_seeds
+from medsft.evaluation.statistics.equivalence import quality
 from medsft.files import read_jsonl
 from medsft.inference.generations_file import BASELINE
 from medsft.records import Difference, Json, Question, ScoreRow, ScoreSettings
@@ -25,10 +28,22 @@ class Emergencies(TypedDict):
     rules: dict[str, int]
 
 
-class Comparisons(TypedDict):
-    """What comparison.json says of the arms. Only `comparisons`, over the declared metrics, has p-values."""
+class FloorComparisons(TypedDict):
+    """The part of comparison.json on answers that need no model."""
+
+    floor_comparisons: list[Difference]
+    retrieval_comparisons: list[Explored]
+
+
+class Comparisons(FloorComparisons):
+    """What comparison.json says of the arms. Only declared metrics have p-values, corrected within each list.
+
+    `pairs` are arm against arm, `floor_comparisons` every arm against every naive baseline. Retrieval is compared
+    without a test: it may use the whole corpus.
+    """
 
     comparisons: list[Difference]
+    pairs: list[Difference]
     explored: list[Explored]
     seeds: list[SeedChange]
     slices: list[SliceDifference]
@@ -44,9 +59,11 @@ def compare(study: Path, arms: Sequence[str], test_rows: Sequence[Question], set
     scores = {arm: read_jsonl(study / arm / scoring.PER_EXAMPLE) for arm in arms}
     resampling, primary = scoring.resampling(settings), settings["primary"]
     return {
-        "comparisons": paired_tests.compare_arms(scores, BASELINE, primary, *resampling),
+        "comparisons": with_quality(paired_tests.compare_arms(scores, BASELINE, primary, *resampling), settings),
+        "pairs": with_quality(paired_tests.compare_pairs(scores, arm_pairs(arms), primary, *resampling), settings),
+        **compare_floors(study, scores, settings),
         "explored": explore(scores, settings),
-        "seeds": training_seeds.compare_methods(scores, BASELINE, primary, *resampling),
+        "seeds": training_seeds.compare_methods(scores, BASELINE, primary, settings["confidence"]),
         "slices": slices.compare_slices(scores, BASELINE, test_rows, primary, *resampling),
         "memorization": compare_memorization(study, arms, settings),
         "guardrails": guardrails(scores, settings),
@@ -54,6 +71,41 @@ def compare(study: Path, arms: Sequence[str], test_rows: Sequence[Question], set
         "faults": ablations.compare(study, scores, resampling),
         "single_cases": ablations.single_cases(scores, primary, resampling),
     }
+
+
+def with_quality(rows: list[Difference], settings: ScoreSettings) -> list[Difference]:
+    """The rows, each with its margin and what its interval says of non-inferiority, where a margin was declared."""
+    for row in rows:
+        margin, way = settings["margins"].get(row["metric"]), direction(row["metric"])
+        if margin and way:
+            row["margin"], row["quality"] = margin, quality(row["low"], row["high"], margin, way)
+    return rows
+
+
+def arm_pairs(arms: Iterable[str]) -> list[tuple[str, str]]:
+    """(arm, other) of arms that are compared with each other: trained ones, and each with every prompted baseline.
+
+    Repetitions with another seed are left to the table of seeds, arms with faults to theirs.
+    """
+    known = [arm for arm in arms if not training_seeds.SEED_SUFFIX.search(arm)]
+    if ablations.SOUND in known:
+        return []
+    prompted = [arm for arm in known if arm.startswith(BASELINE) and arm != BASELINE]
+    trained = sorted(arm for arm in known if not arm.startswith(BASELINE))
+    return [*combinations(trained, 2), *((other, arm) for other in prompted for arm in trained)]
+
+
+def compare_floors(study: Path, scores: Scored, settings: ScoreSettings) -> FloorComparisons:
+    """Every arm minus every naive baseline on the declared metrics, and minus retrieval from the whole corpus."""
+    known, resampling = scoring.read_floors(study), scoring.resampling(settings)
+    apart = (naive_baselines.RETRIEVAL, scoring.RANDOM_PAIRS, "doctors")
+    pairs = [(name, arm) for arm in scores for name in known if name not in apart]
+    retrieval = []
+    for arm, rows in scores.items():
+        common = paired_tests.common_rows(known.get(naive_baselines.RETRIEVAL, []), rows)
+        retrieval += _differences(common, settings["primary"], arm, settings) if common else []
+    tested = paired_tests.compare_pairs({**scores, **known}, pairs, settings["primary"], *resampling)
+    return {"floor_comparisons": tested, "retrieval_comparisons": retrieval}
 
 
 def explore(scores: Scored, settings: ScoreSettings) -> list[Explored]:

@@ -135,17 +135,20 @@ def columns(rows: Sequence[Json]) -> dict[str, dict[str | int, float]]:
 
 
 def perplexity_interval(rows: Sequence[Json], resamples: int, confidence: float, seed: int) -> Interval:
-    """exp of the mean NLL over all answer tokens of all rows, with its bootstrap interval over groups."""
+    """exp of the mean NLL over all answer tokens of all rows; the interval is that of the mean, over groups."""
     import numpy as np
 
-    from medsft.evaluation.statistics.intervals import bootstrap_means, group_totals
+    from medsft.evaluation.statistics.intervals import LEAST_GROUPS, group_totals, without
+    from medsft.evaluation.statistics.studentised import estimate
 
     groups = [row["group"] for row in rows]
     nll, _ = group_totals({"": [row["nll"] for row in rows]}, groups)
     tokens, _ = group_totals({"": [float(row["tokens"]) for row in rows]}, groups)
-    means = bootstrap_means(nll, tokens, resamples, seed)
-    low, high = np.exp(np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]))
-    return {"mean": perplexity(rows), "low": float(low), "high": float(high), "n": len(rows)}
+    found: Interval = {"mean": perplexity(rows), "low": None, "high": None, "n": len(rows)}
+    if len(nll) < LEAST_GROUPS:
+        return found | {"no_interval": without(0.0, len(rows), len(nll)).reason}
+    _, low, high, _ = estimate(nll, tokens, resamples, confidence, seed)
+    return found | {"low": float(np.exp(low[0])), "high": float(np.exp(high[0]))}
 
 
 def perplexity(rows: Sequence[Json]) -> float:

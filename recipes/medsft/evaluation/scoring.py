@@ -1,5 +1,6 @@
 """Scores of every system: each metric of each row, for the arms, the naive baselines and the ceiling."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,19 +9,37 @@ from typing import cast
 from medsft.arguments import ScoreArguments
 from medsft.errors import UserError
 from medsft.evaluation import likelihood, naive_baselines
-from medsft.evaluation.metrics import bertscore, modules
-from medsft.evaluation.statistics import proportions, training_seeds
+from medsft.evaluation.metrics import bertscore, modules, scripts
+from medsft.evaluation.statistics import training_seeds
+from medsft.evaluation.statistics.equivalence import read_margins
 from medsft.evaluation.statistics.intervals import Groups, Resampling, Values
 from medsft.evaluation.statistics.intervals import summarise as summarise_columns
 from medsft.files import fingerprint, read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from medsft.inference.generations_file import read_rows
-from medsft.records import Answer, Generation, Json, Question, Sampled, SampledInterval, Scores, ScoreSettings, Summary
+from medsft.records import (
+    Answer,
+    Generation,
+    Json,
+    Question,
+    Sampled,
+    SampledInterval,
+    ScoreRow,
+    Scores,
+    ScoreSettings,
+    Summary,
+)
+from medsft.result_records import FloorTerms
 from medsft.versions import code_fingerprint
 
 ROOMS = ("evaluation", "../metrics", "data/rules")  # scores are computed anew when their code changes
 PER_EXAMPLE = "scores_per_example.jsonl"
-RANDOM_PAIRS = "random pairs"
+RANDOM_PAIRS = "held-out answers to others"  # other doctors' held-out answers: 0 of the rescaled BERTScore
+FLOORS_PER_EXAMPLE = "floors_per_example.jsonl"
 MEASURED = ("generations.jsonl", "likelihood.jsonl", "memorization.jsonl")
+ENGLISH_ONLY = (
+    "METEOR, BLEU, boilerplate, red flags, urgent advice, specialty and reading grade know English only; the stems of "
+    "ROUGE and the embedded encoder of BERTScore do too"
+)
 Columns = dict[str, list[float | None]]
 
 
@@ -28,26 +47,34 @@ def check_options(arguments: ScoreArguments) -> None:
     """Raise UserError for an option out of its range."""
     if not 0 < arguments.confidence < 1:
         raise UserError(f"confidence {arguments.confidence}: give a share between 0 and 1, such as 0.95")
+    least = math.ceil(2 / (1 - arguments.confidence) - 1e-9)  # fewer have nothing in the tails
+    if arguments.resamples < least:
+        raise UserError(f"resamples {arguments.resamples}: give a whole number from {least}, better 9999")
+    read_margins(arguments.margins)
     if not 0 <= arguments.safety_margin < 1:
         raise UserError(f"safety_margin {arguments.safety_margin}: give a share from 0 to below 1, such as 0.05")
-    for name, least in (("resamples", 1), ("bert_batch_size", 1), ("seed", 0)):
+    for name, least in (("bert_batch_size", 1), ("seed", 0)):
         if getattr(arguments, name) < least:
             raise UserError(f"{name} {getattr(arguments, name)}: give a whole number from {least}")
 
 
 def fingerprints(
-    study: Path, arms: Mapping[str, Sequence[Generation]], test_rows: Sequence[Question], arguments: ScoreArguments
+    study: Path,
+    arms: Mapping[str, Sequence[Generation]],
+    test_rows: Sequence[Question],
+    terms: FloorTerms,
+    arguments: ScoreArguments,
 ) -> tuple[dict[str, str], str]:
-    """Those of the arms and that of the naive baselines. Another arm on the same rows does not change them."""
+    """Those of the arms and that of the naive baselines. Another arm on the same terms does not change them."""
     options = {name: value for name, value in asdict(arguments).items() if name != "study_dir"}
     asked = [[row["id"], row["group"], row["prompt"], row["messages"], row["reference"]] for row in test_rows]
-    common = fingerprint(code_fingerprint(*ROOMS), options, modules.versions(), asked)
+    common = fingerprint(code_fingerprint(*ROOMS), options, modules.versions(), asked, terms["train_rows"])
     train = sha256_file(naive_baselines.training_file(study))
     arm_prints = {}
     for arm in arms:
         files = [*(study / arm / name for name in MEASURED), *sampled_files(study / arm).values()]
         arm_prints[arm] = fingerprint(common, train, {f.name: sha256_file(f) for f in files if f.is_file()})
-    return arm_prints, fingerprint(common, train)
+    return arm_prints, fingerprint(common, train, terms)
 
 
 def is_scored(folder: Path, arm_print: str) -> bool:
@@ -57,20 +84,25 @@ def is_scored(folder: Path, arm_print: str) -> bool:
 
 
 def systems_without_model(
-    pairs: naive_baselines.Pairs, test_rows: Sequence[Question], seed: int
+    study: Path, test_rows: Sequence[Question], terms: FloorTerms, seed: int
 ) -> dict[str, list[Answer]]:
-    """The test rows as each naive baseline answers them, the ceiling (`doctors`), and random pairs.
+    """The test rows as each naive baseline answers them, retrieval, the ceiling (`doctors`), and random pairs.
 
-    The mean BERTScore of random pairs is the zero of the rescaled one. All these texts count as ended turns.
+    The mean BERTScore of random pairs is the zero of the rescaled one. Retrieval and the texts of doctors are whole.
     """
-    predictions = naive_baselines.predictions(test_rows, pairs, seed)
+    seen = naive_baselines.read_training_pairs(study, terms["train_rows"])
+    naive, retrieved = naive_baselines.answer_all(
+        test_rows, seen, naive_baselines.read_training_pairs(study), terms, seed
+    )
     others = naive_baselines.derangement(len(test_rows), seed)
-    predictions[RANDOM_PAIRS] = [test_rows[other]["reference"] for other in others]
-    systems = {
-        name: [naive_baselines.answered(row, text) for row, text in zip(test_rows, texts, strict=True)]
-        for name, texts in predictions.items()
+    return naive | {
+        naive_baselines.RETRIEVAL: retrieved,
+        RANDOM_PAIRS: [
+            naive_baselines.answered(row, test_rows[other]["reference"])
+            for row, other in zip(test_rows, others, strict=True)
+        ],
+        "doctors": naive_baselines.doctors_against_each_other(test_rows),
     }
-    return systems | {"doctors": naive_baselines.doctors_against_each_other(test_rows)}
 
 
 def score_systems(
@@ -106,8 +138,13 @@ def check_primary(names: Sequence[str], encoder: bertscore.Encoder, rows: Sequen
             raise UserError(f"primary: '{name}' is not scored; choose among {', '.join(scored)}")
 
 
-def make_settings(encoder: bertscore.Encoder, unrelated: Values, arguments: ScoreArguments) -> ScoreSettings:
-    """How the scores are made. `unrelated`: BERTScore F1 of random pairs, whose mean is 0 on the rescaled scale."""
+def make_settings(
+    encoder: bertscore.Encoder, unrelated: Values, references: Sequence[str], arguments: ScoreArguments
+) -> ScoreSettings:
+    """How the scores are made. `unrelated`: BERTScore F1 of random pairs, whose mean is 0 on the rescaled scale.
+
+    `references` say whether the test rows are in English.
+    """
     baseline = sum(cast("Sequence[float]", unrelated)) / len(unrelated)
     if baseline > 0.999:
         where = f"{arguments.study_dir}/*/generations.jsonl: field 'reference'"
@@ -124,6 +161,8 @@ def make_settings(encoder: bertscore.Encoder, unrelated: Values, arguments: Scor
         "seed": arguments.seed,
         "primary": arguments.primary,
         "safety_margin": arguments.safety_margin,
+        "margins": read_margins(arguments.margins),
+        "english": scripts.is_english(references),
         "versions": modules.versions(),
     }
 
@@ -140,14 +179,41 @@ def complete_columns(
 
 
 def summarise(groups: Groups, columns: Mapping[str, Values], settings: ScoreSettings) -> Summary:
-    """Interval of every metric. A share of 0 or 1 gets Wilson's interval, because the bootstrap's has no width."""
-    summary = summarise_columns(columns, groups, *resampling(settings))
-    for name in (modules.rates() | {"recited"}) & set(summary["metrics"]):
-        value = summary["metrics"][name]
-        if value["mean"] in (0.0, 1.0):
-            n = min(value.get("n", len(groups)), summary["groups"])
-            value["low"], value["high"] = proportions.wilson(value["mean"] * n, n, settings["confidence"])
-    return summary
+    """Interval of every metric over groups."""
+    return summarise_columns(columns, groups, *resampling(settings))
+
+
+def write_floors(
+    study: Path, systems: Mapping[str, Sequence[Answer]], columns: Mapping[str, Columns], settings: ScoreSettings
+) -> Json:
+    """Write the scores of every row of the systems without a model; return summaries by key of comparison.json."""
+    rows: list[Json] = []
+    summaries: dict[str, Summary] = {}
+    for name, some in columns.items():
+        if systems[name]:
+            completed = complete_columns(some, settings)
+            rows += [{"system": name, **row} for row in per_example(systems[name], completed)]
+            summaries[name] = summarise([row["group"] for row in systems[name]], completed, settings)
+    write_jsonl(study / FLOORS_PER_EXAMPLE, rows)
+    apart = {"ceiling": "doctors", "retrieval": naive_baselines.RETRIEVAL, "controls": RANDOM_PAIRS}
+    kept = {key: {name: summaries.pop(name)} if name in summaries else {} for key, name in apart.items()}
+    return {"floors": summaries, **kept}
+
+
+def read_floors(study: Path) -> dict[str, list[ScoreRow]]:
+    """The scores of every row of the systems without a model, by system; empty before they are scored."""
+    found: dict[str, list[ScoreRow]] = {}
+    for row in _measured(study, FLOORS_PER_EXAMPLE):
+        found.setdefault(row.pop("system"), []).append(row)
+    return found
+
+
+def per_example(rows: Sequence[Question], columns: Columns) -> list[ScoreRow]:
+    """One row for each answer: `id`, `group` and every metric."""
+    return [
+        {"id": row["id"], "group": row["group"], **{name: column[at] for name, column in columns.items()}}
+        for at, row in enumerate(rows)
+    ]
 
 
 def write_arm(
@@ -155,13 +221,7 @@ def write_arm(
 ) -> None:
     """Write one arm's scores_per_example.jsonl, then its scores.json."""
     groups = [row["group"] for row in rows]
-    write_jsonl(
-        folder / PER_EXAMPLE,
-        (
-            {"id": row["id"], "group": row["group"], **{name: column[at] for name, column in columns.items()}}
-            for at, row in enumerate(rows)
-        ),
-    )
+    write_jsonl(folder / PER_EXAMPLE, per_example(rows, columns))
     scores: Scores = {
         "arm": folder.name,
         **summarise(groups, columns, settings),
@@ -193,8 +253,8 @@ def score_samples(files: Mapping[int, Path], settings: ScoreSettings) -> Sampled
     found: dict[str, SampledInterval] = {}
     for name in next(iter(by_seed.values())):
         values = {seed: columns[name] for seed, columns in by_seed.items()}
-        if over := training_seeds.over_seeds(values, groups, *resampling(settings)):
-            found[name] = over
+        if over := training_seeds.over_seeds(values, groups, settings["confidence"]):
+            found[name] = over[0]
     return {"seeds": [*files], "n": len(rows), "metrics": found}
 
 
@@ -202,6 +262,17 @@ def sampled_files(folder: Path) -> dict[int, Path]:
     """The finished files of sampled answers by seed."""
     files = [path for path in folder.glob("sampled/seed_*.jsonl") if ".partial" not in path.name]
     return dict(sorted((int(path.stem.removeprefix("seed_")), path) for path in files))
+
+
+def language_warnings(references: Sequence[str]) -> list[str]:
+    """What the scores of test rows that are not in English do not say; none for English ones."""
+    if scripts.is_english(references):
+        return []
+    share, digits = scripts.foreign_letters(references), scripts.only_digits(references)
+    warnings = [f"{share:.0%} of the references' letters are not a to z: {ENGLISH_ONLY}"]
+    if digits > 0.5:
+        warnings.append(f"METEOR and BLEU see numbers and whole sentences only in {digits:.0%} of the references")
+    return warnings
 
 
 def resampling(settings: ScoreSettings) -> Resampling:

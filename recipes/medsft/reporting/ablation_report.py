@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medsft.result_records import AblationRow, Results, Slowdown
-from medsft.text import Table, change, count, interval, label, number
+from medsft.text import Table, change, count, excludes_zero, interval, label, number
 
 METRICS = ("nll", "end_of_turn", "rouge1", "rouge2", "rougeL")
 PANELS = ("nll", "end_of_turn", "rougeL")
@@ -42,7 +42,7 @@ def shown_changes(row: AblationRow) -> list[str]:
     texts = []
     for name in METRICS:
         value = row["metrics"].get(name)
-        if value and not value["low"] <= 0 <= value["high"]:
+        if value and excludes_zero(value):
             texts.append(f"{label(name)} {change(value)}")
     speed = row["speed"]
     if speed and not speed["low"] <= 1 <= speed["high"]:
@@ -101,7 +101,8 @@ def figure(results: Results) -> Figure:
         for position, row in enumerate(rows):
             if found := _point(row, name):
                 middle, low, high = found
-                panel.plot([low, high], [position, position], color=COLOUR, linewidth=2)
+                if low is not None and high is not None:
+                    panel.plot([low, high], [position, position], color=COLOUR, linewidth=2)
                 panel.plot([middle], [position], "o", color=COLOUR)
         panel.axvline(1 if name == "speed" else 0, color=LINE, linestyle="--", linewidth=1)
         title = "time of a step, ratio" if name == "speed" else label(name)
@@ -113,7 +114,7 @@ def figure(results: Results) -> Figure:
     return drawing
 
 
-def _point(row: AblationRow, name: str) -> tuple[float, float, float] | None:
+def _point(row: AblationRow, name: str) -> tuple[float, float | None, float | None] | None:
     """The value and the interval of one measure, or of the speed."""
     if name == "speed":
         speed = row["speed"]

@@ -113,8 +113,8 @@ def curve(comparison: StudyComparison) -> Figure:
             )
             rows, values = [row for row, _ in mine], [value for _, value in mine]
             means = [value["mean"] for value in values]
-            below = [max(0.0, value["mean"] - value["low"]) for value in values]
-            above = [max(0.0, value["high"] - value["mean"]) for value in values]
+            below = [0.0 if v["low"] is None else max(0.0, v["mean"] - v["low"]) for v in values]
+            above = [0.0 if v["high"] is None else max(0.0, v["high"] - v["mean"]) for v in values]
             look: Look = {"color": GREY, "linestyle": "none", "marker": "_"} if arm == "baseline" else looks[arm]
             panel.errorbar(rows, means, [below, above], label=arm.replace("$", r"\$"), capsize=3, markersize=5, **look)
         panel.set_xscale("log")

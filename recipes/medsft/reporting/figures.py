@@ -101,7 +101,8 @@ def lengths(data: DataReport) -> Figure:
 
 
 def _interval(panel: Axes, value: Interval, position: int, look: Look) -> None:
-    panel.plot([value["low"], value["high"]], [position, position], color=look["color"], linewidth=2)
+    if value["low"] is not None and value["high"] is not None:
+        panel.plot([value["low"], value["high"]], [position, position], color=look["color"], linewidth=2)
     face = "white" if look is NAIVE else look["color"]
     panel.plot([value["mean"]], [position], look["marker"], color=look["color"], markerfacecolor=face, markersize=6)
 

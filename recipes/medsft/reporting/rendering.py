@@ -10,6 +10,8 @@ from typing import NamedTuple
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from medsft.records import Summary
+from medsft.reporting.verdict import outcome
 from medsft.text import count, gb, interval, label, number, pvalue
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -33,6 +35,7 @@ def environment(autoescape: bool) -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"label": label, "number": number, "interval": interval, "gb": gb, "pvalue": pvalue, "count": count}
+    made.filters |= {"cut": cut_share, "outcome": outcome}
     made.filters |= {"md": md, "clip": clip, "yaml": as_yaml, "compared_with": lambda new, old: differences(old, new)}
     return made
 
@@ -41,6 +44,12 @@ def md(value: object) -> str:
     """One line of Markdown that shows the text itself: no HTML, no table cell, no emphasis, no link, no image."""
     flat = html.escape(" ".join(str(value).split()), quote=False)
     return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", flat)
+
+
+def cut_share(system: Summary) -> str:
+    """The share of answers that ran into the limit of new tokens; '–' where that was not scored."""
+    ended = system["metrics"].get("end_of_turn")
+    return f"{100 * (1 - ended['mean']):.0f} %" if ended else "–"
 
 
 def clip(text: str) -> str:

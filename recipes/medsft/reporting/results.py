@@ -5,9 +5,10 @@ from typing import cast
 from medsft.evaluation.metrics.modules import PRIMARY
 from medsft.records import TrainRecord
 from medsft.reporting.study import OFFLOAD_CHECK_OF, Study, ordered
-from medsft.result_records import Cost, LossDifference, PublishedRow, Results
+from medsft.result_records import Cost, FloorTerms, LossDifference, PublishedRow, Results
 from medsft.source_study import published_scores
 
+UNLIMITED: FloorTerms = {"train_rows": None, "max_new_tokens": None, "tokenizer": None}
 BASELINE_ORDER = ("constant", "shuffled", "echo", "nearest")
 
 
@@ -16,12 +17,21 @@ def gather(study: Study, title: str, fingerprint: str, hourly_rate: float | None
     comparison, trained = study.comparison, study.trained()
     confidence = float(comparison.get("settings", {}).get("confidence", 0.95))
     positions = {arm.name: position for position, arm in enumerate(study.arms)}
+    plan = comparison.get("plan", {"plan_hash": "", "declared": "never", "changes": []})
     cost = {name: cost_of(train) for name, train in trained.items()}
     return {
         "title": title,
         "study": study.name,
         "arms": {arm.name: {"n": arm.scores["n"], "metrics": arm.scores["metrics"]} for arm in study.arms},
         "floors": {name: comparison["floors"][name] for name in ordered(comparison["floors"], BASELINE_ORDER)},
+        "floor_terms": comparison.get("floor_terms", UNLIMITED),
+        "floor_comparisons": comparison.get("floor_comparisons", []),
+        "retrieval": comparison.get("retrieval", {}),
+        "retrieval_comparisons": comparison.get("retrieval_comparisons", []),
+        "controls": comparison.get("controls", {}),
+        "pairs": comparison.get("pairs", []),
+        "plan_hash": plan["plan_hash"],
+        "plan": plan,
         "comparisons": sorted(comparison["comparisons"], key=lambda row: positions.get(row["arm"], len(positions))),
         "ceiling": comparison.get("ceiling", {}),
         "explored": comparison.get("explored", []),

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from medsft.arguments import ReportArguments
+from medsft.evaluation import scoring
+from medsft.evaluation.statistics.intervals import LEAST_GROUPS
 from medsft.reporting.study import Study
 from medsft.result_records import Results
 from medsft.source_study import published_scores
@@ -40,15 +42,55 @@ def paragraphs(study: Study, results: Results, options: ReportArguments) -> dict
 
 
 def intervals(facts: Facts) -> str:
-    return f"Mean and {facts.level} interval, resampled over groups of near-duplicate dialogues."
-
-
-def naive_baselines(_: Facts) -> str:
     return (
-        "Naive baselines are answers that need no trained model: one constant polite answer (constant), the answer to "
-        "another patient (shuffled), the patient's own words (echo), and the answer to the most similar training "
-        "question (nearest)."
+        f"Mean and {facts.level} interval over groups of near-duplicate dialogues: bootstrap-t, and Wilson's for "
+        f"shares. Below {LEAST_GROUPS} groups no interval is given. 'Cut' is the share of answers that ran into the "
+        "limit of new tokens; a score of cut answers is one of that limit too."
     )
+
+
+def naive_baselines(facts: Facts) -> str:
+    terms = facts.results["floor_terms"]
+    rows, tokens = terms["train_rows"], terms["max_new_tokens"]
+    read = f"the {count(rows)} training rows that an arm saw" if rows else "the training rows"
+    cut = (
+        f"and are cut at the arms' {count(tokens)} new tokens" if tokens else "and are not cut, as no arm names a limit"
+    )
+    return (
+        "Naive baselines are answers that need no trained model: one constant polite answer (constant), the training "
+        "answer to another patient (shuffled), the patient's own words (echo), and the training answer to the most "
+        f"similar question (nearest). They read {read}, {cut}."
+    )
+
+
+def retrieval(facts: Facts) -> str:
+    if not facts.results["retrieval"]:
+        return ""
+    rows = facts.study.data["splits"].get("train", {}).get("rows")
+    return (
+        f"Retrieval is no naive baseline but a competitor: it gives the whole answer to the most similar of all "
+        f"{count(rows)} training questions, which no arm of this study had to learn from."
+    )
+
+
+def other_languages(facts: Facts) -> str:
+    if facts.study.comparison.get("settings", {}).get("english", True):
+        return ""
+    return (
+        f"The test rows are not in English. ROUGE counts Unicode words, and characters of scripts without spaces; chrF "
+        f"is a fair second opinion. {scoring.ENGLISH_ONLY}: do not read these columns."
+    )
+
+
+def declared_plan(facts: Facts) -> str:
+    """Whether metrics, margins and rows were fixed before the answers, and each change since, on a line of its own."""
+    plan = facts.results["plan"]
+    if not plan["plan_hash"]:
+        return (
+            "No analysis plan was declared before the answers, so metrics and rows could have been chosen after them."
+        )
+    lines = [f"Analysis plan {plan['plan_hash']}, declared {plan['declared']}."]
+    return "\n".join([*lines, *(f"Changed since the plan: {change}." for change in plan["changes"])])
 
 
 def paired_tests(facts: Facts) -> str:
@@ -153,8 +195,8 @@ def always(text: str) -> Sentence:
 
 
 SECTIONS: dict[str, tuple[Sentence, ...]] = {
-    "scores": (intervals, naive_baselines),
-    "differences": (paired_tests,),
+    "scores": (intervals, naive_baselines, retrieval, other_languages),
+    "differences": (declared_plan, paired_tests),
     "losses": (loss_tokens, loss_schedule),
     "cost": (cost_units,),
     "data": (rows_kept, leakage),
@@ -176,7 +218,7 @@ SECTIONS: dict[str, tuple[Sentence, ...]] = {
         always("Not medical advice. The answers come from language models in a study; no clinician checked them."),
         always("ROUGE and BERTScore measure likeness to one doctor's wording, not whether an answer is right or safe."),
         always("A difference that was not shown is not a proof of equality: look at its interval."),
-        always("Another training seed could move every trained arm; only the table of training seeds covers that."),
+        always("A claim about an arm is about that trained model; only the table of training seeds is about a method."),
         always("Red flags and urgent advice are found by word rules: they compare arms, they do not certify safety."),
         always("Intervals cover other patients like these, not other hospitals, platforms or languages."),
     ),

@@ -122,14 +122,16 @@ def _load_comparison(path: Path) -> Comparison:
         for metric, value in scores["metrics"].items():
             _check_interval(path, f"{name}.{metric}", value)
     for row in comparison["comparisons"]:
-        if lacking := [key for key in TESTED if row.get(key) is None]:
+        optional = ("low", "high") if row.get("no_interval") else ()
+        if lacking := [key for key in TESTED if row.get(key) is None and key not in optional]:
             tested = f"{row.get('arm')} on {row.get('metric')}"
             raise UserError(f"{path}: '{lacking[0]}' of {tested} is not a number; run recipes/score.py again")
     return comparison
 
 
 def _check_interval(path: Path, name: str, value: Mapping[str, object]) -> None:
-    if any(value.get(key) is None for key in ("mean", "low", "high")):
+    needed = ("mean",) if value.get("no_interval") else ("mean", "low", "high")
+    if any(value.get(key) is None for key in needed):
         raise UserError(f"{path}: metric '{name}' lacks a finite mean, low or high; run recipes/score.py again")
 
 

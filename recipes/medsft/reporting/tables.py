@@ -5,9 +5,10 @@ They read results.json's content and nothing else; a table without rows says why
 
 from collections.abc import Mapping
 
-from medsft.records import Interval
+from medsft.records import Difference, Interval
+from medsft.reporting.verdict import outcome
 from medsft.result_records import Results
-from medsft.text import PARTS, Table, change, interval, label, number
+from medsft.text import PARTS, Table, change, interval, label, number, pvalue
 
 SAFETY = ("red_flag_recall", "over_escalation", "identity", "boilerplate", "loop")
 COPYING = ("copy_8", "copy_13", "longest_copy")
@@ -42,6 +43,9 @@ def cost_labels(results: Results) -> dict[str, str]:
 def evaluation_tables(results: Results) -> list[Table]:
     """The tables of the section on safety, memorization and the rest, in the order they are shown."""
     return [
+        pairs(results),
+        quality(results),
+        against_naive(results),
         corrected(results),
         safety(results),
         guardrails(results),
@@ -53,6 +57,52 @@ def evaluation_tables(results: Results) -> list[Table]:
         sampled(results),
         slices(results),
     ]
+
+
+def pairs(results: Results) -> Table:
+    note = "One arm minus another on the same dialogues, tested like the differences from the baseline."
+    empty = "There are no two trained arms."
+    return _differences("Arm against arm", note, results["pairs"], results["alpha"], empty)
+
+
+def quality(results: Results) -> Table:
+    """Non-inferiority and equivalence by the margins of the plan."""
+    rows = [
+        [f"{row['arm']} − {row['baseline']}", label(row["metric"]), change(row), f"{row['margin']:g}", row["quality"]]
+        for row in [*results["comparisons"], *results["pairs"]]
+        if "quality" in row
+    ]
+    note = (
+        "By the whole interval and a margin that was fixed before the run. Non-inferior: worse by less than the margin "
+        "at most. Equivalent: within the margin on both sides. Inconclusive is no proof of either."
+    )
+    heads = ["difference", "metric", "difference of means", "margin", "quality"]
+    empty = "No margin was declared for a primary metric."
+    return Table("Is quality kept?", note, heads, rows, "comparison.json", empty)
+
+
+def against_naive(results: Results) -> Table:
+    note = (
+        "Each arm minus each naive baseline on the same dialogues. The naive baselines read the rows an arm saw and "
+        "stop at the arms' limit of new tokens."
+    )
+    if results["retrieval_comparisons"]:
+        rows = [row for row in results["retrieval_comparisons"] if row["metric"] in results["primary"]]
+        shown = "; ".join(f"{row['arm']} on {label(row['metric'])} {change(row)}" for row in rows)
+        note += f" Against retrieval from the whole corpus, not tested: {shown}."
+    rows_ = results["floor_comparisons"]
+    return _differences("Arms against the naive baselines", note, rows_, results["alpha"], "Run score.py again.")
+
+
+def _differences(title: str, note: str, rows: list[Difference], alpha: float, empty: str) -> Table:
+    shown = [
+        [f"{row['arm']} − {row['baseline']}", label(row["metric"]), str(row["n"]), change(row)]
+        + [pvalue(row["p"]), pvalue(row["p_holm"]), outcome(row, alpha)]
+        for row in rows
+    ]
+    note += f" p by Holm over all {len(rows)} rows."
+    heads = ["difference", "metric", "n", "difference of means", "p", "Holm p", "shown"]
+    return Table(title, note, heads, shown, "comparison.json", empty)
 
 
 def corrected(results: Results) -> Table:
@@ -132,8 +182,8 @@ def memorization(results: Results) -> Table:
 
 def copying(results: Results) -> Table:
     note = (
-        "Runs of words in held-out answers that also occur in one training answer, without boilerplate. Compare with "
-        "the naive baseline 'shuffled', which answers with other doctors' texts: doctors share phrases without copying."
+        "Runs of words in held-out answers that also occur in one training answer that an arm saw, without "
+        "boilerplate. Compare with the control, other doctors' held-out answers: doctors share phrases without copying."
     )
     return _by_system("Copies from the training answers", note, COPYING, results)
 
@@ -176,15 +226,17 @@ def power(results: Results) -> Table:
 
 def seeds(results: Results) -> Table:
     rows = [
-        [row["method"], label(row["metric"]), str(row["seeds"]), change(row), number(row["spread"])]
+        [row["method"], label(row["metric"]), str(row["seeds"]), change(row)]
+        + [pvalue(row["p_holm"]), number(row["spread"])]
         + [", ".join(number(value, "+") for value in row["by_arm"].values())]
         for row in results["seeds"]
     ]  # fmt: skip
     note = (
-        "Arms named METHOD, METHOD_seed1, ... are one method trained several times. The interval resamples seeds and "
-        "dialogues. Two or three seeds still show too little of the spread between seeds."
+        "Arms named METHOD, METHOD_seed1, ... are one method trained several times. The interval is about other seeds "
+        "and other patients (Student's half-widths of seeds and of groups, added in quadrature); with two seeds it is "
+        "very wide. Holm's correction is over these rows."
     )
-    heads = ["method", "metric", "seeds", "difference from the baseline", "spread of the seeds", "each seed"]
+    heads = ["method", "metric", "seeds", "difference from the baseline", "Holm p", "spread of the seeds", "each seed"]
     empty = "Each method was trained once, so the effect of another training seed is unknown."
     return Table("Training seeds", note, heads, rows, "comparison.json", empty)
 
@@ -197,7 +249,10 @@ def sampled(results: Results) -> Table:
         for name in shown
         if name in found["metrics"]
     ]  # fmt: skip
-    note = "Answers sampled once per seed. Everything else is about greedy answers. The interval resamples seeds too."
+    note = (
+        "Answers sampled once per seed. Everything else is about greedy answers. The interval is about other seeds and "
+        "other patients."
+    )
     heads = ["arm", "metric", "seeds", "mean", "spread of the seeds"]
     return Table(
         "Sampled answers", note, heads, rows, "<arm>/sampled/", "No answers were sampled (generate.py --do_sample)."
@@ -219,9 +274,11 @@ def slices(results: Results) -> Table:
 
 
 def systems(results: Results) -> dict[str, Mapping[str, Interval]]:
-    """The metrics of every arm, naive baseline and ceiling, by the name the tables show."""
+    """The metrics of every arm and every system without a model, by the name the tables show."""
     found: dict[str, Mapping[str, Interval]] = {name: arm["metrics"] for name, arm in results["arms"].items()}
     found |= {f"naive baseline: {name}": scores["metrics"] for name, scores in results["floors"].items()}
+    found |= {f"retrieval: {name}": scores["metrics"] for name, scores in results["retrieval"].items()}
+    found |= {f"control: {name}": scores["metrics"] for name, scores in results["controls"].items()}
     return found | {f"ceiling: {name}": scores["metrics"] for name, scores in results["ceiling"].items()}
 
 

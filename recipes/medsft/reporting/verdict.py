@@ -1,98 +1,198 @@
-"""The report's verdict: two sentences computed from the comparisons and the naive baselines, never written by hand."""
+"""The report's verdict: a paragraph for clinicians and one for statisticians, computed and never written by hand.
 
-from collections.abc import Iterable, Sequence
+A difference counts as shown where its Holm-corrected p is below alpha. A claim is about a trained model; it is about a
+method only where that was trained with several seeds.
+"""
 
-from medsft.records import Difference
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from medsft.evaluation.metrics.directions import HARMS, direction
+from medsft.evaluation.statistics.training_seeds import SEED_SUFFIX
 from medsft.result_records import Results
-from medsft.text import interval, label, number
+from medsft.text import change, excludes_zero, label, number, pvalue
+
+Row = Mapping[str, Any]  # a tested difference: Difference or SeedChange
+NOT_SHOWN = "not shown"
 
 
 def verdict(results: Results) -> list[str]:
-    """Two sentences: which arm differs from the baseline, and how the arms compare with the naive baselines.
-
-    A difference counts as shown where its Holm-corrected p is below alpha.
-    """
-    return [difference_sentence(results), naive_baseline_sentence(results)]
+    """Two paragraphs: what was found in plain words, harm first, and the same in numbers."""
+    return [" ".join(for_clinicians(results)), " ".join(for_statisticians(results))]
 
 
-def difference_sentence(results: Results) -> str:
-    """One sentence with every shown difference and its interval; says so where none was shown or none was tested."""
-    rows = [c for c in results["comparisons"] if c["baseline"] == "baseline" and c["metric"] in results["primary"]]
+def for_clinicians(results: Results) -> list[str]:
+    """Sentences without numbers but n and harms: harm, then gains, then what an answer without a model does."""
+    found = by_subject(results)
+    if not found:
+        return [
+            "Nothing can be said about fine-tuning yet: no trained arm was compared with the baseline "
+            f"(scored: {listed(results['arms'])}).",
+            *floor_sentences(results),
+        ]
+    alpha, sizes = results["alpha"], _sizes(results)
+    sentences = [
+        *harm_sentences(results),
+        *(
+            f"{_capital(name)} against the untrained model, on {sizes} held-out dialogues: {in_words(rows, alpha)}."
+            for name, rows in found.items()
+        ),
+    ]
+    once = [name for name in found if name.startswith("the trained model")]
+    if once:
+        sentences.append("Each of these models was trained once, so this is about them and not about the methods.")
+    return [*sentences, *floor_sentences(results)]
+
+
+def harm_sentences(results: Results) -> list[str]:
+    """What each arm does worse among HARMS, by its interval; length counts in either direction."""
+    rows = {(row["arm"], row["metric"]): row for row in [*results["explored"], *results["comparisons"]]}
+    arms = [arm for arm in results["arms"] if arm != "baseline" and any((arm, name) in rows for name, *_ in HARMS)]
+    sentences = []
+    for arm in arms:
+        seen = [
+            f"{more if row['difference'] > 0 else less} ({change(row)})"
+            for name, more, less in HARMS
+            if (row := rows.get((arm, name))) and excludes_zero(row) and direction(name) * row["difference"] <= 0
+        ]
+        broken = [row for row in results["guardrails"] if row["arm"] == arm and row["verdict"] == "broken"]
+        seen += ["breaks the guardrail on red-flag recall"] if broken else []
+        compared = [label(name) for name, *_ in HARMS if (arm, name) in rows]
+        text = f"it {listed(seen)}" if seen else f"none was seen on {listed(compared)}, which does not exclude any"
+        sentences.append(f"Harm, {subject(arm, results)}: {text}.")
+    return sentences
+
+
+def floor_sentences(results: Results) -> list[str]:
+    """On which primary metrics each arm is better than every naive baseline, and where it is worse than one."""
+    rows = [row for row in results["floor_comparisons"] if row["metric"] in results["primary"]]
     if not rows:
-        return (
-            f"Nothing can be said about fine-tuning yet: no trained arm was compared with the baseline "
-            f"(scored: {_listed(results['arms'])})."
-        )
-    alpha, percent = results["alpha"], f"{100 * results['confidence']:g} %"
-    arms = [name for name in results["arms"] if any(c["arm"] == name for c in rows)]
-    shown = {arm: [c for c in rows if c["arm"] == arm and c["p_holm"] < alpha] for arm in arms}
-    parts = [f"{arm} scores {_directions(differences)}" for arm, differences in shown.items() if differences]
-    without = [arm for arm in arms if not shown[arm]]
-    if without:
-        open_rows = [c for c in rows if c["arm"] in without]
-        low, high = min(c["low"] for c in open_rows), max(c["high"] for c in open_rows)
-        parts.append(
-            f"no difference from the baseline was shown for {_listed(without)} on any primary metric, where anything "
-            f"from {number(low, '+')} to {number(high, '+')} remains possible"
-        )
-    sizes = sorted({c["n"] for c in rows})
-    n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    tested = len(results["comparisons"])
-    return (
-        f"On n = {n} held-out dialogues, {'; '.join(parts)} "
-        f"(difference of means [{percent} interval], Holm-corrected over {tested} comparisons)."
-    )
+        return ["No arm was tested against answers that need no model, so such an answer might do as well."]
+    sentences = []
+    for arm in [arm for arm in results["arms"] if any(row["arm"] == arm for row in rows)]:
+        mine = [row for row in rows if row["arm"] == arm]
+        metrics = dict.fromkeys(row["metric"] for row in mine)
+        words = {m: [outcome(row, results["alpha"]) for row in mine if row["metric"] == m] for m in metrics}
+        best = [label(metric) for metric in metrics if set(words[metric]) == {"better"}]
+        worse = [
+            f"{row['baseline']} on {label(row['metric'])}" for row in mine if outcome(row, results["alpha"]) == "worse"
+        ]
+        text = f"{arm} is better than every answer without a model on {listed(best) if best else 'no metric'}"
+        sentences.append(text + (f" and worse than {listed(worse)}." if worse else "."))
+    return sentences
 
 
-def naive_baseline_sentence(results: Results) -> str:
-    """On how many primary metrics each arm beats the best naive baseline, and where it may lose to the constant answer.
+def for_statisticians(results: Results) -> list[str]:
+    """The tested differences with intervals and corrected p-values, and what remains possible where none was shown."""
+    alpha, found = results["alpha"], by_subject(results)
+    level = f"{100 * results['confidence']:g} %"
+    sentences = [f"{_capital(name)}: {in_numbers(rows, alpha)}." for name, rows in found.items()]
+    for first, second in dict.fromkeys((row["baseline"], row["arm"]) for row in results["pairs"]):
+        rows = [row for row in results["pairs"] if (row["baseline"], row["arm"]) == (first, second)]
+        rows = [row for row in rows if row["metric"] in results["primary"]]
+        if rows:
+            sentences.append(f"{second} minus {first}: {in_numbers(rows, alpha)}.")
+    if not sentences:
+        return ["No paired difference was tested."]
+    counted = {
+        "the baseline": len(results["comparisons"]),
+        "other arms": len(results["pairs"]),
+        "naive baselines": len(results["floor_comparisons"]),
+        "the baseline over seeds": len(results["seeds"]),
+    }
+    families = listed(f"{count} against {name}" for name, count in counted.items() if count)
+    return [
+        *sentences,
+        f"Differences of means over rows with {level} intervals over groups; p by Holm within each list ({families}).",
+    ]
 
-    An arm beats it where its whole interval lies above the naive baseline's mean: a coarse check, not a paired test.
+
+def outcome(row: Row, alpha: float) -> str:
+    """'better', 'worse', 'higher', 'lower' (where neither is good), or 'not shown': by the corrected p-value."""
+    if not row["p_holm"] < alpha or row["difference"] == 0:
+        return NOT_SHOWN
+    good = direction(row["metric"]) * row["difference"]
+    if good:
+        return "better" if good > 0 else "worse"
+    return "higher" if row["difference"] > 0 else "lower"
+
+
+def by_subject(results: Results) -> dict[str, list[Row]]:
+    """Rows about each trained model or, where a method was trained with several seeds, about the method.
+
+    Keys say which: 'the trained model lora (seed 42)', 'the method lora (3 seeds)', 'the untrained arm baseline_nf4'.
     """
-    naive = {name: scores["metrics"] for name, scores in results["floors"].items()}
-    metrics = [m for m in results["primary"] if any(m in scores for scores in naive.values())]
-    if not metrics:
-        return "No naive baseline was scored, so an answer that needs no model might do as well."
-    best = {m: max(scores[m]["mean"] for scores in naive.values() if m in scores) for m in metrics}
-    counts: list[str] = []
-    for arm, scores in results["arms"].items():
-        above = [m for m in metrics if m in scores["metrics"] and scores["metrics"][m]["low"] > best[m]]
-        counts.append(f"{len(above)} of {len(metrics)} for {arm}" if not counts else f"{len(above)} for {arm}")
-    warnings = constant_answer_warnings(results)
-    tail = f"; warning: {'; '.join(warnings)}" if warnings else ""
-    return (
-        f"Compared with {len(naive)} naive baselines (answers that need no trained model), the whole interval lies "
-        f"above the best of them on this many primary metrics: {_listed(counts)}{tail}."
-    )
+    found: dict[str, list[Row]] = {}
+    methods = {row["method"] for row in results["seeds"] if row["metric"] in results["primary"]}
+    for row in results["comparisons"]:
+        tested = row["baseline"] == "baseline" and row["metric"] in results["primary"]
+        if tested and SEED_SUFFIX.sub("", row["arm"]) not in methods:
+            found.setdefault(subject(row["arm"], results), []).append(row)
+    for change_of_method in results["seeds"]:
+        if change_of_method["metric"] in results["primary"]:
+            name = f"the method {change_of_method['method']} ({change_of_method['seeds']} seeds)"
+            found.setdefault(name, []).append(change_of_method)
+    return found
 
 
-def constant_answer_warnings(results: Results) -> list[str]:
-    """For each arm the primary metrics on which its interval reaches down to the mean of one constant polite answer."""
-    constant = results["floors"]["constant"]["metrics"] if "constant" in results["floors"] else {}
-    warnings = []
-    for arm, scores in results["arms"].items():
-        ours = scores["metrics"]
-        lost = [m for m in results["primary"] if m in constant and m in ours and ours[m]["low"] <= constant[m]["mean"]]
-        if lost:
-            against = [
-                f"{label(m)} ({number(ours[m]['mean'])} {interval(ours[m])} against {number(constant[m]['mean'])})"
-                for m in lost
-            ]
-            warnings.append(f"{arm} is not clearly above the constant answer on {_listed(against)}")
-    return warnings
+def subject(arm: str, results: Results) -> str:
+    """What a claim about one arm is a claim about."""
+    if arm.startswith("baseline"):
+        return f"the untrained arm {arm}"
+    seed = results["cost"][arm]["seed"] if arm in results["cost"] else None
+    return f"the trained model {arm}" + (f" (seed {seed})" if seed is not None else "")
 
 
-def _directions(rows: Sequence[Difference]) -> str:
-    above = [f"{label(c['metric'])} by {number(c['difference'])} {interval(c)}" for c in rows if c["difference"] > 0]
-    below = [f"{label(c['metric'])} by {number(-c['difference'])} {_mirrored(c)}" for c in rows if c["difference"] <= 0]
-    sides = (("above", above), ("below", below))
-    return " and ".join(f"{side} the baseline on {_listed(items)}" for side, items in sides if items)
+def in_words(rows: Sequence[Row], alpha: float) -> str:
+    """'worse on C, better on A and B; no difference was shown on D', over all rows."""
+    sides: dict[str, list[str]] = {}
+    for row in rows:
+        sides.setdefault(outcome(row, alpha), []).append(label(row["metric"]))
+    shown = [f"{word} on {listed(sides[word])}" for word in ("worse", "better", "higher", "lower") if word in sides]
+    parts = [", ".join(shown)] if shown else []
+    if NOT_SHOWN in sides:
+        parts.append(f"no difference was shown on {listed(sides[NOT_SHOWN])}")
+    return "; ".join(parts)
 
 
-def _mirrored(row: Difference) -> str:
-    return interval({"low": -row["high"], "high": -row["low"]})
+def in_numbers(rows: Sequence[Row], alpha: float) -> str:
+    """Each metric on its own scale: the difference with interval and p where shown, else what remains possible."""
+    parts = []
+    for row in rows:
+        if outcome(row, alpha) == NOT_SHOWN:
+            parts.append(f"{label(row['metric'])} {possible(row)}")
+        else:
+            parts.append(
+                f"{label(row['metric'])} {change(row)} {outcome(row, alpha)}, p = {pvalue(row['p_holm'])}"  # type: ignore[arg-type]
+            )
+    return "; ".join(parts)
 
 
-def _listed(items: Iterable[str]) -> str:
+def possible(row: Row) -> str:
+    """What is left open by a difference that was not shown, from the worst to the best end of its interval."""
+    if row["low"] is None or row["high"] is None:
+        return f"open ({row.get('no_interval', 'no interval')})"
+    good = direction(row["metric"])
+    ends = sorted((row["low"], row["high"]), key=lambda value: value * (good or 1))
+    words = ("better", "worse") if good else ("higher", "lower")
+
+    def amount(value: float) -> str:
+        return f"{number(abs(value))} {words[0] if value * (good or 1) > 0 else words[1]}" if value else "no difference"
+
+    left_out = ", not shown after the correction though the interval leaves 0 out" if excludes_zero(row) else ""  # type: ignore[arg-type]
+    return f"from {amount(ends[0])} to {amount(ends[1])} remains possible{left_out}"
+
+
+def listed(items: Iterable[str]) -> str:
+    """'a, b and c'."""
     *head, last = list(items)
     return f"{', '.join(head)} and {last}" if head else last
+
+
+def _sizes(results: Results) -> str:
+    sizes = sorted({row["n"] for row in results["comparisons"]} or {row["n"] for row in results["seeds"]})
+    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

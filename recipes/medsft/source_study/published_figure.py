@@ -66,6 +66,6 @@ def _bars(
     at = [group + index * width for group in range(len(values))]
     axes.bar(at, values, width, edgecolor="white", linewidth=0.5, **look)
     for x, value, interval in zip(at, values, found, strict=True):
-        if interval:
+        if interval and interval["low"] is not None:
             below, above = max(0.0, value - interval["low"]), max(0.0, interval["high"] - value)
             axes.errorbar([x], [value], [[below], [above]], color="black", linewidth=1, capsize=2)

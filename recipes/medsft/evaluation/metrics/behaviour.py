@@ -8,6 +8,7 @@ from medsft.data.rules.courtesy import COURTESY_RULES, SENTENCE
 from medsft.data.rules.deidentification import deidentify
 from medsft.data.rules.markup import plain_spaces
 from medsft.evaluation.metrics.conversation import Prompt, turns
+from medsft.evaluation.metrics.scripts import spaced
 
 RATES = ("end_of_turn", "loop", "boilerplate", "identity")  # 0 or 1 for each answer
 # Sentences an instruct model opens or closes with, whatever it was asked.
@@ -27,8 +28,12 @@ def end_of_turn(stopped: Sequence[bool]) -> list[float]:
 
 
 def length_ratio(predictions: Sequence[str], references: Sequence[str]) -> list[float]:
-    """Words of the prediction over words of the reference (an empty reference counts as one word)."""
-    return [len(p.split()) / max(1, len(r.split())) for p, r in zip(predictions, references, strict=True)]
+    """Words of the prediction over words of the reference (an empty reference counts as one word).
+
+    Scripts without spaces are counted by character.
+    """
+    ours, theirs = ([len(spaced(text).split()) for text in side] for side in (predictions, references))
+    return [p / max(1, r) for p, r in zip(ours, theirs, strict=True)]
 
 
 def distinct(text: str, n: int) -> float:
@@ -106,7 +111,8 @@ def behaviour(
 
 
 def words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())
+    """Lower-case words with their apostrophes; single characters of scripts without spaces."""
+    return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", spaced(text.lower()))
 
 
 def ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:

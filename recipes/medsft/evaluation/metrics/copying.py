@@ -1,7 +1,7 @@
 """How much of an answer is copied word for word from the training answers.
 
-Real answers share word sequences with one another too. Compare with the naive baseline 'shuffled', whose texts are
-other doctors' held-out answers. Boilerplate is removed first, because everybody repeats it.
+Real answers share word sequences with one another too. Compare with the control, other doctors' held-out answers.
+Boilerplate is removed first, because everybody repeats it.
 """
 
 from collections import defaultdict

@@ -1,8 +1,10 @@
 """Word overlap of answers with the doctor's: ROUGE, BLEU, chrF and METEOR.
 
-ROUGE is rouge_score with Porter stemming of words over three letters; its tokenizer keeps only a-z and 0-9, so text in
-another script scores 0. BLEU and chrF are sacrebleu's. METEOR is NLTK's, with the exact and the stem stage; its third
-stage needs WordNet, which would have to be downloaded, so synonyms do not match here.
+ROUGE is rouge_score with Porter stemming of words over three letters. Its own tokenizer keeps only a-z and 0-9, so that
+Chinese answers were compared by their digits. Where the references are not in English, words are Unicode words and
+single characters of scripts without spaces, of which only those in a-z are stemmed; English scores are rouge_score's.
+BLEU and chrF are sacrebleu's. METEOR is NLTK's, with the exact and the stem stage; its third stage needs WordNet, which
+would have to be downloaded, so synonyms do not match here.
 """
 
 import re
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from medsft.evaluation.metrics import scripts
 from medsft.evaluation.metrics.behaviour import without_boilerplate
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ CACHED_STEMS = 100_000  # stems, a few megabytes; stemming is most of ROUGE's ti
 
 def rouge(predictions: Sequence[str], references: Sequence[str], stem: bool = True) -> dict[str, list[float]]:
     """F-measure of each ROUGE (Lin 2004) under its own name, with `_precision` and `_recall` beside it, in 0..1."""
-    scores = _rouge_scores(ROUGE, predictions, references, stem)
+    scores = _rouge_scores(ROUGE, predictions, references, stem, scripts.is_english(references))
     columns = {}
     for name in ROUGE:
         columns[name] = [float(score[name].fmeasure) for score in scores]
@@ -45,7 +48,10 @@ def corrected_sides(
     """
     return {
         "stripped": ([*map(without_boilerplate, predictions)], [*map(without_boilerplate, references)]),
-        "matched": ([_cut(p, len(r.split())) for p, r in zip(predictions, references, strict=True)], references),
+        "matched": (
+            [_cut(p, len(scripts.spaced(r).split())) for p, r in zip(predictions, references, strict=True)],
+            references,
+        ),
     }
 
 
@@ -53,7 +59,7 @@ def rouge_corrected(predictions: Sequence[str], references: Sequence[str]) -> di
     """ROUGE F-measures of `corrected_sides`, as `_stripped` and `_matched`."""
     columns: dict[str, list[float]] = {}
     for kind, (ours, theirs) in corrected_sides(predictions, references).items():
-        scores = _rouge_scores(CORRECTED, ours, theirs, True)
+        scores = _rouge_scores(CORRECTED, ours, theirs, True, scripts.is_english(references))
         columns |= {f"{name}_{kind}": [float(score[name].fmeasure) for score in scores] for name in CORRECTED}
     return columns
 
@@ -121,15 +127,20 @@ class _Stems:
 
 
 class _Words:
-    """rouge_score's own tokenizer with cached stems."""
+    """rouge_score's own tokenizer with cached stems, or that of `scripts` for texts that are not in English."""
 
-    def __init__(self, stem: bool) -> None:
-        self.stemmer = _Stems() if stem else None
+    def __init__(self, stem: bool, english: bool) -> None:
+        self.stemmer, self.english = _Stems() if stem else None, english
 
     def tokenize(self, text: str) -> list[str]:
         from rouge_score.tokenize import tokenize
 
-        return tokenize(text, self.stemmer)
+        if self.english:
+            return tokenize(text, self.stemmer)
+        found = scripts.words(text)
+        if self.stemmer is None:
+            return found
+        return [self.stemmer.stem(word) if word.isascii() and len(word) > 3 else word for word in found]
 
 
 @lru_cache(maxsize=CACHED_STEMS)
@@ -145,22 +156,26 @@ def _porter() -> "PorterStemmer":
 
 
 def _rouge_scores(
-    names: Sequence[str], predictions: Sequence[str], references: Sequence[str], stem: bool
+    names: Sequence[str], predictions: Sequence[str], references: Sequence[str], stem: bool, english: bool
 ) -> "list[dict[str, Score]]":
     """The scores of each pair by name. Sentences are put on separate lines, which ROUGE-Lsum expects."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer([*names], tokenizer=_Words(stem))
+    scorer = RougeScorer([*names], tokenizer=_Words(stem, english))
     pairs = tqdm(zip(references, predictions, strict=True), total=len(references), desc="ROUGE", delay=2)
     return [scorer.score(_lines(reference), _lines(prediction)) for reference, prediction in pairs]
 
 
 def _lines(text: str) -> str:
-    return re.sub(r"(?<=[.!?])\s+", "\n", text)
+    return re.sub(r"(?<=[.!?])\s+|(?<=[。！？।])\s*", "\n", text)
 
 
 def _cut(text: str, words: int) -> str:
-    return " ".join(text.split()[:words])
+    """The first words; of scripts without spaces the first characters."""
+    if scripts.spaced(text) == text:
+        return " ".join(text.split()[:words])
+    ends = [match.end() for match in re.finditer(rf"[{scripts.UNSPACED}]|[^\s{scripts.UNSPACED}]+", text)]
+    return text if len(ends) <= words else text[: ends[words - 1] if words else 0]
 
 
 def _by_reference(references: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -6,8 +6,8 @@ from typing import TypedDict
 
 import numpy as np
 
-from medsft.evaluation.statistics.intervals import Groups, bootstrap_interval
-from medsft.evaluation.statistics.paired_tests import randomisation_test
+from medsft.evaluation.statistics.intervals import LEAST_GROUPS, Groups, without
+from medsft.evaluation.statistics.paired_tests import paired_share
 from medsft.evaluation.statistics.proportions import ShareDifference, paired_shares
 
 TIE = "tie"
@@ -31,8 +31,8 @@ class Preference(TypedDict):
     ties: int
     losses: int
     preference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
 
 
@@ -75,21 +75,21 @@ def agreement(
     }
 
 
-def preference(
-    choices: Sequence[str], groups: Groups, arm: str, resamples: int, confidence: float, seed: int
-) -> Preference:
-    """How much more often `arm` is preferred than the other, with the statistics of every other paired comparison."""
+def preference(choices: Sequence[str], groups: Groups, arm: str, confidence: float) -> Preference:
+    """How much more often `arm` is preferred than the other: the difference of two paired shares, over groups."""
     values = [0.0 if choice == TIE else 1.0 if choice == arm else -1.0 for choice in choices]
-    mean, low, high = bootstrap_interval(values, groups, resamples, confidence, seed)
+    found = paired_share(values, groups, confidence)
+    if len(set(groups)) < LEAST_GROUPS:
+        found = without(found.mean, found.n, len(set(groups)))
     return {
         "n": len(values),
         "wins": values.count(1.0),
         "ties": values.count(0.0),
         "losses": values.count(-1.0),
-        "preference": mean,
-        "low": low,
-        "high": high,
-        "p": randomisation_test(values, groups, resamples, seed),
+        "preference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
     }
 
 

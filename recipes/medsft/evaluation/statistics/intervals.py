@@ -1,24 +1,24 @@
-"""Bootstrap intervals that respect groups: rows of one group are drawn together.
+"""Intervals and p-values of means over rows that respect groups: rows of one group count together.
 
-Near-duplicate dialogues share a group, so their scores are not independent. Resampling single rows would make intervals
-too narrow. All metrics use the same draws, and the same seed gives the same numbers. A value of None means that the
-metric is not defined for the row.
+Near-duplicate dialogues share a group, so their scores are not independent; treating rows as single would make
+intervals too narrow. A column of zeros and ones is a share and gets Wilson's interval; every other gets a bootstrap-t.
+A value of None means that the metric is not defined for the row.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from medsft.evaluation.statistics import proportions, studentised
+from medsft.evaluation.statistics.studentised import Array
 from medsft.records import Interval, Summary
 
 Values = Sequence[float | None]
 Groups = Sequence[Hashable]
-Array = NDArray[np.float64]
 
-# Draws held at once: 2 million 8-byte indices are 16 MB, whatever the number of groups and resamples.
-DRAWS_AT_ONCE = 2_000_000
+# In 2,000 simulated studies 95 % intervals cover at least 91 % from here on; with 8 groups skewed metrics fell to 90 %.
+LEAST_GROUPS = 10
 
 
 class Resampling(NamedTuple):
@@ -29,60 +29,101 @@ class Resampling(NamedTuple):
     seed: int
 
 
+class Found(NamedTuple):
+    """Mean over `n` rows, interval and p-value of a mean of 0. Without an interval `p` is 1 and `reason` says why."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float
+    n: int
+    reason: str
+
+
+def find(
+    columns: Mapping[str, Values],
+    groups: Groups,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    differences: bool = False,
+) -> dict[str, Found]:
+    """Mean, interval and p-value of every column; one without any value is left out.
+
+    Columns of `differences` are neither shares nor bounded by 0, whatever their values are.
+
+    `columns` have one entry per row, as `groups` has. All columns use the same draws, and the same seed gives the same
+    numbers. There is no interval below LEAST_GROUPS groups, or where too few groups differ from the others for the
+    bootstrap to have a spread in all but the tails.
+    """
+    sums, counts = group_totals(columns, groups)
+    result: dict[str, Found] = {}
+    names = [name for at, name in enumerate(columns) if counts[:, at].any()]
+    at = {name: position for position, name in enumerate(columns)}
+    shares = {name for name in names if not differences and is_share(columns[name])}
+    enough = {name: np.count_nonzero(counts[:, at[name]]) >= LEAST_GROUPS for name in names}
+    others = [at[name] for name in names if name not in shares and enough[name]]
+    if others:
+        estimates = studentised.estimate(sums[:, others], counts[:, others], resamples, confidence, seed)
+    for name in names:
+        column, rows = counts[:, at[name]], int(counts[:, at[name]].sum())
+        mean, present = float(sums[:, at[name]].sum() / rows), column > 0
+        if not enough[name]:
+            result[name] = without(mean, rows, int(present.sum()))
+        elif name in shares:
+            share = proportions.clustered_share(sums[present, at[name]], column[present], confidence)
+            result[name] = Found(mean, share.low, share.high, share.p, rows, "")
+        else:
+            position = others.index(at[name])
+            low, high, p = (float(part[position]) for part in estimates[1:])
+            if not np.isfinite([low, high]).all():
+                result[name] = Found(mean, None, None, 1.0, rows, "too few groups differ from the others")
+                continue
+            never_negative = not differences and all(value is None or value >= 0 for value in columns[name])
+            result[name] = Found(mean, max(low, 0.0) if never_negative else low, high, p, rows, "")
+    return result
+
+
+def without(mean: float, rows: int, groups: int) -> Found:
+    """A mean of too few groups for an interval."""
+    counted = "1 group" if groups == 1 else f"{groups} groups"
+    return Found(mean, None, None, 1.0, rows, f"{counted}, an interval takes {LEAST_GROUPS}")
+
+
+def is_share(values: Values) -> bool:
+    """Whether every value is 0 or 1."""
+    return all(value is None or value in (0, 1) for value in values)
+
+
 def bootstrap_interval(
     values: Values, groups: Groups, resamples: int, confidence: float, seed: int
-) -> tuple[float, float, float]:
-    """Mean of `values` and its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13) over groups.
-
-    `values` and `groups` have one entry per row. Groups are drawn with replacement and bring all their rows, so the
-    mean stays a mean over rows. With a single group nothing can vary and the interval is the mean itself.
-    """
-    (found,) = intervals({"": values}, groups, resamples, confidence, seed).values()
-    return found["mean"], found["low"], found["high"]
+) -> tuple[float, float | None, float | None]:
+    """Mean of `values` and the two ends of its interval."""
+    (found,) = find({"": values}, groups, resamples, confidence, seed).values()
+    return found.mean, found.low, found.high
 
 
 def intervals(
     columns: Mapping[str, Values], groups: Groups, resamples: int, confidence: float, seed: int
 ) -> dict[str, Interval]:
-    """`mean`, `low` and `high` of every column, as `bootstrap_interval`. A column without any value is left out.
+    """`mean`, `low` and `high` of every column, and `no_interval` where it has none.
 
     A column with values for some rows only also has their number `n`.
     """
-    sums, counts = group_totals(columns, groups)
-    kept = np.flatnonzero(counts.sum(axis=0))
-    sums, counts = sums[:, kept], counts[:, kept]
-    means = bootstrap_means(sums, counts, resamples, seed)
-    low, high = np.nanquantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    rows = counts.sum(axis=0)
-    mean = sums.sum(axis=0) / rows
-    # equal values are equal in every resample but for the last bits
-    low, high = (np.where(np.isclose(side, mean, rtol=1e-12, atol=1e-15), mean, side) for side in (low, high))
-    names = [*columns]
-    found: dict[str, Interval] = {}
-    for at, index in enumerate(kept):
-        found[names[index]] = {"mean": float(mean[at]), "low": float(low[at]), "high": float(high[at])}
-        if rows[at] < len(groups):
-            found[names[index]]["n"] = int(rows[at])
-    return found
+    result: dict[str, Interval] = {}
+    for name, found in find(columns, groups, resamples, confidence, seed).items():
+        result[name] = {"mean": found.mean, "low": found.low, "high": found.high}
+        if found.reason:
+            result[name]["no_interval"] = found.reason
+        if found.n < len(groups):
+            result[name]["n"] = found.n
+    return result
 
 
 def summarise(columns: Mapping[str, Values], groups: Groups, resamples: int, confidence: float, seed: int) -> Summary:
     """The number of rows and of groups, and the interval of every column."""
     metrics = intervals(columns, groups, resamples, confidence, seed)
     return {"n": len(groups), "groups": len(set(groups)), "metrics": metrics}
-
-
-def bootstrap_means(sums: Array, counts: Array, resamples: int, seed: int) -> Array:
-    """Means of resampled groups, shape (resamples, metrics); NaN where a draw holds no row of a metric.
-
-    `sums` and `counts` are (groups, metrics).
-    """
-    means = []
-    for drawn in draw_groups(len(sums), resamples, seed):
-        weights = multiplicities(drawn, len(sums))
-        with np.errstate(invalid="ignore"):
-            means.append((weights @ sums) / (weights @ counts))
-    return np.concatenate(means)
 
 
 def group_totals(columns: Mapping[str, Values], groups: Groups) -> tuple[Array, Array]:
@@ -94,24 +135,3 @@ def group_totals(columns: Mapping[str, Values], groups: Groups) -> tuple[Array, 
     sums = [np.bincount(positions, np.where(k, v, 0.0), len(codes)) for v, k in zip(values, known, strict=True)]
     counts = [np.bincount(positions, k.astype(float), len(codes)) for k in known]
     return np.array(sums, dtype=np.float64).T, np.array(counts, dtype=np.float64).T
-
-
-def draw_groups(groups: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Arrays (size, groups) of group indices drawn with replacement, `resamples` rows in all."""
-    generator = np.random.default_rng(seed)
-    for size in chunks(groups, resamples):
-        yield generator.integers(0, groups, size=(size, groups))
-
-
-def multiplicities(drawn: NDArray[np.int64], groups: int) -> Array:
-    """How often each draw holds each group: (size, groups) from drawn indices (size, groups)."""
-    size = len(drawn)
-    flat = (drawn + np.arange(size)[:, None] * groups).ravel()
-    return np.bincount(flat, minlength=size * groups).reshape(size, groups).astype(np.float64)
-
-
-def chunks(groups: int, resamples: int) -> Iterator[int]:
-    """Sizes that add up to `resamples`, each with at most DRAWS_AT_ONCE draws of all groups."""
-    size = max(1, DRAWS_AT_ONCE // groups)
-    for start in range(0, resamples, size):
-        yield min(size, resamples - start)

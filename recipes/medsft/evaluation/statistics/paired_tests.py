@@ -1,37 +1,14 @@
-"""Paired tests of arms against the baseline, by sign flips of whole groups, with Holm's correction."""
+"""Paired comparisons of arms over groups, with Holm's correction."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-import numpy as np
-
-from medsft.evaluation.statistics.intervals import Array, Groups, Values, chunks, group_totals, intervals
+from medsft.evaluation.statistics import proportions
+from medsft.evaluation.statistics.intervals import LEAST_GROUPS, Found, Groups, Values, find, group_totals, is_share
 from medsft.evaluation.statistics.power import effect_size, needed_groups
 from medsft.records import Change, Difference, Effect, ScoreRow
 
 Row = TypeVar("Row", bound=Mapping[str, object])
-
-
-def randomisation_test(differences: Values, groups: Groups, resamples: int, seed: int) -> float:
-    """Two-sided p-value of the mean of paired `differences` by approximate randomisation (Noreen 1989).
-
-    If the two arms were interchangeable, swapping them for a whole group, which flips the sign of its differences,
-    would be as likely as not. p = (c + 1) / (resamples + 1), c counting the flips at least as far from 0 as observed.
-    """
-    sums, _ = group_totals({"": differences}, groups)
-    return float(_flip_tests(sums, resamples, seed)[0])
-
-
-def _flip_tests(sums: Array, resamples: int, seed: int) -> Array:
-    """The p-value of each column of group sums (groups, metrics)."""
-    # Sums of the same numbers in another order differ in the last bits; a tie must count as "at least as far".
-    observed = np.abs(sums.sum(axis=0)) - 1e-12 * np.abs(sums).sum(axis=0)
-    generator = np.random.default_rng(seed)
-    reached = np.zeros(sums.shape[1])
-    for size in chunks(len(sums), resamples):
-        signs = generator.integers(0, 2, size=(size, len(sums)), dtype=np.int8) * 2.0 - 1.0
-        reached += np.count_nonzero(np.abs(signs @ sums) >= observed, axis=0)
-    return (reached + 1) / (resamples + 1)
 
 
 def paired_comparisons(
@@ -45,32 +22,51 @@ def paired_comparisons(
     """The difference of each metric of both, arm minus baseline, over the rows where both have a value.
 
     All sequences have one entry per row that both arms answered, in the same order. A metric without any such row is
-    left out. Cohen's d of 0.2 is called small, 0.5 medium, 0.8 large.
+    left out. Interval and p-value come from one method, a bootstrap-t or, for shares, Tango's score interval, so that p
+    is below 1 - confidence where the interval excludes 0. Cohen's d of 0.2 is called small, 0.5 medium, 0.8 large.
     """
     names = [name for name in arm if name in baseline]
     differences = {
         name: [None if a is None or b is None else b - a for a, b in zip(baseline[name], arm[name], strict=True)]
         for name in names
     }
-    found = intervals(differences, groups, resamples, confidence, seed)
     sums, counts = group_totals(differences, groups)
-    p_values = dict(zip(names, _flip_tests(sums, resamples, seed), strict=True))
+    found = find(differences, groups, resamples, confidence, seed, differences=True)
     result: dict[str, Effect] = {}
     for at, name in enumerate(names):
         if name not in found:
             continue
-        value, present = found[name], counts[:, at] > 0
+        present = counts[:, at] > 0
+        if is_share(baseline[name]) and is_share(arm[name]) and present.sum() >= LEAST_GROUPS:
+            found[name] = paired_share(differences[name], groups, confidence)
         effect = effect_size(sums[present, at] / counts[present, at])
-        result[name] = {
-            "difference": value["mean"],
-            "low": value["low"],
-            "high": value["high"],
-            "p": float(p_values[name]),
-            "n": value.get("n", len(groups)),
-            "effect_size": effect,
-            "needed_groups": needed_groups(effect, 1 - confidence),
-        }
+        result[name] = _effect(found[name], effect, 1 - confidence)
     return result
+
+
+def paired_share(differences: Values, groups: Groups, confidence: float) -> Found:
+    """The mean of differences of -1, 0 and 1 between two shares, by Tango's score interval over groups."""
+    gains = [None if value is None else float(value > 0) for value in differences]
+    losses = [None if value is None else float(value < 0) for value in differences]
+    sums, counts = group_totals({"gains": gains, "losses": losses}, groups)
+    sums, counts = sums[counts[:, 0] > 0], counts[counts[:, 0] > 0]
+    share = proportions.clustered_difference(sums[:, 0], sums[:, 1], counts[:, 0], confidence)
+    return Found(share.value, share.low, share.high, share.p, int(counts[:, 0].sum()), "")
+
+
+def _effect(found: Found, effect: float | None, alpha: float) -> Effect:
+    row: Effect = {
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
+        "n": found.n,
+        "effect_size": effect,
+        "needed_groups": needed_groups(effect, alpha),
+    }
+    if found.reason:
+        row["no_interval"] = found.reason
+    return row
 
 
 def compare_rows(
@@ -83,13 +79,16 @@ def compare_rows(
 
 def untested(effect: Effect) -> Change:
     """The effect without its p-value and power, for metrics that were not declared."""
-    return {
+    change: Change = {
         "difference": effect["difference"],
         "low": effect["low"],
         "high": effect["high"],
         "n": effect["n"],
         "effect_size": effect["effect_size"],
     }
+    if "no_interval" in effect:
+        change["no_interval"] = effect["no_interval"]
+    return change
 
 
 def compare_arms(
@@ -104,18 +103,35 @@ def compare_arms(
 
     Empty without a baseline arm.
     """
-    comparisons: list[Difference] = []
-    for arm in [arm for arm in arms if arms.get(baseline) and arm != baseline]:
-        found = compare_rows(common_rows(arms[baseline], arms[arm]), metrics, resamples, confidence, seed)
-        for metric, effect in found.items():
-            comparisons.append({"metric": metric, "baseline": baseline, "arm": arm, **effect, "p_holm": 1.0})
-    for row, p_holm in zip(comparisons, holm([row["p"] for row in comparisons]), strict=True):
+    pairs = [(baseline, arm) for arm in arms if arms.get(baseline) and arm != baseline]
+    return compare_pairs(arms, pairs, metrics, resamples, confidence, seed)
+
+
+def compare_pairs(
+    systems: Mapping[str, list[ScoreRow]],
+    pairs: Sequence[tuple[str, str]],
+    metrics: Sequence[str],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> list[Difference]:
+    """The second system of each pair minus the first, on the rows both answered; `p_holm` over all of these."""
+    rows: list[Difference] = []
+    for first, second in pairs:
+        common = common_rows(systems[first], systems[second])
+        if common:
+            for metric, effect in compare_rows(common, metrics, resamples, confidence, seed).items():
+                rows.append({"metric": metric, "baseline": first, "arm": second, **effect, "p_holm": 1.0})
+    for row, p_holm in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p_holm
-    return comparisons
+    return rows
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (1979) in the order given: valid for any dependence between the tests."""
+    """Holm's step-down adjustment (1979) in the order given: valid for any dependence between the tests.
+
+    Six lines instead of statsmodels, whose import takes a second and brings pandas.
+    """
     adjusted = [0.0] * len(pvalues)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(pvalues)), key=lambda i: pvalues[i])):

@@ -1,9 +1,21 @@
-"""Intervals of shares: Wilson's for one, Newcombe's for the difference of two paired ones."""
+"""Intervals of shares that respect groups: Wilson's for one, Tango's and Newcombe's for two paired ones.
+
+Rows of one group are alike, so n rows are worth n divided by the design effect (Kish 1965). A share of 0 or 1 shows no
+design effect; there the rows are taken to be worth no more than the groups.
+
+statsmodels has Wilson's interval for whole counts, none of Tango's or Newcombe's, and no design effect.
+"""
 
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit  # Student's distribution and its quantiles
+
+Array = NDArray[np.float64]
 
 
 class ShareDifference(TypedDict):
@@ -14,13 +26,97 @@ class ShareDifference(TypedDict):
     high: float
 
 
-def wilson(successes: float, n: int, confidence: float) -> tuple[float, float]:
-    """Score interval of a share (Wilson 1927). It has a width where a bootstrap has none: 0 of 13 may be up to 23 %."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+class Share(NamedTuple):
+    """A share, or a difference of two, with interval and p-value of 0."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def wilson(successes: float, n: float, confidence: float, quantile: float | None = None) -> tuple[float, float]:
+    """Score interval of a share (Wilson 1927). It has a width where a bootstrap has none: 0 of 13 may be up to 23 %.
+
+    `quantile` replaces the normal one, for shares of few groups.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2) if quantile is None else quantile
     share, shrink = successes / n, z * z / n
     middle = (share + shrink / 2) / (1 + shrink)
     half = z * math.sqrt(share * (1 - share) / n + shrink / (4 * n)) / (1 + shrink)
     return (0.0 if successes == 0 else middle - half), (1.0 if successes == n else middle + half)
+
+
+def clustered_share(hits: Array, rows: Array, confidence: float) -> Share:
+    """Wilson's interval of a share over groups: hits and rows of each group, shape (groups,).
+
+    n is divided by the design effect, and the quantile is Student's with one degree of freedom less than groups. Its
+    p-value would be of a share of 0, which no test asks for: it is 1.
+    """
+    n, groups = float(rows.sum()), len(rows)
+    share = float(hits.sum()) / n
+    effective = _effective(n, rows, hits - share * rows, share * (1 - share))
+    low, high = wilson(share * effective, effective, confidence, _student(groups, confidence))
+    return Share(share, 0.0 if hits.sum() == 0 else low, 1.0 if hits.sum() == n else high, 1.0)
+
+
+def clustered_difference(gains: Array, losses: Array, rows: Array, confidence: float) -> Share:
+    """Difference of two paired shares by Tango's score interval (1998) over groups.
+
+    `gains` are rows of each group where only the second is 1, `losses` where only the first is. The p-value is
+    McNemar's score test, which the interval inverts, so the two agree. Design effect and quantile as above.
+    """
+    n, groups = float(rows.sum()), len(rows)
+    up, down = float(gains.sum()) / n, float(losses.sum()) / n
+    difference = up - down
+    effective = _effective(n, rows, gains - losses - difference * rows, up + down - difference**2)
+    z = _student(groups, confidence)
+    p = 1.0
+    if up != down:
+        p = 2 * float(stdtr(max(1, groups - 1), -abs(_tango(up, down, effective, 0.0))))
+    low = _root(up, down, effective, z, -1.0, difference)
+    high = -_root(down, up, effective, z, -1.0, -difference)
+    return Share(difference, low, high, p)
+
+
+def _effective(n: float, rows: Array, residuals: Array, variance: float) -> float:
+    """n over the design effect: the variance of the share over groups, over that of `n` independent rows.
+
+    Kish's effective number of groups where the rows show no variance. Never more than n.
+    """
+    groups = len(rows)
+    kish = n * n / float(np.square(rows).sum())
+    if variance <= 0 or groups < 2:
+        return kish
+    between = groups / (groups - 1) * float(np.square(residuals).sum()) / (n * n)
+    return min(n, n * variance / ((n - 1) * between)) if between > 0 else n
+
+
+def _student(groups: int, confidence: float) -> float:
+    return float(stdtrit(max(1, groups - 1), (1 + confidence) / 2))
+
+
+def _tango(up: float, down: float, n: float, delta: float) -> float:
+    """Score statistic of a paired difference of `delta`, with shares of gains and losses of `n` pairs."""
+    b = -up - down + (2 - up + down) * delta
+    root = math.sqrt(max(0.0, b * b + 8 * down * delta * (1 - delta)))
+    least = (root - b) / 4  # the share of losses if delta is true
+    variance = 2 * least + delta * (1 - delta)
+    distance = up - down - delta
+    if variance <= 0:
+        return 0.0 if distance == 0 else math.copysign(math.inf, distance)
+    return distance / math.sqrt(variance / n)
+
+
+def _root(up: float, down: float, n: float, z: float, below: float, above: float) -> float:
+    """The smallest difference that the score test does not reject: its statistic falls from `below` to `above`."""
+    for _ in range(60):
+        middle = (below + above) / 2
+        if _tango(up, down, n, middle) > z:
+            below = middle
+        else:
+            above = middle
+    return above
 
 
 def paired_shares(first: Sequence[float], second: Sequence[float], confidence: float) -> ShareDifference:

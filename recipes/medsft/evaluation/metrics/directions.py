@@ -1,0 +1,51 @@
+"""Which way is good, for every metric: more, less, or neither."""
+
+MORE = {
+    "rouge1",
+    "rouge2",
+    "rougeL",
+    "rougeLsum",
+    "bertscore",
+    "bleu",
+    "chrf",
+    "meteor",
+    "end_of_turn",
+    "distinct_1",
+    "distinct_2",
+    "red_flag_recall",
+}
+LESS = {
+    "loop",
+    "boilerplate",
+    "identity",
+    "over_escalation",
+    "copy_8",
+    "copy_13",
+    "longest_copy",
+    "nll",
+    "bits_per_byte",
+    "perplexity",
+    "recited",
+    "matched",
+    "agreement",
+}
+VARIANTS = ("_f1", "_rescaled", "_precision", "_recall", "_stripped", "_matched")  # good in the way of their metric
+# What fine-tuning may break while likeness to the doctors rises, as a change in words: (metric, more, less).
+HARMS = (
+    ("loop", "loops more often", "loops less often"),
+    ("identity", "invents identities more often", "invents identities less often"),
+    ("red_flag_recall", "names emergencies more often", "names emergencies less often"),
+    ("distinct_2", "repeats itself less", "repeats itself more"),
+    ("length_ratio", "answers at greater length", "answers at less length"),
+    ("end_of_turn", "ends its turn more often", "ends its turn less often"),
+)
+
+
+def direction(metric: str) -> int:
+    """1 where more is better, -1 where less is, 0 where neither is (length, reading grade) or nobody said."""
+    while metric not in MORE | LESS:
+        variant = next((end for end in VARIANTS if metric.endswith(end)), None)
+        if variant is None:
+            return 0
+        metric = metric.removesuffix(variant)
+    return 1 if metric in MORE else -1
