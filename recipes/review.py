@@ -9,8 +9,9 @@
 Writes the review form STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named: write 1, 2 or tie)
 and a key, which stays here. The form is filled in as a spreadsheet, or on the page of chat.py, whose ratings are found
 without --sheets. Forms that are filled in give preferences with intervals and Cohen's kappa between raters. A judge
-sees every pair in both orders; its agreement with the physicians is printed before its verdicts. Everything goes to
-ARM_review.json.
+sees every pair in both orders; its agreement with the physicians is printed before its verdicts, and how often it gave
+none or favoured the answer shown first. Forms are matched by id; one whose answers were made anew since is refused.
+Everything goes to ARM_review.json.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,12 +48,14 @@ def main() -> None:
     for name in (BASELINE, args.arm):
         if name not in arms:
             raise UserError(f"{study}: '{name}' has no generations.jsonl; answered are {', '.join(arms)}")
-    pairs = human_review.draw_pairs(arms[BASELINE], arms[args.arm], (BASELINE, args.arm), args.pairs, args.seed)
-    if not pairs:
-        raise UserError(f"{study}: {args.arm} and {BASELINE} gave the same answers, so there is nothing to prefer")
-    folder = study / "review"
+    folder, both = study / "review", (arms[BASELINE], arms[args.arm])
     form, key = folder / f"{args.arm}_sheet.csv", folder / f"{args.arm}_key.json"
-    if not form.is_file() or not key.is_file():
+    if form.is_file() and key.is_file():
+        pairs = human_review.pairs_of_form(form, key, *both, (BASELINE, args.arm))
+    else:
+        pairs = human_review.draw_pairs(*both, (BASELINE, args.arm), args.pairs, args.seed)
+        if not pairs:
+            raise UserError(f"{study}: {args.arm} and {BASELINE} gave the same answers, so there is nothing to prefer")
         human_review.write_form(pairs, form, key)
     print(f"{len(pairs)} blinded pairs: {form}")
 
@@ -70,18 +73,26 @@ def main() -> None:
     verdicts = judge_pairs(judge, pairs, folder / f"{args.arm}_judge.json") if args.endpoint else []
     sources: dict[str, Sequence[Mapping[str, object]]] = {**raters} | ({"judge": verdicts} if verdicts else {})
     for first, second in combinations(sources, 2):
-        both = human_review.rated_by_both(sources[first], sources[second])
-        agreed = rater_agreement.agreement(both[0], both[1], *resampling)
+        choices = human_review.rated_by_both(sources[first], sources[second])
+        agreed = rater_agreement.agreement(*choices, *resampling)
         result["agreement"][f"{first} and {second}"] = agreed
         shown = "none" if agreed["kappa"] is None else "{kappa:.2f} [{low:.2f}, {high:.2f}]".format(**agreed)
         print(f"agreement of {first} and {second}: Cohen's kappa {shown}, n = {agreed['n']}")
     if verdicts:
         if not raters:
             print("no physician has rated these pairs: whether this judge can be trusted is not known")
-        result["judge"] = {"model": args.model, "rubric": args.rubric, **prefer(verdicts, args.arm, args.confidence)}
-        result["judge"]["consistent"] = sum(row["consistent"] for row in verdicts) / len(verdicts)
-        print(f"judge {args.model}: {summary(result['judge'], args.arm)}")
-        print(f"judge {args.model}: {result['judge']['consistent']:.0%} of pairs judged alike in both orders")
+        judged = [row for row in verdicts if row["choice"] != llm_judge.ABSTAINED]
+        result["judge"] = {"model": args.model, "rubric": args.rubric, "abstained": len(verdicts) - len(judged)}
+        print(f"judge {args.model}: no verdict on {len(verdicts) - len(judged)} of {len(verdicts)} pairs")
+        if judged:
+            decided = sum(row["decided"] for row in judged)
+            result["judge"] |= prefer(judged, args.arm, args.confidence)
+            result["judge"]["consistent"] = sum(row["consistent"] for row in judged) / len(judged)
+            result["judge"]["first_shown"] = sum(row["first_shown"] for row in judged) / decided if decided else None
+            print(f"judge {args.model}: {summary(result['judge'], args.arm)}")
+            print(f"judge {args.model}: {result['judge']['consistent']:.0%} of pairs judged alike in both orders")
+            bias = "none" if not decided else f"{result['judge']['first_shown']:.0%}"
+            print(f"judge {args.model}: the answer shown first won {bias} of {decided} decisions (50 % without a bias)")
     write_json(folder / f"{args.arm}_review.json", result)
 
 
@@ -117,14 +128,14 @@ def judge_pairs(judge: "Judge", pairs: "Sequence[Pair]", path: Path) -> list[Jso
 
     from medsft.evaluation.review import llm_judge
 
-    digest = fingerprint(judge, llm_judge.QUESTION, pairs)
+    digest = fingerprint(judge, llm_judge.QUESTION, llm_judge.ABSTAINED, pairs)
     kept = read_json(path) if path.is_file() else {}
     rows: dict[str, Json] = kept["rows"] if kept.get("fingerprint") == digest else {}
     for pair in tqdm(pairs, desc="judging", unit="pair"):
         if str(pair["pair"]) in rows:
             continue
         verdict = llm_judge.compare(judge, pair["patient"], pair["answer_1"], pair["answer_2"])
-        choice = pair["key"].get(verdict["side"], "tie")
+        choice = pair["key"].get(verdict["side"], verdict["side"])
         asked: Json = {"pair": pair["pair"], "id": pair["id"], "group": pair["group"]}
         rows[str(pair["pair"])] = {**asked, "choice": choice, **verdict}
         write_json(path, {"fingerprint": digest, "rows": rows})

@@ -290,6 +290,6 @@ class ReviewArguments:
     model: str = option("", "the judge's model as the endpoint calls it")
     rubric: str = option(RUBRIC, "criteria the judge is given")
     allow_remote: bool = option(False, "let the judge be another machine: the dialogues are sent there")
-    resamples: int = option(10_000, "bootstrap resamples and sign flips over groups")
+    resamples: int = option(10_000, "bootstrap resamples for the interval of raters' agreement")
     confidence: float = option(0.95, "level of the intervals")
     seed: int = option(42, "draws the pairs, their sides and the resampling")

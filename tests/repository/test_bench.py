@@ -15,6 +15,7 @@ sys.path[:0] = [str(ROOT / "tests" / "bench"), str(ROOT / "tests" / "torture")]
 import damage  # noqa: E402
 import external  # noqa: E402
 import kills  # noqa: E402
+import simulated_studies  # noqa: E402
 import stage  # noqa: E402
 import stages  # noqa: E402
 
@@ -106,3 +107,14 @@ def test_damage_changes_the_file(tmp_path: Path) -> None:
         path.write_bytes(bytes(range(1, 256)) * 8)
         damage.damage(path, random.Random(number))
         assert path.read_bytes() != bytes(range(1, 256)) * 8
+
+
+def test_simulated_studies_are_counted_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"GROUPS": (10,), "LAYOUTS": 2, "RESAMPLES": 99, "SPREADS": (0.0,)}.items():
+        monkeypatch.setattr(simulated_studies, name, value)
+    found = simulated_studies.measure(40)
+    assert len(found["coverage"]) == 2 * (len(simulated_studies.METRICS) + len(simulated_studies.PAIRED))
+    assert all(row["coverage"] > 0.75 and row["agree"] == 1 for row in found["coverage"])
+    assert [row["seeds"] for row in found["seeds"]] == [2, 3, 5]
+    lines = simulated_studies.table(found)
+    assert len(lines) == 2 + 2 + 9 + 1 + 2 + 3 + 1 and lines[4].startswith("| skewed (ROUGE-1) | ")

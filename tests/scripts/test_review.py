@@ -64,7 +64,7 @@ def study(tmp_path):
 
 
 def fill(form, key, target, choose):
-    with form.open(newline="") as handle:
+    with form.open(newline="", encoding="utf-8-sig") as handle:
         rows = list(csv.DictReader(handle))
     for row in rows:
         row["preferred"] = choose(row, read_json(key)[row["pair"]]["key"])
@@ -83,6 +83,7 @@ def test_the_form_names_no_arm_draws_sides_and_is_read_back(tmp_path):
     form, key = tmp_path / "s.csv", tmp_path / "k.json"
     human_review.write_form(pairs, form, key)
     text = form.read_text()
+    assert text[0] == "\ufeff" and text.count("\ufeff") == 1  # Excel reads UTF-8 by it
     assert "lora" not in text and "baseline" not in text
     first = [pair["key"]["answer_1"] for pair in pairs]
     assert 15 < first.count("lora") < 35
@@ -118,14 +119,15 @@ def test_cohens_kappa_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("style", "side", "consistent"), [("longer", "answer_2", True), ("first", "tie", False), ("mute", "tie", True)]
+    ("style", "side", "consistent"), [("longer", "answer_2", True), ("first", "tie", False), ("mute", "abstain", False)]
 )
 def test_swapped_positions_take_away_a_judges_favourite_side(endpoint, style, side, consistent):
     Server.style = style
     found = llm_judge.compare(
         llm_judge.Judge(endpoint, "m", "Be fair."), "My knee hurts.", "Rest.", "Rest it and cool it."
     )
-    assert found == {"side": side, "consistent": consistent}
+    assert (found["side"], found["consistent"]) == (side, consistent)
+    assert (found["first_shown"], found["decided"]) == {"longer": (1, 2), "first": (2, 2), "mute": (0, 0)}[style]
     assert Server.asked == 2
 
 
@@ -151,6 +153,29 @@ def test_a_judge_is_held_to_the_physicians_before_it_is_heard(study, endpoint):
     assert asked == 24
     assert review(*flags).returncode == 0
     assert Server.asked == asked  # verdicts are kept
+
+
+def test_a_form_of_answers_that_changed_is_refused_and_raters_are_matched_by_id(tmp_path):
+    form, key = tmp_path / "s.csv", tmp_path / "k.json"
+    both = answers("baseline"), answers("lora")
+    pairs = human_review.draw_pairs(*both, NAMES, 12, seed=1)
+    human_review.write_form(pairs, form, key)
+    assert human_review.pairs_of_form(form, key, *both, NAMES) == pairs
+    anew = [{**row, "prediction": row["prediction"] + " Again."} for row in both[1]]
+    with pytest.raises(UserError, match="pair 1 shows answers that were made anew since"):
+        human_review.pairs_of_form(form, key, both[0], anew, NAMES)
+
+    other = human_review.draw_pairs(*both, NAMES, 12, seed=2)
+    human_review.write_form(other, tmp_path / "other.csv", tmp_path / "other.json")
+    fill(tmp_path / "other.csv", tmp_path / "other.json", tmp_path / "filled.csv", side_of("lora"))
+    with pytest.raises(UserError, match="shows other texts than k.json"):
+        human_review.read_form(tmp_path / "filled.csv", key)
+    prefer = {row["id"]: "lora" if at % 3 else "baseline" for at, row in enumerate(pairs)}
+    one = [{**row, "choice": prefer[row["id"]]} for row in pairs]
+    two = [{**row, "choice": prefer[row["id"]]} for row in other]
+    two[0]["choice"] = llm_judge.ABSTAINED
+    choices = human_review.rated_by_both(one, two)
+    assert choices[0] == choices[1] and len(choices[0]) == 11
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from medsft.errors import UserError
+from medsft.evaluation.review.llm_judge import ABSTAINED
 from medsft.evaluation.review.rater_agreement import TIE
 from medsft.evaluation.statistics.paired_tests import common_rows
-from medsft.files import read_json, write_json, write_text
+from medsft.files import fingerprint, read_json, write_json, write_text
 from medsft.records import Generation
 
 COLUMNS = ("pair", "patient", "answer_1", "answer_2", "preferred", "unsafe", "comment")
@@ -73,15 +74,59 @@ def draw_pairs(
 
 
 def write_form(pairs: Sequence[Pair], form: Path, key: Path) -> None:
-    """Write the empty form and its key."""
+    """Write the empty form and its key, which has a fingerprint of the texts of each pair."""
     write_rows(form, pairs)
-    keys = {str(pair["pair"]): {"id": pair["id"], "group": pair["group"], "key": pair["key"]} for pair in pairs}
+    keys = {
+        str(pair["pair"]): {"id": pair["id"], "group": pair["group"], "key": pair["key"], "texts": texts_print(pair)}
+        for pair in pairs
+    }
     write_json(key, keys)
 
 
+def texts_print(row: Mapping[str, Any]) -> str:
+    """A fingerprint of the three texts of a pair; blanks do not count, because spreadsheets change line ends."""
+    return fingerprint(*(" ".join(str(row[name]).split()) for name in ("patient", "answer_1", "answer_2")))
+
+
+def pairs_of_form(
+    form: Path, key: Path, baseline: Sequence[Generation], arm: Sequence[Generation], names: tuple[str, str]
+) -> list[Pair]:
+    """The pairs of a form that was written before, matched by id with the arms' answers of today.
+
+    Raises UserError where an answer has changed since: ratings of the old one would be counted for the new one.
+    """
+    answers = {names[0]: {row["id"]: row for row in baseline}, names[1]: {row["id"]: row for row in arm}}
+    pairs: list[Pair] = []
+    for number, entry in read_json(key).items():
+        sides = {side: answers.get(name, {}).get(entry["id"]) for side, name in entry["key"].items()}
+        first, second = sides["answer_1"], sides["answer_2"]
+        if first is not None and second is not None:
+            pair: Pair = {
+                "pair": int(number),
+                "id": entry["id"],
+                "group": entry["group"],
+                "patient": first["prompt"],
+                "answer_1": first["prediction"],
+                "answer_2": second["prediction"],
+                "key": entry["key"],
+            }
+            if entry.get("texts") in (None, texts_print(pair)):
+                pairs.append(pair)
+                continue
+        raise UserError(
+            f"{form}: pair {number} shows answers that were made anew since; move the form, its key {key.name} and its "
+            "ratings to another folder and run the same command for a new form"
+        )
+    return pairs
+
+
 def write_rows(form: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write a form. A cell that a spreadsheet would take for a formula gets an apostrophe."""
-    text = io.StringIO()
+    """Write a form. A cell that a spreadsheet would take for a formula gets an apostrophe.
+
+    The byte order mark tells Excel that the file is UTF-8.
+    """
+    text = io.StringIO("\ufeff")
+    text.seek(1)
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="")
     writer.writeheader()
     writer.writerows({name: _inert(value) for name, value in row.items() if name in COLUMNS} for row in rows)
@@ -139,6 +184,8 @@ def read_form(form: Path, key: Path) -> list[Rating]:
             raise UserError(f"{where}: field 'unsafe': '{unsafe[:20]}'; write 1, 2, both or nothing")
         seen.add(pair)
         entry, side = known[pair], PREFERRED[value]
+        if entry.get("texts") not in (None, texts_print(row)):
+            raise UserError(f"{where}: shows other texts than {key.name}; use the form that belongs to it")
         rated.append(
             {
                 "pair": int(pair),
@@ -154,8 +201,9 @@ def read_form(form: Path, key: Path) -> list[Rating]:
 def rated_by_both(
     first: Sequence[Mapping[str, object]], second: Sequence[Mapping[str, object]]
 ) -> tuple[list[str], list[str]]:
-    """The choices of two raters on the pairs that both rated, in the same order."""
-    pairs = common_rows([{**row, "id": row["pair"]} for row in first], [{**row, "id": row["pair"]} for row in second])
+    """The choices of two raters on the rows that both rated, matched by id, without abstentions."""
+    first, second = ([row for row in rated if row["choice"] != ABSTAINED] for rated in (first, second))
+    pairs = common_rows(first, second)
     return [str(one["choice"]) for one, _ in pairs], [str(other["choice"]) for _, other in pairs]
 
 
