@@ -74,7 +74,7 @@ def main() -> None:
     sources: dict[str, Sequence[Mapping[str, object]]] = {**raters} | ({"judge": verdicts} if verdicts else {})
     for first, second in combinations(sources, 2):
         choices = human_review.rated_by_both(sources[first], sources[second])
-        agreed = rater_agreement.agreement(*choices, *resampling)
+        agreed = rater_agreement.agreement(choices[0], choices[1], *resampling)
         result["agreement"][f"{first} and {second}"] = agreed
         shown = "none" if agreed["kappa"] is None else "{kappa:.2f} [{low:.2f}, {high:.2f}]".format(**agreed)
         print(f"agreement of {first} and {second}: Cohen's kappa {shown}, n = {agreed['n']}")

@@ -146,9 +146,11 @@ def perplexity_interval(rows: Sequence[Json], resamples: int, confidence: float,
     tokens, _ = group_totals({"": [float(row["tokens"]) for row in rows]}, groups)
     found: Interval = {"mean": perplexity(rows), "low": None, "high": None, "n": len(rows)}
     if len(nll) < LEAST_GROUPS:
-        return found | {"no_interval": without(0.0, len(rows), len(nll)).reason}
+        found["no_interval"] = without(0.0, len(rows), len(nll)).reason
+        return found
     _, low, high, _ = estimate(nll, tokens, resamples, confidence, seed)
-    return found | {"low": float(np.exp(low[0])), "high": float(np.exp(high[0]))}
+    found["low"], found["high"] = float(np.exp(low[0])), float(np.exp(high[0]))
+    return found
 
 
 def perplexity(rows: Sequence[Json]) -> float:

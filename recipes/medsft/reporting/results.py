@@ -5,10 +5,11 @@ from typing import cast
 from medsft.evaluation.metrics.modules import PRIMARY
 from medsft.records import TrainRecord
 from medsft.reporting.study import OFFLOAD_CHECK_OF, Study, ordered
-from medsft.result_records import Cost, FloorTerms, LossDifference, PublishedRow, Results
+from medsft.result_records import Cost, FloorTerms, KeptPlan, LossDifference, PublishedRow, Results
 from medsft.source_study import published_scores
 
 UNLIMITED: FloorTerms = {"train_rows": None, "max_new_tokens": None, "tokenizer": None}
+UNDECLARED: KeptPlan = {"plan_hash": "", "declared": "never", "changes": []}
 BASELINE_ORDER = ("constant", "shuffled", "echo", "nearest")
 
 
@@ -17,7 +18,7 @@ def gather(study: Study, title: str, fingerprint: str, hourly_rate: float | None
     comparison, trained = study.comparison, study.trained()
     confidence = float(comparison.get("settings", {}).get("confidence", 0.95))
     positions = {arm.name: position for position, arm in enumerate(study.arms)}
-    plan = comparison.get("plan", {"plan_hash": "", "declared": "never", "changes": []})
+    plan = comparison.get("plan", UNDECLARED)
     cost = {name: cost_of(train) for name, train in trained.items()}
     return {
         "title": title,
