@@ -22,7 +22,10 @@ def table(here: Hardware) -> str:
     config = known_config(MODEL)
     assert config is not None
     columns = [replace(described(here, gpu, 1, host, "2TB"), cpus=16) for gpu, host in MACHINES]
-    plans = [{r["name"]: r for r in planner.strategies(config, c, BATCH, LENGTH, lora_r=RANK, accumulates=True)} for c in columns]
+    plans = [
+        {r["name"]: r for r in planner.strategies(config, c, BATCH, LENGTH, lora_r=RANK, accumulates=True)}
+        for c in columns
+    ]
     heads = [f"{c.device_bytes / 1e9:.0f} GB GPU, {host} host" for c, (_, host) in zip(columns, MACHINES, strict=True)]
     lines = ["| | one GPU needs | host needs | " + " | ".join(heads) + " |", "|---" * (3 + len(heads)) + "|"]
     for name in STRATEGIES:
