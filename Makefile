@@ -7,6 +7,8 @@
 #   ARM, FORMAT  what `make export` takes: an arm's name; merged, adapter, ollama or vllm
 #   STUDIES      folders under runs/ that `make compare` puts side by side
 #   BENCH, SHORT, EXTERNAL, TORTURE, TORTURE_ROUNDS   parts and size of `make bench` and `make torture`
+#   MINUTES, DEVICE, ROWS, FRESH   of `make gpu-check`: its time, auto, cuda or cpu, which rows, FRESH=1: all anew
+#   WHEELS       folder of wheels for `make gpu-check` on a machine without network, beside the torch of PYTHON
 #   TORCH_INDEX  where torch comes from. Without a GPU: PyTorch's CPU index, so that no CUDA build is downloaded;
 #                with one: empty, which means the package index's own CUDA build
 #   TARGET, IMAGE, ENGINE  what `make image` builds (cpu, gpu or gpu-cloud), under which name, with docker or podman
@@ -23,6 +25,11 @@ SHORT ?=
 EXTERNAL ?=
 TORTURE ?=
 TORTURE_ROUNDS ?= 50
+MINUTES ?= 9
+DEVICE ?= auto
+ROWS ?=
+FRESH ?=
+WHEELS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 ACCELERATE := $(VENV)/bin/accelerate launch
@@ -49,7 +56,7 @@ export OMP_NUM_THREADS ?= $(CPUS)
 FITS = $(PY) recipes/plan_memory.py $(IN) --check_only true --config
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep evaluate report study paper compare chat export image doctor test-containers bench torture supply-chain lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep evaluate report study paper compare chat export image doctor test-containers bench gpu-check torture supply-chain lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -254,6 +261,9 @@ lock: setup-dev $(VENV)/.docs  ## write constraints.txt from what is installed, 
 
 bench: setup-dev  ## speed, memory and growth beside the alternatives: make bench BENCH="training stages" SHORT=1 EXTERNAL=name=python
 	$(PY) tests/bench $(if $(BENCH),--only $(BENCH)) $(if $(SHORT),--short) $(if $(EXTERNAL),--external $(EXTERNAL))
+
+gpu-check: $(if $(WHEELS),,setup)  ## ten minutes: does every path that only a GPU takes run here, fit its plan, and how fast?
+	@$(if $(WHEELS),$(PYTHON),$(PY)) tests/gpu --minutes $(MINUTES) --device $(DEVICE) $(if $(ROWS),--rows $(ROWS)) $(if $(FRESH),--fresh) $(if $(WHEELS),--wheels $(WHEELS))
 
 torture: setup-dev  ## kills, full disks, damaged files, fuzzed and hostile input: make torture TORTURE_ROUNDS=5
 	$(PY) tests/torture --rounds $(TORTURE_ROUNDS) $(if $(TORTURE),--only $(TORTURE))

@@ -7,6 +7,7 @@
     python recipes/plan_memory.py --gpu none --host 24GB                      # a laptop
     python recipes/plan_memory.py --as-published                              # beside the source study's Table 4
     python recipes/plan_memory.py --calibrate runs/demo/lora/train.json       # learn from a short run on this machine
+    python recipes/plan_memory.py --calibrate runs/gpu_check/gpu_check.json   # or from make gpu-check
 
 Each training step is traced on fake tensors (half a minute for 7B on two cores; kept for the next time).
 Writes plan.json and plan.png into --output_dir (default: --study_dir) and names the accelerate config to use.
@@ -27,7 +28,7 @@ from medsft.hardware.specs import Hardware, described, machine
 from medsft.memory import lower_bound
 from medsft.memory.recipe import Recipe, read_recipe
 from medsft.memory.strategies import applies
-from medsft.records import Plan
+from medsft.records import Plan, TrainRecord
 from medsft.reporting.plan_table import show, show_published, summary
 
 
@@ -137,20 +138,49 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
 
 
 def calibrate(file: Path, hardware: Hardware) -> None:
-    """Keep this machine's corrections, from a run's train.json."""
+    """Keep this machine's corrections, from a run's train.json or from all runs of `make gpu-check`."""
     from medsft.memory.calibration import from_record
 
     if not file.is_file():
         raise UserError(f"{file}: no such file; a short run writes it: sft_lora.py ... --max_steps 5 --arm short")
-    try:
-        found = from_record(read_json(file), hardware)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from error
     where = hardware.gpu if hardware.gpus else "this machine without a GPU"
-    print(
-        f"kept for {where}: context {found.context_bytes / 1e9:.2f} GB, slack {found.slack:.1%} of what is traced, "
-        f"process {found.process_bytes / 1e9:.2f} GB of host memory; plans made from now on use them"
-    )
+    for name, record in records_of(file):
+        try:
+            found = from_record(record, hardware)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        print(
+            f"kept for {where}: context {found.context_bytes / 1e9:.2f} GB, slack {found.slack:.1%} of what is traced, "
+            f"process {found.process_bytes / 1e9:.2f} GB of host memory ({name}); plans made from now on use them"
+        )
+
+
+def records_of(file: Path) -> list[tuple[str, TrainRecord]]:
+    """(file, record) of the runs to learn from. Of `make gpu-check` those that passed in one process without offload,
+    the tightest last: what is kept of a kind of training is the last one's.
+    """
+    read = read_json(file)
+    if "rows" not in read:
+        return [(str(file), read)]
+    names = [row["train_json"] for row in read["rows"] if row["status"] == "pass" and "train_json" in row]
+    found: list[tuple[str, TrainRecord]] = [(name, read_json(Path(name))) for name in names]
+    usable = [
+        (name, record)
+        for name, record in found
+        if record["distributed"] not in ("DEEPSPEED", "FSDP")
+        and "paged" not in str(record["settings"].get("optim"))  # managed memory would count as the context
+        and bool(record["peak_memory"]["device_bytes"]) == (read["device"] == "cuda")
+        and record["settings"].get("save_strategy") == "no"
+    ]
+    if not usable:
+        raise UserError(f"{file}: no run in it to learn from passed; run: make gpu-check")
+    return sorted(usable, key=lambda one: _over_traced(one[1]))
+
+
+def _over_traced(record: TrainRecord) -> float:
+    """Measured over traced bytes of a run: on the device, else on the host."""
+    measured = record["peak_memory"]
+    return (measured.get("reserved_bytes") or measured["host_bytes"]) / record["predicted_memory"]["traced_bytes"]
 
 
 def save(plan: Plan, path: Path, hardware: Hardware) -> None:

@@ -146,7 +146,9 @@ class PlanArguments:
     max_length: int = option(512, "tokens per row")
     lora_r: int = option(16, "rank of the adapters")
     check_only: bool = option(False, "only say whether this recipe fits; nothing is written")
-    calibrate: str | None = option(None, "only keep this machine's corrections, from the train.json of a short run")
+    calibrate: str | None = option(
+        None, "only keep this machine's corrections, from a short run's train.json or from gpu_check.json"
+    )
     details: bool = option(False, "also print the bytes of every strategy by place and kind; plan.json has them too")
     as_published: bool = option(False, "also print the study's own Table 4 arithmetic")
     ladder_table: str | None = option(

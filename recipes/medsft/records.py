@@ -178,6 +178,7 @@ class Memory(TypedDict):
     device_bytes: int
     host_bytes: int
     reserved_bytes: NotRequired[int]
+    allocated_bytes: NotRequired[int]
     traced_bytes: NotRequired[int]
     process_bytes: NotRequired[int]
 
@@ -212,6 +213,7 @@ class TrainRecord(TypedDict):
     rows_per_step: int
     master_precision: str
     distributed: str
+    wrapped_by: NotRequired[str]
     quantization: str | None
     comparable: Json
     settings: Json

@@ -114,10 +114,10 @@ def launch_options() -> set[str]:
 
 @cache
 def known_options() -> set[str]:
-    """Every option of a script of ours, of `accelerate launch`, and of tests/bench and tests/torture."""
+    """Every option of a script of ours, of `accelerate launch`, and of the programs in tests."""
     kinds = {kind for path in RECIPES.glob("*.py") for kind in kinds_of(path.name)}
     ours = {f"--{field.name}" for kind in kinds for field in dataclasses.fields(kind)} | {"--config", "--help"}
-    programs = [ROOT / "tests" / name / "__main__.py" for name in ("bench", "torture")]
+    programs = [*ROOT.glob("tests/*/__main__.py"), ROOT / "tests" / "gpu" / "wheels.py"]
     parsers = {option for path in programs for option in re.findall(r'"(--\w+)"', path.read_text(encoding="utf-8"))}
     printing = set(re.findall(r'"(--\w+)"', (ROOT / "docker" / "cloud" / "launch.py").read_text(encoding="utf-8")))
     return ours | parsers | printing | launch_options()

@@ -1,9 +1,13 @@
-"""transformers: the attention implementation of a model, which its configuration keeps under a private name."""
+"""transformers: the attention implementation of a model, which its configuration keeps under a private name; and an
+option that older versions call otherwise.
+"""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+    from trl import SFTConfig
 
 
 def attention_of(config: "PreTrainedConfig") -> str:
@@ -18,3 +22,27 @@ def set_attention(config: "PreTrainedConfig", name: str) -> None:
     but shards the model where DeepSpeed ZeRO-3 is in force.
     """
     config._attn_implementation = name
+
+
+def sft_config() -> "type[SFTConfig]":
+    """TRL's SFTConfig. Under a transformers that does not know `activation_checkpointing` yet, such as 5.17, it takes
+    that option and hands it on under its older name, so that the recipes run there as they are.
+    """
+    from trl import SFTConfig
+
+    if hasattr(SFTConfig, "activation_checkpointing"):
+        return SFTConfig
+
+    @dataclass
+    class Config(SFTConfig):
+        _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "activation_checkpointing_kwargs"]
+        activation_checkpointing: bool | None = None
+        activation_checkpointing_kwargs: dict[str, Any] | str | None = None
+
+        def __post_init__(self) -> None:
+            if self.activation_checkpointing is not None:
+                self.gradient_checkpointing = self.activation_checkpointing
+            self.gradient_checkpointing_kwargs = self.activation_checkpointing_kwargs
+            super().__post_init__()
+
+    return Config

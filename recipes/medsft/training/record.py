@@ -38,7 +38,7 @@ def record(
     spent = [meter.tokens, meter.answer_tokens, _peak_host_bytes(), round(1000 * meter.joules)]
     spent += [meter.read, meter.written]
     sums = _over_ranks(trainer, spent, "sum")
-    reserved, used = _over_ranks(trainer, _peak_device_bytes(), "max")
+    reserved, used, allocated = _over_ranks(trainer, _peak_device_bytes(), "max")
     if not trainer.is_world_process_zero():
         return
     history = [{k: row[k] for k in KEEP if k in row} for row in state.log_history]
@@ -47,7 +47,12 @@ def record(
     trainable, total = parameter_counts(trainer.model)
     precision = master_precision(trainer.model, args)
     seconds = sum(meter.step_seconds)
-    peak: Memory = {"device_bytes": used, "host_bytes": sums[2], "reserved_bytes": reserved}
+    peak: Memory = {
+        "device_bytes": used,
+        "host_bytes": sums[2],
+        "reserved_bytes": reserved,
+        "allocated_bytes": allocated,
+    }
     gaps, warning = calibration.compare(predicted, peak)
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
@@ -79,6 +84,7 @@ def record(
         "rows_per_step": rows_per_step(args),
         "master_precision": precision,
         "distributed": str(trainer.accelerator.distributed_type.value),
+        "wrapped_by": wrapped_by(trainer),
         "quantization": "nf4" if getattr(trainer.model, "is_loaded_in_4bit", False) else None,
         "comparable": {**comparable(study, args, data), "loses_small_updates": precision == "bfloat16"},
         "settings": arm.settings,
@@ -86,6 +92,15 @@ def record(
         "fingerprint": arm.fingerprint,
     }
     write_json(arm.folder / "train.json", written)
+
+
+def wrapped_by(trainer: RecipeTrainer) -> str:
+    """What trained the model, by its class: 'DeepSpeedEngine, ZeRO-3', 'DistributedDataParallel', a class of FSDP2's
+    that begins with FSDP, or the model's own.
+    """
+    engine = trainer.model_wrapped
+    stage = getattr(engine, "zero_optimization_stage", None)
+    return type(engine).__name__ + (f", ZeRO-{stage()}" if callable(stage) else "")
 
 
 def parameter_counts(network: torch.nn.Module) -> tuple[int, int]:
@@ -128,9 +143,10 @@ def _peak_host_bytes() -> int:
 
 
 def _peak_device_bytes() -> list[int]:
-    """[reserved by torch, used as nvidia-smi counts] at the peak; the second includes others on the same GPU."""
+    """[reserved by torch, used as nvidia-smi counts, allocated] at the peak; the second includes others on the GPU."""
     if not torch.cuda.is_available():
-        return [0, 0]
+        return [0, 0, 0]
     free, total = torch.cuda.mem_get_info()
     reserved = torch.cuda.max_memory_reserved()
-    return [reserved, reserved + max(0, total - free - torch.cuda.memory_reserved())]
+    used = reserved + max(0, total - free - torch.cuda.memory_reserved())
+    return [reserved, used, torch.cuda.max_memory_allocated()]

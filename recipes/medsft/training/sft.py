@@ -14,6 +14,7 @@ from medsft.errors import UserError
 from medsft.memory import step_config
 from medsft.models import loading
 from medsft.patches import python
+from medsft.patches.transformers import sft_config
 from medsft.training import checkpoints, micro_batch
 from medsft.training.callbacks.stopping import StopEarly
 from medsft.training.dataset import load_data
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 
 def parse_recipe(argv: list[str]) -> "Parsed":
     """The options of a training script. Raises UserError."""
-    from trl import ModelConfig, SFTConfig
+    from trl import ModelConfig
 
-    return cast("Parsed", parse([StudyArguments, SFTConfig, ModelConfig], argv))
+    return cast("Parsed", parse([StudyArguments, sft_config(), ModelConfig], argv))
 
 
 def train_arm(
