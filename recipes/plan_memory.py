@@ -162,7 +162,7 @@ def records_of(file: Path) -> list[tuple[str, TrainRecord]]:
     read = read_json(file)
     if "rows" not in read:
         return [(str(file), read)]
-    names = [row["train_json"] for row in read["rows"] if row["status"] == "pass" and "train_json" in row]
+    names = [row["train_json"] for row in read["rows"] if row["status"] == "pass" and row.get("train_json")]
     found: list[tuple[str, TrainRecord]] = [(name, read_json(Path(name))) for name in names]
     usable = [
         (name, record)

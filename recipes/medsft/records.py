@@ -213,7 +213,7 @@ class TrainRecord(TypedDict):
     rows_per_step: int
     master_precision: str
     distributed: str
-    wrapped_by: NotRequired[str]
+    wrapped_by: str
     quantization: str | None
     comparable: Json
     settings: Json

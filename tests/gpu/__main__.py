@@ -16,6 +16,7 @@ import argparse
 import os
 import platform
 import re
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -150,4 +151,5 @@ def environment(on_cpu: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is under way ends with it
     sys.exit(main())

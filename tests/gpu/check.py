@@ -118,12 +118,12 @@ class Check:
         record = self.study / arm / "train.json"
         return done, read_json(record) if record.is_file() else {}
 
-    def measured(self, record: Row, layers: int, trains_all: bool = False, wrapped: str = "") -> Row:
+    def measured(self, record: Row, layers: int, trains_all: bool = False, wrapped: str = "none") -> Row:
         """The row of a training. Raises RowFailedError where the loss does not fall, or another engine trained."""
         losses = [row["loss"] for row in record["history"] if "loss" in row]
         tokens, seconds = record["tokens_seen"] / record["steps"], statistics.median(record["step_seconds"][1:])
         work = flops_per_token(self.shape, layers, trains_all) * tokens / seconds
-        if wrapped not in record["wrapped_by"]:
+        if record["wrapped_by"] != wrapped:
             raise RowFailedError(f"wrapped by {record['wrapped_by']}, not by {wrapped}")
         if not losses[-1] < losses[0]:  # false for what is not a number, too
             raise RowFailedError(f"the loss does not fall on the same rows: {losses}")

@@ -125,7 +125,7 @@ def fsdp2_offload(check: Check) -> Row:
         raise NotMeasuredError("accelerate shards by FSDP2 on GPUs only: here the same launch would be plain training")
     layers = check.few_layers(offloads=True)
     _, record = check.train("fsdp2_offload", "full_fsdp2_offload", layers, launch="fsdp2_offload.yaml")
-    return check.measured(record, layers, trains_all=True, wrapped="FSDP")
+    return check.measured(record, layers, trains_all=True, wrapped="FSDP2")
 
 
 def stop_and_resume(check: Check) -> Row:

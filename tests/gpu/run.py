@@ -44,12 +44,21 @@ def run(words: list[str], log: Path, limit: float, env: dict[str, str], stop_at:
                 time.sleep(0.25 if stop_at is None else 0.02)
         finally:
             status = process.poll()
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it left running, too
+            end_all(process.pid)
             process.wait()
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     said = [line for line in lines if line.startswith(("error:", "does not fit:", "stopped:"))]
     return Finished(status, time.monotonic() - started, host, device, (said or lines or [""])[-1].strip()[:300])
+
+
+def end_all(pid: int) -> None:
+    """Kill a process, what it started (ninja gives each compiler a group of its own), and what is in its group."""
+    with suppress(psutil.Error):
+        for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+            with suppress(psutil.Error):
+                process.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def resident(pid: int) -> int:

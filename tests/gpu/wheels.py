@@ -19,7 +19,8 @@ MOST = 64 * 2**20  # bytes of the folder
 # The rest of what the recipes import and a machine for deep learning does not have; without their own dependencies,
 # which such a machine has. DeepSpeed has no wheel on the index: it is made here, without compiling anything.
 PACKAGES = ["trl", "datasets", "bitsandbytes", "deepspeed", "gguf", "datasketch", "ftfy", "phonenumbers", "dill",
-            "multiprocess", "hjson", "psutil", "rich", "py-cpuinfo", "nvidia-ml-py", "xxhash", "wcwidth"]  # fmt: skip
+            "multiprocess", "hjson", "psutil", "rich", "py-cpuinfo", "nvidia-ml-py", "xxhash", "wcwidth", "pydantic",
+            "pydantic_core", "annotated-types"]  # fmt: skip
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 

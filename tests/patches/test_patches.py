@@ -3,7 +3,9 @@
 import inspect
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -83,3 +85,26 @@ def test_deepspeed_still_has_what_a_resumed_run_is_completed_by() -> None:
     assert "self.ds_opt_adam.adam_update(self.opt_id" in inspect.getsource(DeepSpeedCPUAdam).replace("\n", "")
     header = Path(library.__file__).parent / "ops" / "csrc" / "includes" / "cpu_adam.h"
     assert "IncrementStep" in header.read_text(encoding="utf-8")
+
+
+def test_an_older_transformers_gets_the_option_under_its_older_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import trl
+
+    assert transformers.sft_config() is trl.SFTConfig  # the pinned one has it
+
+    @dataclass
+    class Older:
+        _VALID_DICT_FIELDS: ClassVar[list[str]] = ["gradient_checkpointing_kwargs"]
+        gradient_checkpointing: bool = True
+        gradient_checkpointing_kwargs: dict[str, bool] | None = None
+
+        def __post_init__(self) -> None:
+            self.checked = self.gradient_checkpointing
+
+    monkeypatch.setattr(trl, "SFTConfig", Older)
+    made = transformers.sft_config()
+    config = made(activation_checkpointing=False, activation_checkpointing_kwargs={"use_reentrant": False})
+    assert not config.gradient_checkpointing and not config.checked
+    assert config.gradient_checkpointing_kwargs == {"use_reentrant": False}
+    assert made().gradient_checkpointing
+    assert "activation_checkpointing_kwargs" in made._VALID_DICT_FIELDS

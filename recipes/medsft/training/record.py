@@ -84,7 +84,7 @@ def record(
         "rows_per_step": rows_per_step(args),
         "master_precision": precision,
         "distributed": str(trainer.accelerator.distributed_type.value),
-        "wrapped_by": wrapped_by(trainer),
+        "wrapped_by": wrapped_by(trainer.model_wrapped),
         "quantization": "nf4" if getattr(trainer.model, "is_loaded_in_4bit", False) else None,
         "comparable": {**comparable(study, args, data), "loses_small_updates": precision == "bfloat16"},
         "settings": arm.settings,
@@ -94,13 +94,16 @@ def record(
     write_json(arm.folder / "train.json", written)
 
 
-def wrapped_by(trainer: RecipeTrainer) -> str:
-    """What trained the model, by its class: 'DeepSpeedEngine, ZeRO-3', 'DistributedDataParallel', a class of FSDP2's
-    that begins with FSDP, or the model's own.
-    """
-    engine = trainer.model_wrapped
-    stage = getattr(engine, "zero_optimization_stage", None)
-    return type(engine).__name__ + (f", ZeRO-{stage()}" if callable(stage) else "")
+def wrapped_by(network: torch.nn.Module) -> str:
+    """'none', 'DistributedDataParallel', 'FSDP2' or 'ZeRO-1' to 'ZeRO-3', by the object that trained."""
+    from torch.distributed.fsdp import FSDPModule
+    from torch.nn.parallel import DistributedDataParallel
+
+    if hasattr(network, "zero_optimization_stage"):  # DeepSpeed's engine
+        return f"ZeRO-{network.zero_optimization_stage()}"  # type: ignore[operator]
+    if isinstance(network, FSDPModule):
+        return "FSDP2"
+    return "DistributedDataParallel" if isinstance(network, DistributedDataParallel) else "none"
 
 
 def parameter_counts(network: torch.nn.Module) -> tuple[int, int]:
