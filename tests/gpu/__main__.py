@@ -112,7 +112,7 @@ def one(entry: Any, shared: Any, rows: list[dict[str, Any]], pace: float, minute
     started, left, needed = time.monotonic(), max(0, shared.ends - time.monotonic()), entry.seconds * pace
     row: dict[str, Any] = {"row": entry.name, "status": "pass", "reason": ""}
     missing = [name for name in entry.needs if name not in {row["row"] for row in rows if row["status"] == "pass"}]
-    shared.limit = 4 * entry.seconds  # of one command
+    shared.limit = (10 if shared.on_cpu else 4) * entry.seconds  # of one command
     try:
         if missing:
             raise NotMeasuredError(f"needs the row '{missing[0]}'")
@@ -138,7 +138,9 @@ def environment(on_cpu: bool) -> dict[str, Any]:
     info, found = Path("/proc/cpuinfo"), versions()
     name = re.search(r"model name\s*: (.+)", info.read_text() if info.exists() else "")
     processor = name[1] if name else platform.machine()
-    device, _, driver = (processor if on_cpu else nvidia_smi("name,driver_version")[0]).partition(", ")
+    gpus, visible = nvidia_smi("name,driver_version"), os.environ["CUDA_VISIBLE_DEVICES"]
+    gpu = "" if on_cpu else gpus[int(visible) if visible.isdigit() else 0]
+    device, _, driver = (gpu or processor).partition(", ")
     pins = re.findall(r'"([\w-]+)==([\w.]+)"', (RECIPES.parent / "pyproject.toml").read_text(encoding="utf-8"))
     unlike = [f"{p} {found[p]} (pinned: {v})" for p, v in pins if found.get(p, v).split("+")[0] != v]
     return {

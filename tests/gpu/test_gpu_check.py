@@ -1,6 +1,7 @@
 """`make gpu-check`: whole on a processor, and with GPUs of four sizes stood in for; budget, table, wheels, page."""
 
 import json
+import os
 import sys
 import types
 import zipfile
@@ -21,7 +22,7 @@ from medsft.hardware import gpus, specs
 from medsft.memory.strategies import STRATEGIES
 from training_runs import needs_compiler
 
-GPUS = {  # what nvidia-smi says: name, driver, MiB in all, MiB free
+GPUS = {  # what nvidia-smi says: name, driver, MiB in all, MiB free; of the last one there are eight
     "rtx4090": ("NVIDIA GeForce RTX 4090", "570.86.15", 24_564, 24_100),
     "l40s": ("NVIDIA L40S", "570.86.15", 46_068, 45_400),
     "a100-80gb": ("NVIDIA A100-SXM4-80GB", "550.54.15", 81_920, 81_000),
@@ -117,12 +118,14 @@ def on_gpu(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     fields |= {"compute_cap": "9.0"}
     script = tmp_path / "bin" / "nvidia-smi"
     script.parent.mkdir()
-    cases = "".join(f'--query-gpu={query}) echo "{answer}";;\n' for query, answer in fields.items())
+    lines = {query: "\n".join([answer] * (8 if request.param == "h200" else 1)) for query, answer in fields.items()}
+    cases = "".join(f'--query-gpu={query}) echo "{answer}";;\n' for query, answer in lines.items())
     script.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{script.parent}:/usr/bin:/bin")
     for variable in ("CUDA_VISIBLE_DEVICES", "PYTHONPATH", "HF_HUB_OFFLINE"):
-        monkeypatch.setenv(variable, "0" if variable == "CUDA_VISIBLE_DEVICES" else "1")
+        monkeypatch.setenv(variable, "")  # so that what the check sets is put back
+        monkeypatch.delenv(variable)
     monkeypatch.setattr(specs, "host_memory", lambda: (137 * 10**9, 130 * 10**9))
     gpus._asked.cache_clear()
     return tmp_path
@@ -142,7 +145,7 @@ def test_every_row_is_launched_as_the_recipes_and_libraries_read_it(
     assert {name: row["reason"] for name, row in found.items() if row["status"] == "fail"} == {}
     assert status == 0
     assert {name for name, row in found.items() if row["status"] == "skipped"} == {"generation_vllm"}
-    assert result["device"] == "cuda"
+    assert result["device"] == "cuda" and os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     assert result["environment"]["device"] in [name for name, *_ in GPUS.values()]
     assert found["lora"]["share_of_peak"] == pytest.approx(
         sizing.flops_per_token(sizing.MISTRAL_7B, found["lora"]["layers"], False) * 4000 / 700e12
