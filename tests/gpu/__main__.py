@@ -80,7 +80,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     on_cpu = not gpus or args.device == "cpu"
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     os.environ["CUDA_VISIBLE_DEVICES"] = "" if on_cpu else first  # the check is of one
-    there = environment(on_cpu)
+    here = machine(folder)
+    there = environment(here.gpu if here.gpus else "")
     size = f"toy size, as {'asked' if gpus else 'no GPU is here'}" if on_cpu else "the study model's shape"
     print(f"gpu-check on {there['device']}, {size}; versions unlike the pinned ones: {there['unlike_pins'] or 'none'}")
     before = {} if args.fresh or not file.is_file() else read_json(file)
@@ -88,7 +89,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     known = {row["row"]: row for row in before.get("rows", []) if alike and row["status"] == "pass"}
     own = args.wheels / "tokenizer" if args.wheels else Path()
     tokenizer = str(own.absolute()) if own.name and own.is_dir() else embedded.SMOLLM2
-    shared = check.Check(folder, on_cpu, machine(folder), tokenizer, ends=began + 60 * args.minutes)
+    shared = check.Check(folder, on_cpu, here, tokenizer, ends=began + 60 * args.minutes)
     wanted, pace = rows.entries(on_cpu, args.rows), 1.0
     result: dict[str, Any] = {"device": "cpu" if on_cpu else "cuda", "environment": there, "rows": []}
     for number, entry in enumerate(wanted, 1):
@@ -130,7 +131,7 @@ def one(entry: Any, shared: Any, rows: list[dict[str, Any]], pace: float, minute
     return row | {"seconds": round(time.monotonic() - started, 1), "date": datetime.now(UTC).isoformat("T", "seconds")}
 
 
-def environment(on_cpu: bool) -> dict[str, Any]:
+def environment(gpu: str) -> dict[str, Any]:
     """The device by name, the driver, versions, and which of them are not the pinned ones."""
     from medsft.hardware.gpus import nvidia_smi
     from medsft.versions import versions
@@ -138,14 +139,11 @@ def environment(on_cpu: bool) -> dict[str, Any]:
     info, found = Path("/proc/cpuinfo"), versions()
     name = re.search(r"model name\s*: (.+)", info.read_text() if info.exists() else "")
     processor = name[1] if name else platform.machine()
-    gpus, visible = nvidia_smi("name,driver_version"), os.environ["CUDA_VISIBLE_DEVICES"]
-    gpu = "" if on_cpu else gpus[int(visible) if visible.isdigit() else 0]
-    device, _, driver = (gpu or processor).partition(", ")
     pins = re.findall(r'"([\w-]+)==([\w.]+)"', (RECIPES.parent / "pyproject.toml").read_text(encoding="utf-8"))
     unlike = [f"{p} {found[p]} (pinned: {v})" for p, v in pins if found.get(p, v).split("+")[0] != v]
     return {
-        "device": device,
-        "driver": driver,
+        "device": gpu or processor,
+        "driver": nvidia_smi("driver_version")[0] if gpu else "",
         "versions": found,
         "unlike_pins": ", ".join(unlike),
         "date": datetime.now(UTC).date().isoformat(),

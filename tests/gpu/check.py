@@ -22,7 +22,7 @@ SHORT = {"max_steps": 4, "max_train_rows": 16, "max_dev_rows": 4, "eval_steps": 
          "lr_scheduler_type": "constant", "warmup_steps": 0, "save_strategy": "no", "keep_model": "false",
          "disable_tqdm": "true"}  # fmt: skip
 ON_CPU = {"use_cpu": "true", "dataloader_pin_memory": "false", "optim": "adamw_torch", "max_train_rows": 2,
-          "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}  # fmt: skip
+          "per_device_train_batch_size": 2, "rows_per_step": 2}  # fmt: skip
 Row = dict[str, Any]
 
 

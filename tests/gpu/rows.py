@@ -102,8 +102,8 @@ def adapters(kind: str, recomputes: bool, check: Check) -> Row:
 
 def full(recipe: str, check: Check) -> Row:
     options = read_config(["--config", str(CONFIGS / f"{recipe}.yaml")])
-    if any(word in str(options["optim"]) for word in ("bit", "paged")):
-        needs("bitsandbytes")
+    if "bit" in str(options["optim"]):
+        needs("torchao" if "torch" in options["optim"] else "bitsandbytes")
     layers = check.layers(bytes_held(STRATEGIES[options["strategy"]].states, options["dtype"]))
     return check.measured(check.train(recipe, recipe, layers)[1], layers, trains_all=True)
 
@@ -153,7 +153,7 @@ def processor_against_gpu(check: Check) -> Row:
         "max_train_rows": 4,
         "eval_steps": 2,
     }
-    flags |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "max_train_rows": 4}
+    flags |= {"per_device_train_batch_size": 4, "rows_per_step": 4, "max_train_rows": 4}
     _, one = check.train("on_processor", "lora", 1, **flags, use_cpu="true", dataloader_pin_memory="false")
     _, two = check.train("on_device", "lora", 1, **flags)
     row = check.measured(two, 1) | {"train_json": None}  # one layer: no run to learn the slack from

@@ -1,6 +1,7 @@
 """One command of the check: its own process group, log and time limit, and its memory, watched from outside."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -47,7 +48,7 @@ def run(words: list[str], log: Path, limit: float, env: dict[str, str], stop_at:
             end_all(process.pid)
             process.wait()
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith(("error:", "does not fit:", "stopped:"))]
+    said = [line for line in lines if re.match(r"error:|does not fit:|stopped:|[\w.]*(Error|Exception): ", line)]
     return Finished(status, time.monotonic() - started, host, device, (said or lines or [""])[-1].strip()[:300])
 
 

@@ -114,8 +114,8 @@ def stand_in(commands: list[list[str]], losses: list[float]) -> Any:
 def on_gpu(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on PATH with the nvidia-smi of the GPU that the test names."""
     name, driver, total, free = GPUS[request.param]
-    fields = {"name,memory.total,memory.free": f"{name}, {total}, {free}", "name,driver_version": f"{name}, {driver}"}
-    fields |= {"compute_cap": "9.0"}
+    fields = {"name,memory.total,memory.free,mig.mode.current": f"{name}, {total}, {free}, Disabled"}
+    fields |= {"driver_version": driver, "compute_cap": "9.0"}
     script = tmp_path / "bin" / "nvidia-smi"
     script.parent.mkdir()
     lines = {query: "\n".join([answer] * (8 if request.param == "h200" else 1)) for query, answer in fields.items()}
@@ -296,6 +296,7 @@ def test_the_memory_plan_learns_the_tightest_of_the_rows(tmp_path: Path, monkeyp
     runs |= {"resume": ("NO", settings | {"save_strategy": "steps"}, 9000)}
     for name, (distributed, chosen, host) in runs.items():
         record = {"distributed": distributed, "processes": 1, "settings": chosen, "arm": name}
+        record |= {"trainable_parameters": 1, "total_parameters": 9}
         record |= {"predicted_memory": {"traced_bytes": 1000, "process_bytes": 500}}
         write_json(tmp_path / f"{name}.json", record | {"peak_memory": {**memory, "host_bytes": host}})
     found = [{"status": "pass", "train_json": str(tmp_path / f"{name}.json")} for name in ("qlora", *runs)]
