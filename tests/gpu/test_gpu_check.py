@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+import time
 import types
 import zipfile
 from pathlib import Path
@@ -243,11 +245,8 @@ def test_what_only_runs_on_the_device_is_entered_with_cuda_stood_in_for(
 
 
 def test_a_command_has_a_limit_and_its_last_words(tmp_path: Path) -> None:
-    child = "import os, time; os.setpgid(0, 0); open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
-    starts = "import os, subprocess, sys; os.chdir(sys.argv[1]); subprocess.run([sys.executable, '-c', sys.argv[2]])"
-    done = run.run([sys.executable, "-c", starts, str(tmp_path), child], tmp_path / "a.log", 3.0, {})
-    assert done.status is None and "did not end within 3 s" in done.failure()
-    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+    done = run.run([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "a.log", 1.0, {})
+    assert done.status is None and "did not end within" in done.failure()
     says = [sys.executable, "-c", "import sys; print('error: no such thing'); print('later'); sys.exit(2)"]
     done = run.run(says, tmp_path / "b.log", 60.0, {})
     assert done.failure() == "exit status 2: error: no such thing"
@@ -255,6 +254,21 @@ def test_a_command_has_a_limit_and_its_last_words(tmp_path: Path) -> None:
     waits += f"pathlib.Path({str(tmp_path / 'there')!r}).touch()\ntime.sleep(60)"
     done = run.run([sys.executable, "-c", waits], tmp_path / "c.log", 60.0, {}, stop_at=tmp_path / "there")
     assert done.status == 130 and done.host > 0
+
+
+def test_nothing_that_a_command_started_is_left(tmp_path: Path) -> None:
+    """Not even what has a process group of its own, as ninja's compilers have."""
+    child = "import os, time; os.setpgid(0, 0); open('new', 'w').write(str(os.getpid())); os.rename('new', 'pid'); "
+    starts = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    words = [sys.executable, "-c", starts, child + "time.sleep(600)"]
+    process = subprocess.Popen(words, cwd=tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    own = psutil.Process(int((tmp_path / "pid").read_text()))
+    run.end_all(process.pid)
+    own.wait(timeout=60)
+    assert process.wait(timeout=60) < 0
 
 
 def test_marks_are_needed_and_a_processors_rows_stay_out(tmp_path: Path) -> None:
