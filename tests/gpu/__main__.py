@@ -113,7 +113,7 @@ def one(entry: Any, shared: Any, rows: list[dict[str, Any]], pace: float, minute
     started, left, needed = time.monotonic(), max(0, shared.ends - time.monotonic()), entry.seconds * pace
     row: dict[str, Any] = {"row": entry.name, "status": "pass", "reason": ""}
     missing = [name for name in entry.needs if name not in {row["row"] for row in rows if row["status"] == "pass"}]
-    shared.limit = (10 if shared.on_cpu else 4) * entry.seconds  # of one command
+    shared.limit = (20 if shared.on_cpu else 4) * entry.seconds  # of one command
     try:
         if missing:
             raise NotMeasuredError(f"needs the row '{missing[0]}'")
