@@ -26,8 +26,9 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 def fill(folder: Path, cuda: str, python: str) -> None:
     """Download the pinned wheels, strip bitsandbytes, add the tokenizer. SystemExit above `MOST` bytes."""
-    constraints = (RECIPES.parent / "constraints.txt").read_text(encoding="utf-8")
-    pinned = [found[0] for name in PACKAGES if (found := re.search(rf"^{name}==\S+", constraints, re.M))]
+    files = (RECIPES.parent / name for name in ("constraints.txt", "pyproject.toml"))
+    pins = "".join(file.read_text(encoding="utf-8") for file in files)
+    pinned = [re.findall(rf"\b{name}==[\w.]+", pins)[0] for name in PACKAGES]
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     platforms = [word for n in (17, 24, 27, 28, 34) for word in ("--platform", f"manylinux_2_{n}_x86_64")]
     platforms += ["--platform", "manylinux2014_x86_64", "--only-binary", ":all:", "--python-version", python]
