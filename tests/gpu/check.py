@@ -20,7 +20,7 @@ TOY = Shape(213_248, 2 * 32_000 * 128 + 128, 4, 128)  # of `device.study_shape` 
 # Four steps on the same rows at a rate that shows whether the loss falls. What is not named is as shipped.
 SHORT = {"max_steps": 4, "max_train_rows": 16, "max_dev_rows": 4, "eval_steps": 4, "logging_steps": 1,
          "lr_scheduler_type": "constant", "warmup_steps": 0, "save_strategy": "no", "keep_model": "false",
-         "disable_tqdm": "true"}  # fmt: skip
+         "auto_checkpointing": "false", "disable_tqdm": "true"}  # fmt: skip
 ON_CPU = {"use_cpu": "true", "dataloader_pin_memory": "false", "optim": "adamw_torch", "max_train_rows": 2,
           "per_device_train_batch_size": 2, "rows_per_step": 2}  # fmt: skip
 Row = dict[str, Any]
