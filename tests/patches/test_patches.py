@@ -1,6 +1,7 @@
 """The private names and behaviour of libraries that medsft.patches relies on: these fail when a library changes."""
 
 import inspect
+import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -106,5 +107,6 @@ def test_an_older_transformers_gets_the_option_under_its_older_name(monkeypatch:
     config = made(activation_checkpointing=False, activation_checkpointing_kwargs={"use_reentrant": False})
     assert not config.gradient_checkpointing and not config.checked
     assert config.gradient_checkpointing_kwargs == {"use_reentrant": False}
+    assert type(pickle.loads(pickle.dumps(config))) is made  # transformers saves it beside the weights
     assert made().gradient_checkpointing
     assert "activation_checkpointing_kwargs" in made._VALID_DICT_FIELDS

@@ -45,4 +45,6 @@ def sft_config() -> "type[SFTConfig]":
             self.gradient_checkpointing_kwargs = self.activation_checkpointing_kwargs
             super().__post_init__()
 
+    Config.__qualname__ = "Config"  # transformers saves it with the weights, and that finds it by name
+    globals()["Config"] = Config
     return Config
