@@ -108,6 +108,7 @@ def train(trainer: RecipeTrainer) -> float:
 
 def end(trainer: RecipeTrainer) -> None:
     """Finish the trackers and shut down the process group; of several processes, each ends here with status 0."""
-    trainer.end()
+    if hasattr(trainer, "end"):  # since transformers 5.18
+        trainer.end()
     if trainer.args.world_size > 1:
         python.exit_without_teardown()
