@@ -28,6 +28,7 @@ def plan(rows, recommended):
         "model": {"name": "some/model", "parameters": 7 * GB, "lora_parameters": 7 * 10**6, "lora_percent": 0.1},
         "recipe": None, "inputs": {"batch": 4, "length": 512, "checkpointing": True, "lora_r": 16}, "hardware": {},
         "strategies": rows, "recommended": recommended, "recommended_reason": "it fits", "fingerprint": "f" * 16,
+        "choices": ["activation_checkpointing false (it fits)"],
     }  # fmt: skip
 
 
