@@ -212,6 +212,8 @@ class TrainRecord(TypedDict):
     rows_per_step: int
     master_precision: str
     distributed: str
+    wrapped_by: str
+    offload: dict[str, str]
     quantization: str | None
     comparable: Json
     settings: Json

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from medsft.arguments import StudyArguments
+from medsft.distributed import wrapping
 from medsft.files import write_json
 from medsft.memory import calibration
 from medsft.models import loading
@@ -79,6 +80,8 @@ def record(
         "rows_per_step": rows_per_step(args),
         "master_precision": precision,
         "distributed": str(trainer.accelerator.distributed_type.value),
+        "wrapped_by": wrapping.wrapped_by(trainer.model_wrapped),
+        "offload": wrapping.offload(trainer.model_wrapped, trainer.accelerator),
         "quantization": "nf4" if getattr(trainer.model, "is_loaded_in_4bit", False) else None,
         "comparable": {**comparable(study, args, data), "loses_small_updates": precision == "bfloat16"},
         "settings": arm.settings,
