@@ -169,7 +169,8 @@ def test_a_launch_wraps_as_its_recipe_says_and_learns_as_alone(
     alone = "full_fp32" if launch.recipe.startswith("full") else "lora"
     close = 0.05 if launch.recipe == "qlora" else 0.01  # its frozen weights are rounded to 4 bits
     assert losses(study, arm) == pytest.approx(losses(study, alone), abs=close)
-    assert record(study, arm)["tokens_seen"] == record(study, alone)["tokens_seen"]
+    for counted in ("tokens_seen", "answer_tokens_seen", "total_parameters", "trainable_parameters"):
+        assert record(study, arm)[counted] == record(study, alone)[counted]
     if alone == "full_fp32":
         check_saved(study / arm / "model", study / alone / "model")
         assert dev_losses(study, arm) == pytest.approx(dev_losses(study, alone), abs=0.01)
