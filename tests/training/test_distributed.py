@@ -26,7 +26,7 @@ SIZES = ("--max_steps", 6, "--eval_steps", 3, "--save_steps", 3, "--logging_step
 ROW_COUNTS = ("--max_train_rows", 80, "--max_dev_rows", 4, "--per_device_eval_batch_size", 2)
 # with 80 rows the sampler groups them alike for one process and for two
 GPU_ONLY = {  # recipe: why its own flags do not start here
-    "full_8bit": "8-bit AdamW has kernels for CUDA only",
+    "full_8bit": "its 8-bit AdamW is for GPUs",
     "sound": "QLoRA as in qlora, its optimizer is paged by CUDA",
     "paper": "QLoRA as in qlora, its optimizer is paged by CUDA",
 }
@@ -88,13 +88,12 @@ def on_processors(launch: Launch, folder: Path, **changes: object) -> tuple[str,
     return (*ACCELERATE, "--config_file", str(path))
 
 
-def words(study: Path, model: Path, recipe: str, arm: str, processes: int = 1, *more: object) -> list[str]:
-    """The recipe's script with its YAML and the replacements; the rows of a step are those of one process."""
+def words(study: Path, model: Path, recipe: str, arm: str, *more: object) -> list[str]:
+    """The recipe's script with its YAML and the replacements."""
     path = MISTRAL / f"{recipe}.yaml"
-    accumulates = yaml.safe_load(path.read_text())["gradient_accumulation_steps"] > 1
-    own = ROWS // processes
-    batch = ("--per_device_train_batch_size", own // 2 if accumulates else own)
-    batch = (*batch, "--gradient_accumulation_steps", 2 if accumulates else 1)
+    shipped = yaml.safe_load(path.read_text())
+    rows = ROWS if shipped["per_device_train_batch_size"] == shipped.get("rows_per_step") else 1  # or accumulated
+    batch = ("--per_device_train_batch_size", rows, "--rows_per_step", ROWS)
     folder = ("--study_dir", study, "--model_name_or_path", model, "--arm", arm)
     script = "sft_full.py" if recipe.startswith("full") else "sft_lora.py"
     given = ("--config", path, *folder, *DEVICE, *SIZES, *ROW_COUNTS, *batch, *more)
@@ -102,7 +101,7 @@ def words(study: Path, model: Path, recipe: str, arm: str, processes: int = 1, *
 
 
 def run(study: Path, model: Path, launch: Launch, arm: str, folder: Path, *more: object) -> None:
-    line = words(study, model, launch.recipe, arm, launch.processes, *launch.more, *more)
+    line = words(study, model, launch.recipe, arm, *launch.more, *more)
     done = run_script(*line, launcher=(*on_processors(launch, folder), LAUNCHED))
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -169,7 +168,7 @@ def test_a_launch_wraps_as_its_recipe_says_and_learns_as_alone(
     alone = "full_fp32" if launch.recipe.startswith("full") else "lora"
     close = 0.05 if launch.recipe == "qlora" else 0.01  # its frozen weights are rounded to 4 bits
     assert losses(study, arm) == pytest.approx(losses(study, alone), abs=close)
-    for counted in ("tokens_seen", "answer_tokens_seen", "total_parameters", "trainable_parameters"):
+    for counted in ("rows_per_step", "tokens_seen", "answer_tokens_seen", "total_parameters", "trainable_parameters"):
         assert record(study, arm)[counted] == record(study, alone)[counted]
     if alone == "full_fp32":
         check_saved(study / arm / "model", study / alone / "model")
@@ -201,7 +200,7 @@ def check_saved(folder: Path, plain: Path) -> None:
 def test_fsdp2_in_two_processes_continues_to_the_same_weights(study: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Sharded over two, as it is over two GPUs; and from the checkpoint half-way as if nothing had stopped it."""
     launch = Launch("fsdp2_offload.yaml", "full_fsdp2_offload", "FSDP2", "cpu", "cpu")
-    line = words(study, tiny_model, launch.recipe, "sharded", 2)
+    line = words(study, tiny_model, launch.recipe, "sharded")
     launcher = (*on_processors(launch, tmp_path, num_processes=2), LAUNCHED)
     weights = []
     for said in ("step 6", "continuing from"):
@@ -228,7 +227,7 @@ def test_two_launchers_are_two_machines(study: Path, tiny_model: Path, tmp_path:
         port = free.getsockname()[1]
     launcher = on_processors(launch, tmp_path, main_process_port=port)
     arm = launch.name.replace(" ", "_")
-    line = words(study, tiny_model, launch.recipe, arm, 2)
+    line = words(study, tiny_model, launch.recipe, arm)
     second: subprocess.Popen[str] = started(line, (*launcher, "--machine_rank", "1", LAUNCHED))
     try:
         first = run_script(*line, launcher=(*launcher, "--machine_rank", "0", LAUNCHED))
@@ -246,7 +245,7 @@ def test_two_launchers_are_two_machines(study: Path, tiny_model: Path, tmp_path:
 def test_masters_and_states_in_bf16_learn_as_torch_does_in_bf16(study: Path, tiny_model: Path, tmp_path: Path) -> None:
     """`full_offload_bf16` against one process whose AdamW has nothing but bf16 either (full.yaml)."""
     steps = ("--max_steps", 3)  # a processor without bf16 instructions takes 2 s a row of the tiny model
-    assert run_here(*words(study, tiny_model, "full", "plain_bf16", 1, *steps)).returncode == 0
+    assert run_here(*words(study, tiny_model, "full", "plain_bf16", *steps)).returncode == 0
     run(study, tiny_model, IN_BF16, "offload_bf16", tmp_path, *steps)
     check_wrapped(study, "offload_bf16", IN_BF16)
     assert losses(study, "offload_bf16") == pytest.approx(losses(study, "plain_bf16"), abs=0.02)
@@ -256,6 +255,6 @@ def test_masters_and_states_in_bf16_learn_as_torch_does_in_bf16(study: Path, tin
 @pytest.mark.parametrize("recipe", [name for name in WITHOUT_LAUNCHER if name != "full"])
 def test_a_recipe_for_one_gpu_takes_two_steps(study: Path, tiny_model: Path, recipe: str) -> None:
     more = UNPAGED if recipe == "qlora" else ()
-    done = run_here(*words(study, tiny_model, recipe, f"{recipe}_here", 1, *more, "--max_steps", 2))
+    done = run_here(*words(study, tiny_model, recipe, f"{recipe}_here", *more, "--max_steps", 2))
     assert done.returncode == 0, done.stderr[-3000:]
     assert record(study, f"{recipe}_here")["wrapped_by"] == "none"
