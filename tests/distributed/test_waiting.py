@@ -30,7 +30,7 @@ def prepare(data):
     (path / "data_report.json").write_text("{}")
 
 run_folder.prepare = prepare
-config = types.SimpleNamespace(process_index=rank)
+config = types.SimpleNamespace(local_process_index=rank)
 for name in ("slow", "late"):
     time.sleep(2 * rank if name == "late" else 0)
     study = StudyArguments(study_dir=str(folder / name))

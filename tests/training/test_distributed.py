@@ -16,7 +16,7 @@ import yaml
 from conftest import RECIPES, ROOT, run_here, run_script
 from medsft.files import read_json
 from medsft.memory.strategies import STRATEGIES
-from training_runs import ACCELERATE, losses, needs_compiler, needs_libaio, record, started
+from training_runs import ACCELERATE, losses, needs_compiler, needs_libaio, record
 
 CONFIGS, MISTRAL = ROOT / "accelerate_configs", RECIPES / "configs" / "mistral_7b"
 LAUNCHED = str(Path(__file__).parent / "launched.py")
@@ -228,14 +228,14 @@ def test_two_launchers_are_two_machines(study: Path, tiny_model: Path, tmp_path:
     launcher = on_processors(launch, tmp_path, main_process_port=port)
     arm = launch.name.replace(" ", "_")
     line = words(study, tiny_model, launch.recipe, arm)
-    second: subprocess.Popen[str] = started(line, (*launcher, "--machine_rank", "1", LAUNCHED))
+    second_line = [*launcher, "--machine_rank", "1", LAUNCHED, str(RECIPES / line[0]), *line[1:]]
+    second = subprocess.Popen(second_line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         first = run_script(*line, launcher=(*launcher, "--machine_rank", "0", LAUNCHED))
         assert first.returncode == 0, first.stderr[-3000:]
         assert second.wait(timeout=120) == 0
     finally:
         second.kill()
-        second.communicate()
     check_wrapped(study, arm, launch)
     assert losses(study, arm) == pytest.approx(losses(study, "full_fp32" if "full" in arm else "lora"), abs=0.01)
 

@@ -34,7 +34,7 @@ class ArmFolder(NamedTuple):
 
 def ensure_split(study: StudyArguments, config: "SFTConfig", argv: list[str]) -> None:
     """Prepare the study's split from the recipe's data YAML, unless it is prepared."""
-    with waiting.first(config.process_index == 0):
+    with waiting.first(config.local_process_index == 0):  # on each machine, as its folder may be its own
         if (Path(study.study_dir) / "data" / "data_report.json").exists():
             return
         beside = config_path(argv).parent / study.data_config
