@@ -18,13 +18,14 @@ from medsft.arguments import StudyArguments
 from medsft.training import run_folder
 
 rank, folder = int(sys.argv[1]), pathlib.Path(sys.argv[2])
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2,
-                        timeout=datetime.timedelta(seconds=5))
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+dist.barrier()
+dist.distributed_c10d._set_pg_timeout(datetime.timedelta(seconds=10))
 prepared = []
 
 def prepare(data):
     prepared.append(data.study_dir)
-    time.sleep(8 if data.study_dir.endswith("slow") else 0)
+    time.sleep(13 if data.study_dir.endswith("slow") else 0)
     path = pathlib.Path(data.study_dir) / "data"
     path.mkdir(parents=True)
     (path / "data_report.json").write_text("{}")
