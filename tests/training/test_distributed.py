@@ -58,7 +58,6 @@ TOGETHER = [
     Launch("multi_gpu.yaml", "lora", "DistributedDataParallel"),
     Launch("multi_cpu.yaml", "lora", "DistributedDataParallel", more=REENTRANT),
     Launch("zero2.yaml", "full_zero2", "ZeRO-2"),
-    Launch("zero2.yaml", "qlora", "ZeRO-2", more=UNPAGED),
     Launch("zero2_offload.yaml", "full_zero2_offload", "ZeRO-2", "cpu"),
     Launch("zero3.yaml", "full_zero3", "ZeRO-3"),
     Launch("zero3_optimizer_offload.yaml", "full_zero3_optimizer_offload", "ZeRO-3", "cpu"),
@@ -166,8 +165,7 @@ def test_a_launch_wraps_as_its_recipe_says_and_learns_as_alone(
     check_wrapped(study, arm, launch)
     assert not list((tmp_path / "swap").rglob("*.swp"))  # NVMe's states are gone with the run
     alone = "full_fp32" if launch.recipe.startswith("full") else "lora"
-    close = 0.05 if launch.recipe == "qlora" else 0.01  # its frozen weights are rounded to 4 bits
-    assert losses(study, arm) == pytest.approx(losses(study, alone), abs=close)
+    assert losses(study, arm) == pytest.approx(losses(study, alone), abs=0.01)
     for counted in ("rows_per_step", "tokens_seen", "answer_tokens_seen", "total_parameters", "trainable_parameters"):
         assert record(study, arm)[counted] == record(study, alone)[counted]
     if alone == "full_fp32":
