@@ -59,10 +59,10 @@ def train_arm(
     run = micro_batch.Run(study.strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
     if study.auto_batch:
         micro_batch.choose_micro_batch(arm, run)
-    if study.auto_checkpointing:
-        run = micro_batch.leave_out_checkpointing(run, argv)
     keeps = saved_as == "adapter" or study.keep_model
-    with waiting.first(config.local_process_index == 0):  # the others find its trace in the cache
+    with waiting.first(config.local_process_index == 0):  # the others find its traces in the cache
+        if study.auto_checkpointing:
+            run = micro_batch.leave_out_checkpointing(run, argv)
         if config.should_save:
             check_disk(arm.folder, run, keeps)
         predicted = micro_batch.check_memory(run, saves=keeps or config.save_strategy != "no")
