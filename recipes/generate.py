@@ -178,10 +178,6 @@ def probe(
     else:
         network = cast("PreTrainedModel", answerer.network)
         nll = partial(likelihood.batch_nll, network, pad=answerer.tokenizer.pad_token_id)
-<<<<<<< HEAD
-    likely = likelihood.likelihood(answerer.tokenizer, rows[: args.likelihood_rows], min(args.batch_size, 4), nll)
-    seen = trained_rows(folder)
-=======
     likely = likelihood.likelihood(
         answerer.tokenizer, rows[: args.likelihood_rows], min(args.batch_size, 4), shard.every(nll)
     )
@@ -189,6 +185,7 @@ def probe(
         row["nll"] = value
     if not shard.is_first:
         return
+    seen = trained_rows(folder)
     recited = memorization.memorization(
         answerer.tokenizer, islice(train, seen), args.memorization_rows, partial(generation.complete, answerer)
     )
