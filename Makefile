@@ -43,6 +43,9 @@ TORCH := torch==2.13.0$(if $(GPU),,$(if $(filter Linux,$(shell uname)),+cpu))
 
 # a recipe that says use_cpu is one process, whatever GPUs there are
 LAUNCH = $(if $(GPU),$(if $(shell grep -ls '^use_cpu: true' $(CFG)/lora.yaml),$(PY),$(ACCELERATE)),$(PY))
+# several GPUs share the rows to answer; one process otherwise
+GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+ANSWER := $(if $(filter-out 0 1,$(GPUS)),$(ACCELERATE),$(PY))
 STUDY_DIR := runs/$(STUDY)
 CFG := recipes/configs/$(CONFIG)
 IN := --study_dir $(STUDY_DIR)
@@ -124,7 +127,7 @@ plan: setup  ## what fits this machine, before anything is loaded
 	$(PY) recipes/plan_memory.py --config $(CFG)/plan.yaml $(IN)
 
 baseline: setup  ## answers of the untrained model to the held-out patients
-	$(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm baseline
+	$(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm baseline
 
 lora: setup  ## train the LoRA arm
 	@$(FITS) $(CFG)/lora.yaml
@@ -153,7 +156,7 @@ sweep: data  ## a learning rate for each arm, by dev loss: short runs at a third
 
 evaluate: setup  ## answers of every trained arm, then metrics, floors, intervals and paired tests
 	@for arm in baseline $$(cd $(STUDY_DIR) && for a in */; do { [ -d $$a/adapter ] || [ -d $$a/model ]; } && echo $${a%/}; done); do \
-	  $(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm || exit $$?; done
+	  $(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm || exit $$?; done
 	$(PY) recipes/score.py --config $(CFG)/score.yaml $(IN)
 
 report: setup  ## report.html, report.md, results.json, figures
@@ -198,7 +201,7 @@ paper-stages: plan
 	@$(foreach fault,$(FAULTS),echo "the sound arm with one fault: $(fault)" && \
 	  $(LAUNCH) recipes/sft_lora.py --config $(CFG)/sound.yaml $(IN) --arm fault_$(fault) $(fault_$(fault)) &&) true
 	@$(foreach arm,baseline sound paper $(FAULTS:%=fault_%),\
-	  $(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --quantization nf4 --arm $(arm) &&) true
+	  $(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --quantization nf4 --arm $(arm) &&) true
 	$(PY) recipes/score.py --config $(CFG)/score.yaml $(IN) --allow_unequal $(UNEQUAL)
 	$(PY) recipes/report.py --config $(CFG)/report.yaml $(IN) --title "What is each fault of the source study worth?"
 	@echo "open $(STUDY_DIR)/report/report.html"

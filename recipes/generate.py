@@ -8,6 +8,9 @@ model is loaded, likelihood.jsonl (how likely it finds the doctors' answers) and
 training answers verbatim) are measured. Before the first answer of a study its analysis plan is written
 (analysis_plan.json), from the score.yaml beside the recipe. After an interruption the same command continues after the
 last finished batch.
+On several GPUs each answers a share of the rows, and the answers are the same:
+
+    accelerate launch --num_processes 2 recipes/generate.py --study_dir runs/mistral_7b --arm lora
 """
 
 import time
@@ -21,7 +24,11 @@ from typing import TYPE_CHECKING, cast
 from medsft.arguments import GenerateArguments, ScoreArguments
 from medsft.cli import run
 from medsft.config import command_line, config_path, parse
+from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
+from medsft.inference import shards
+from medsft.inference.shards import Shard
+from medsft.patches import python
 from medsft.records import Generation, SplitRow
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    shards.keep_one_gpu()
     (args,) = parse([GenerateArguments])
 
     from medsft.data.split_files import load_split
@@ -49,17 +57,24 @@ def main() -> None:
         print(f"already done: {folder}/generations.jsonl")
         return
 
+    shard = shards.join()
     split = load_split(args.study_dir, "test")
     rows = split.select(range(min(len(split), args.max_rows or len(split)))).to_list()
+    if not shard.is_first:
+        shard.wait()
     plan_hash = declare_plan(args, [row["id"] for row in rows])
+    if shard.is_first:
+        shard.wait()
     folder.mkdir(parents=True, exist_ok=True)
     answerer = generation.load(args)
     runs: dict[str, Sampling | None] = {"generations.jsonl": None}
     if args.do_sample:
         draws = [generation.Sampling(args.temperature, args.top_p, seed) for seed in args.seeds]
         runs |= {f"sampled/seed_{sampling.seed}.jsonl": sampling for sampling in draws}
-    speeds = [answer(answerer, rows, args, folder / name, digest, sampling) for name, sampling in runs.items()]
-    probe(answerer, rows, load_split(args.study_dir, "train"), args, folder)
+    speeds = [answer(answerer, rows, args, folder / name, digest, sampling, shard) for name, sampling in runs.items()]
+    probe(answerer, rows, load_split(args.study_dir, "train"), args, folder, shard)
+    if not shard.is_first:
+        python.exit_without_teardown()
     write_json(
         record,
         {
@@ -68,6 +83,7 @@ def main() -> None:
             "precision": answerer.precision,
             "engine": answerer.engine,
             "n": len(rows),
+            "processes": shard.count,
             "tokens_per_second": speeds[0],
             "sha256": sha256_file(folder / "generations.jsonl"),
             "settings": asdict(args),
@@ -79,6 +95,8 @@ def main() -> None:
     for left in folder.rglob("*.partial.jsonl"):
         left.unlink()
     print(f"{len(rows)} answers, {speeds[0]} new tokens per second: {folder}/generations.jsonl")
+    if shard.count > 1:
+        python.exit_without_teardown()
 
 
 def declare_plan(args: GenerateArguments, rows: Sequence[str | int]) -> str:
@@ -100,30 +118,58 @@ def answer(
     path: Path,
     digest: str,
     sampling: "Sampling | None",
+    shard: Shard,
 ) -> float:
-    """Write one file of answers to all rows, batch by batch into a partial file first. Returns new tokens a second."""
+    """Write one file of answers to all rows, batch by batch into a part file first. Returns new tokens a second."""
     from tqdm import tqdm
 
     from medsft.inference import generation
 
     path.parent.mkdir(exist_ok=True)
-    partial_file = path.with_name(f"{path.stem}.{digest}.partial.jsonl")
-    done = generation.finished(partial_file)
-    started, fresh = time.monotonic(), list[Generation]()
-    with tqdm(total=len(rows), initial=len(done), desc=f"{args.arm} {path.stem}", unit="row") as bar:
-        for batch in generation.answers(answerer, rows, set(done), args, sampling):
-            generation.append(partial_file, batch)
-            fresh += batch
-            bar.update(sum(row["id"] not in done for row in batch))
-    done |= {row["id"]: row for row in fresh}
-    write_jsonl(path, [done[row["id"]] for row in rows])
-    return generation.tokens_per_second(fresh, started)
+    done = finished(path, digest)
+    shard.wait()  # until all have read: what each leaves to the others follows from it
+    part = shards.part_file(path, digest, shard)
+    started, tokens = time.monotonic(), 0
+    named = f"{args.arm} {path.stem}"
+    with tqdm(total=len(rows), initial=len(done), desc=named, unit="row", disable=not shard.is_first) as bar:
+        for batch in generation.answers(answerer, rows, set(done), args, sampling, shard):
+            generation.append(part, batch)
+            tokens += sum(row["new_tokens"] for row in batch)
+            fresh = sum(row["id"] not in done for row in batch)
+            bar.update(min(fresh * shard.count, len(rows) - bar.n))  # the others are about as far
+    tokens = int(shard.total([tokens])[0])
+    if shard.is_first:
+        done = finished(path, digest)
+        if missing := sum(row["id"] not in done for row in rows):
+            raise UserError(
+                f"{path.parent}: {missing} answers of other processes are not here; share the study's folder"
+            )
+        write_jsonl(path, [done[row["id"]] for row in rows])
+    return round(tokens / max(time.monotonic() - started, 1e-9), 1)
+
+
+def finished(path: Path, digest: str) -> dict[str | int, Generation]:
+    """The answers in all part files of a file of answers, by row."""
+    from medsft.inference import generation
+
+    found: dict[str | int, Generation] = {}
+    for part in shards.part_files(path, digest):
+        found |= generation.finished(part)
+    return found
 
 
 def probe(
-    answerer: "Answerer", rows: Sequence[SplitRow], train: Iterable[SplitRow], args: GenerateArguments, folder: Path
+    answerer: "Answerer",
+    rows: Sequence[SplitRow],
+    train: Iterable[SplitRow],
+    args: GenerateArguments,
+    folder: Path,
+    shard: Shard,
 ) -> None:
-    """Write likelihood.jsonl and memorization.jsonl. A file of an earlier run that is not asked for is deleted."""
+    """Write likelihood.jsonl and memorization.jsonl. A file of an earlier run that is not asked for is deleted.
+
+    The likelihood is measured by all processes, batch by batch; the few prefixes are one batch of the first one.
+    """
     from medsft.evaluation import likelihood, memorization
     from medsft.inference import generation, vllm_backend
 
@@ -132,7 +178,13 @@ def probe(
     else:
         network = cast("PreTrainedModel", answerer.network)
         nll = partial(likelihood.batch_nll, network, pad=answerer.tokenizer.pad_token_id)
-    likely = likelihood.likelihood(answerer.tokenizer, rows[: args.likelihood_rows], min(args.batch_size, 4), nll)
+    likely = likelihood.likelihood(
+        answerer.tokenizer, rows[: args.likelihood_rows], min(args.batch_size, 4), shard.every(nll)
+    )
+    for row, value in zip(likely, shard.total([row["nll"] for row in likely]), strict=True):
+        row["nll"] = value
+    if not shard.is_first:
+        return
     seen = trained_rows(folder)
     recited = memorization.memorization(
         answerer.tokenizer, islice(train, seen), args.memorization_rows, partial(generation.complete, answerer)

@@ -107,6 +107,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama that says different things to different patients: wide weights, and no tied embedding to echo."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from medsft.models import embedded, loading
+
+    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
+    torch.manual_seed(0)
+    # bitsandbytes repacks NF4 weights on processors with AVX512-BF16, and wants rows of whole blocks of 64
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = LlamaConfig(vocab_size=len(tokenizer), initializer_range=0.15, tie_word_embeddings=False, **sizes, **ends)
+    folder = tmp_path_factory.mktemp("random") / "model"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_study(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A study folder with the prepared sample, for the tiny model."""
     study = tmp_path_factory.mktemp("study") / "tiny"

@@ -214,6 +214,7 @@ class TrainRecord(TypedDict):
     master_precision: str
     distributed: str
     wrapped_by: str
+    offload: dict[str, str]
     quantization: str | None
     comparable: Json
     settings: Json

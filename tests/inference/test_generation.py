@@ -19,26 +19,9 @@ from medsft.errors import UserError
 from medsft.evaluation import likelihood, memorization
 from medsft.files import read_json, read_jsonl
 from medsft.inference import generation, vllm_backend
-from medsft.models import embedded, loading
+from medsft.models import loading
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama that says different things to different patients: wide weights, and no tied embedding to echo."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
-    torch.manual_seed(0)
-    # bitsandbytes repacks NF4 weights on processors with AVX512-BF16, and wants rows of whole blocks of 64
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    config = LlamaConfig(vocab_size=len(tokenizer), initializer_range=0.15, tie_word_embeddings=False, **sizes, **ends)
-    folder = tmp_path_factory.mktemp("random") / "model"
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ MISTRAL = RECIPES / "configs" / "mistral_7b" / "lora.yaml"
 
 @pytest.fixture(autouse=True)
 def without_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOCAL_RANK", "CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR"):
+    for name in ("LOCAL_RANK", "CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR", "ACCELERATE_MIXED_PRECISION"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -36,6 +36,21 @@ def test_several_gpus_need_a_launcher_and_it_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setattr(preflight, "hub_reachable", lambda: True)
     preflight.check_machine(command_line(MISTRAL, given=[]))  # started by a launcher
+
+
+def test_one_process_of_accelerates_launcher_takes_one_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """single_gpu.yaml on a machine with two: started as a plain process, with accelerate's variables."""
+    with_gpus(monkeypatch, 2)
+    monkeypatch.setattr(preflight, "hub_reachable", lambda: True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    preflight.check_machine(command_line(MISTRAL, given=[]))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    preflight.check_machine(command_line(MISTRAL, given=[]))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    assert "it takes GPU 3" in capsys.readouterr().out
 
 
 def test_a_recipe_for_a_processor_does_not_mind_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from medsft.arguments import GenerateArguments
 from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.hardware.malloc import keep_freed_memory
-from medsft.inference import vllm_backend
+from medsft.inference import shards, vllm_backend
 from medsft.inference.generations_file import BASELINE, question
+from medsft.inference.shards import Shard
 from medsft.inference.vllm_backend import Sampling
 from medsft.models import loading
 from medsft.records import Generation, SplitRow, Turn
@@ -120,20 +121,19 @@ def answers(
     done: Collection[str | int],
     args: GenerateArguments,
     sampling: Sampling | None = None,
+    shard: Shard = Shard(),  # noqa: B008 - it is frozen
 ) -> Iterator[list[Generation]]:
     """Yield finished rows batch by batch, longest prompts first, so that running out of memory shows at once.
 
     The last message of a row is the reference, which the model does not see. Batches depend on `rows` only and each has
-    its own seed, so an interrupted run gives the same answers as a whole one. A batch whose ids are all in `done` is
-    skipped.
+    its own seed, so an interrupted run gives the same answers as a whole one, and so do several processes. A batch
+    whose ids are all in `done` is skipped, and one of another process.
     """
     encoded = encode([row["messages"][:-1] for row in rows], answerer.tokenizer)
     order = sorted(range(len(rows)), key=lambda i: len(encoded[i]), reverse=True)
     size = args.batch_size * (vllm_backend.BATCHES_AT_ONCE if answerer.engine == "vllm" else 1)
-    for start in range(0, len(order), size):
-        batch = order[start : start + size]
-        if all(rows[i]["id"] in done for i in batch):
-            continue
+    padded = answerer.engine != "vllm"
+    for start, batch in shards.batches(order, size, lambda i: rows[i]["id"] in done, shard, padded):
         own = sampling and sampling._replace(seed=sampling.seed * 1_000_003 + start)
         produced = complete(answerer, [encoded[i] for i in batch], args.max_new_tokens, own)
         yield [_row(rows[i], answerer.tokenizer, new) for i, new in zip(batch, produced, strict=True)]
@@ -204,7 +204,7 @@ def finished(path: Path) -> dict[str | int, Generation]:
             continue
         rows[row["id"]] = row
     # end a torn line, or the next row would be appended to it
-    if rows and not path.read_bytes().endswith(b"\n"):
+    if not path.read_bytes().endswith(b"\n"):
         with path.open("a", encoding="utf-8") as handle:
             handle.write("\n")
     return rows

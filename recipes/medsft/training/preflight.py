@@ -33,10 +33,7 @@ def check_machine(argv: list[str]) -> None:
     elif gpus:
         settle_environment(here)
     if gpus > 1 and not on_cpu and "LOCAL_RANK" not in os.environ:
-        raise UserError(
-            f"{gpus} GPUs are visible and no launcher was used; start with: accelerate launch --num_processes {gpus} "
-            "recipes/..., or choose one with CUDA_VISIBLE_DEVICES=0"
-        )
+        _take_one_gpu(gpus)
     no_gpu = not on_cpu and gpus == 0
     from_hub = [name] if not (_is_local(name) or _in_cache(name)) else []
     data = _unprepared_data(argv)
@@ -63,6 +60,21 @@ def settle_environment(here: Hardware) -> None:
     launched = "TORCHELASTIC_RUN_ID" in os.environ
     if launched and os.environ.get("OMP_NUM_THREADS") == "1":
         os.environ["OMP_NUM_THREADS"] = str(max(1, here.cpus // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def _take_one_gpu(gpus: int) -> None:
+    """Keep to the first visible GPU where accelerate was told to start one process (single_gpu.yaml).
+
+    transformers would spread each batch over all of them. Raises UserError where there was no launcher at all.
+    """
+    if "ACCELERATE_MIXED_PRECISION" not in os.environ:  # set by accelerate's launcher for any number of processes
+        raise UserError(
+            f"{gpus} GPUs are visible and no launcher was used; start with: accelerate launch --num_processes {gpus} "
+            "recipes/..., or choose one with CUDA_VISIBLE_DEVICES=0"
+        )
+    one = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    os.environ["CUDA_VISIBLE_DEVICES"] = one
+    print(f"{gpus} GPUs are visible, and one process was launched: it takes GPU {one}")
 
 
 def _unprepared_data(argv: list[str]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from medsft.arguments import StudyArguments
+from medsft.distributed import wrapping
 from medsft.files import write_json
 from medsft.memory import calibration
 from medsft.models import loading
@@ -84,7 +85,8 @@ def record(
         "rows_per_step": rows_per_step(args),
         "master_precision": precision,
         "distributed": str(trainer.accelerator.distributed_type.value),
-        "wrapped_by": wrapped_by(trainer.model_wrapped),
+        "wrapped_by": wrapping.wrapped_by(trainer.model_wrapped),
+        "offload": wrapping.offload(trainer.model_wrapped, trainer.accelerator),
         "quantization": "nf4" if getattr(trainer.model, "is_loaded_in_4bit", False) else None,
         "comparable": {**comparable(study, args, data), "loses_small_updates": precision == "bfloat16"},
         "settings": arm.settings,
@@ -92,18 +94,6 @@ def record(
         "fingerprint": arm.fingerprint,
     }
     write_json(arm.folder / "train.json", written)
-
-
-def wrapped_by(network: torch.nn.Module) -> str:
-    """'none', 'DistributedDataParallel', 'FSDP2' or 'ZeRO-1' to 'ZeRO-3', by the object that trained."""
-    from torch.distributed.fsdp import FSDPModule
-    from torch.nn.parallel import DistributedDataParallel
-
-    if hasattr(network, "zero_optimization_stage"):  # DeepSpeed's engine
-        return f"ZeRO-{network.zero_optimization_stage()}"  # type: ignore[operator]
-    if isinstance(network, FSDPModule):
-        return "FSDP2"
-    return "DistributedDataParallel" if isinstance(network, DistributedDataParallel) else "none"
 
 
 def parameter_counts(network: torch.nn.Module) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from medsft.arguments import DataArguments, StudyArguments
 from medsft.config import config_path, parse
 from medsft.data.prepare import prepare
+from medsft.distributed import waiting
 from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, write_text
 from medsft.records import Json
@@ -33,14 +34,15 @@ class ArmFolder(NamedTuple):
 
 def ensure_split(study: StudyArguments, config: "SFTConfig", argv: list[str]) -> None:
     """Prepare the study's split from the recipe's data YAML, unless it is prepared."""
-    if (Path(study.study_dir) / "data" / "data_report.json").exists():
-        return
-    beside = config_path(argv).parent / study.data_config
-    if not beside.exists():
-        raise UserError(
-            f"{study.study_dir}/data: not prepared; run: python recipes/prepare_data.py --study_dir {study.study_dir}"
-        )
-    with config.main_process_first(local=False, desc="preparing the split"):
+    with waiting.first(config.local_process_index == 0):  # on each machine, as its folder may be its own
+        if (Path(study.study_dir) / "data" / "data_report.json").exists():
+            return
+        beside = config_path(argv).parent / study.data_config
+        if not beside.exists():
+            raise UserError(
+                f"{study.study_dir}/data: not prepared; run: "
+                f"python recipes/prepare_data.py --study_dir {study.study_dir}"
+            )
         (data,) = parse([DataArguments], argv=["--config", str(beside), "--study_dir", study.study_dir])
         prepare(data)
 

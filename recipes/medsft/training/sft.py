@@ -9,7 +9,7 @@ from transformers import IntervalStrategy
 
 from medsft.arguments import StudyArguments
 from medsft.config import parse, settings
-from medsft.distributed import deepspeed_config
+from medsft.distributed import deepspeed_config, waiting
 from medsft.errors import UserError
 from medsft.memory import step_config
 from medsft.models import loading
@@ -60,13 +60,13 @@ def train_arm(
     run = micro_batch.Run(study.strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
     if study.auto_batch:
         micro_batch.choose_micro_batch(arm, run)
-    if study.auto_checkpointing:
-        run = micro_batch.leave_out_checkpointing(run, argv)
     keeps = saved_as == "adapter" or study.keep_model
-    with config.main_process_first(desc="looking at the disk"):
+    with waiting.first(config.local_process_index == 0):  # the others find its traces in the cache
+        if study.auto_checkpointing:
+            run = micro_batch.leave_out_checkpointing(run, argv)
         if config.should_save:
             check_disk(arm.folder, run, keeps)
-    predicted = micro_batch.check_memory(run, saves=keeps or config.save_strategy != "no")
+        predicted = micro_batch.check_memory(run, saves=keeps or config.save_strategy != "no")
 
     with micro_batch.explained(arm, run, study.auto_batch), deepspeed_config.swap_space(config, base):
         trainer = build_trainer(str(arm.folder), data, study, config, model_args, adapters or {})

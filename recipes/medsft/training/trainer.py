@@ -8,7 +8,7 @@ from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallbac
 from trl import SFTTrainer
 
 from medsft.arguments import StudyArguments
-from medsft.distributed import deepspeed_config
+from medsft.distributed import deepspeed_config, wrapping
 from medsft.hardware.malloc import keep_freed_memory, return_freed_memory
 from medsft.models import answer_loss, loading, lora_linear
 from medsft.patches import bitsandbytes, deepspeed
@@ -113,6 +113,7 @@ def build_trainer(
     if not config.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(Progress())
+    wrapping.keep_loss_in_float32(trainer.accelerator)
     bitsandbytes.keep_trainable_layout(trainer.model)
     if adapters:  # TRL keeps those on NF4 in bfloat16, which drops small updates, and the others in float32
         loading.cast_trained(trainer.model, study.adapter_dtype)
