@@ -218,6 +218,21 @@ class ScoreArguments:
 
 
 @dataclass
+class CheckSafetyArguments:
+    """Options of check_safety.py."""
+
+    messages: str | None = option(None, "labelled messages: JSON Lines with id, text and emergency")
+    answers: str | None = option(None, "labelled answers: JSON Lines with id, text and urgent")
+    counterfactual: bool = option(False, "swap sex, age and name in the messages, and count the readings that flip")
+    swapped: str | None = option(None, "write the swapped messages to this JSON Lines file, for a model to answer")
+    generations: str | None = option(None, "generations.jsonl of an arm")
+    generations_swapped: str | None = option(None, "the same arm's answers to the swapped messages, with the same ids")
+    train: bool = option(False, "train the instrument again on its items, and record how often it is wrong")
+    output: str | None = option(None, "write all figures, misses and false alarms to this JSON file")
+    confidence: float = option(0.95, "level of the intervals")
+
+
+@dataclass
 class ReportArguments:
     """Options of report.py."""
 
