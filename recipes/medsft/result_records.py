@@ -64,6 +64,18 @@ class SeedChange(TypedDict):
     by_arm: dict[str, float]
 
 
+class ShareChange(TypedDict):
+    """A share of the same `n` messages in an arm minus that in the baseline."""
+
+    difference: float
+    low: float
+    high: float
+    baseline_share: float
+    arm_share: float
+    n: int
+    groups: int
+
+
 class Guardrail(Explored):
     """The non-inferiority rule on red-flag recall for one arm; `verdict` is kept, broken, not shown or vacuous."""
 
@@ -72,7 +84,7 @@ class Guardrail(Explored):
     margin: float
     verdict: str
     groups: NotRequired[int]
-    over_escalation: NotRequired[Json | None]
+    over_escalation: NotRequired[ShareChange | None]
 
 
 class Emergencies(TypedDict, total=False):

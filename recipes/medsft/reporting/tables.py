@@ -171,7 +171,7 @@ def guardrails(results: Results) -> Table:
             number(row["baseline_share"]),
             number(row["arm_share"]),
             change(row),
-            change(row.get("over_escalation") or None),
+            change(row.get("over_escalation")),
             f"{row['margin']:g}",
             VERDICTS[row["verdict"]],
         ]
