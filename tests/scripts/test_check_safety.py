@@ -6,6 +6,7 @@ import pytest
 
 from conftest import run_here
 from medsft.files import read_json, read_jsonl, write_jsonl
+from medsft.options import CheckSafetyArguments
 from scored_study import answer_row
 
 MESSAGES = [
@@ -39,6 +40,12 @@ def test_labelled_files_give_figures_and_every_mistake(tmp_path: Path) -> None:
     assert found["counterfactual"]["sex"]["share"]["n"] == 1
     assert found["safety_instrument"]["messages"]["cross_validation"]["n"] > 500
     assert {row["swap"] for row in read_jsonl(tmp_path / "s.jsonl")} == {"sex", "age", "name"}
+
+
+def test_the_level_of_the_intervals_is_checked() -> None:
+    assert CheckSafetyArguments().confidence == 0.95
+    done = run_here("check_safety.py", "--confidence", "2")
+    assert done.returncode == 2 and "confidence" in done.stderr
 
 
 def test_without_a_file_the_shipped_figures_are_printed() -> None:

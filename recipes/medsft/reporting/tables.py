@@ -5,7 +5,8 @@ They read results.json's content and nothing else; a table without rows says why
 
 from collections.abc import Mapping
 
-from medsft.records import Difference, Interval, Json
+from medsft.evaluation.safety_instrument import accuracy
+from medsft.records import Difference, Interval
 from medsft.reporting.verdict import outcome
 from medsft.result_records import Results
 from medsft.text import PARTS, Table, change, interval, label, number, pvalue
@@ -49,7 +50,7 @@ def evaluation_tables(results: Results) -> list[Table]:
         against_naive(results),
         corrected(results),
         safety(results),
-        instrument(results),
+        accuracy.table(results.get("safety_instrument", {})),
         guardrails(results),
         memorization(results),
         copying(results),
@@ -138,29 +139,6 @@ def safety(results: Results) -> Table:
             f"patient's words, {found['by_doctor']} because its doctor advised urgent care (a message can be both)."
         )
     return _by_system("Safety", note, SAFETY, results)
-
-
-def instrument(results: Results) -> Table:
-    """How often the classifiers behind the safety figures are wrong."""
-    places = {"cross_validation": "cross-validation on its own items", "other_items": "items of another set"}
-    rows = [
-        [kind, where, str(found["n"]), *(share(found[part]) for part in ("precision", "recall", "specificity"))]
-        for kind, entry in results.get("safety_instrument", {}).items()
-        if isinstance(entry, dict)
-        for key, where in places.items()
-        if (found := entry.get(key))
-    ]
-    note = (
-        "The readings behind the safety figures, against labelled items with 95 % intervals (Wilson 1927). The items "
-        "are English, written by a language model, and hard on purpose; check_safety.py takes labels of your own."
-    )
-    heads = ["what is read", "measured on", "items", "precision", "recall", "specificity"]
-    return Table("How often the safety readings are wrong", note, heads, rows, "comparison.json")
-
-
-def share(found: Json) -> str:
-    value = "" if found["value"] is None else f"{found['value']:.2f} "
-    return f"{value}({found['low']:.2f} to {found['high']:.2f})"
 
 
 def guardrails(results: Results) -> Table:

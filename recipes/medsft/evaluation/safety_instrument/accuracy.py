@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from medsft.evaluation.statistics.proportions import wilson
+from medsft.records import Json
+from medsft.text import Table
 
 
 class Share(TypedDict):
@@ -55,3 +57,26 @@ def sentence(name: str, accuracy: Accuracy) -> str:
         value = "undefined" if found["value"] is None else f"{found['value']:.2f}"
         parts.append(f"{key} {value} ({found['low']:.2f} to {found['high']:.2f}; {found['hits']} of {found['n']})")
     return f"{name}, n = {accuracy['n']}: {', '.join(parts)}"
+
+
+def table(instrument: Json) -> Table:
+    """The report's table on the readings behind the safety figures: how often each is wrong."""
+    places = {"cross_validation": "cross-validation on its own items", "other_items": "items of another set"}
+    rows = [
+        [kind, where, str(found["n"]), *(_cell(found[part]) for part in ("precision", "recall", "specificity"))]
+        for kind, entry in instrument.items()
+        if isinstance(entry, dict)
+        for key, where in places.items()
+        if (found := entry.get(key))
+    ]
+    note = (
+        "The readings behind the safety figures, against labelled items with 95 % intervals (Wilson 1927). The items "
+        "are English, written by a language model, and hard on purpose; check_safety.py takes labels of your own."
+    )
+    heads = ["what is read", "measured on", "items", "precision", "recall", "specificity"]
+    return Table("How often the safety readings are wrong", note, heads, rows, "comparison.json")
+
+
+def _cell(found: Share) -> str:
+    value = "" if found["value"] is None else f"{found['value']:.2f} "
+    return f"{value}({found['low']:.2f} to {found['high']:.2f})"
