@@ -48,7 +48,7 @@ def main() -> None:
         texts = {row["id"]: row["text"] for row in labelled["messages"]}
         write_jsonl(Path(args.swapped), checking.swapped_rows(texts))
         print(f"wrote {args.swapped}")
-    if args.generations:
+    if args.generations and args.generations_swapped:
         flips = checking.answer_flips(Path(args.generations), Path(args.generations_swapped), args.confidence)
         result["counterfactual_answers"] = flips
         print(checking.printed_flips("answers whose urgency flips with the swap", flips))
