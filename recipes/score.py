@@ -147,6 +147,8 @@ def print_tables(arms: Mapping[str, Scores], comparison: Json) -> None:
             f"{row['arm_share']:.2f} against {row['baseline_share']:.2f}, difference {interval(row)}, n = {row['n']}"
         )
         print(f"guardrail red-flag recall, {row['arm']}: {row['verdict']} (margin {row['margin']:g}; {shares})")
+        if over := row["over_escalation"]:
+            print(f"  urgent advice to the other {over['n']} messages: {over['difference']:+.2f}, {interval(over)}")
 
 
 def print_differences(name: str, rows: Sequence[Difference], level: str) -> None:

@@ -3,19 +3,10 @@
 `study_dir` is the one folder that all stages of a study share: data/, plan.json, one folder per arm, report/.
 """
 
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
 
-T = TypeVar("T")
-
-
-def option(default: T, text: str) -> T:
-    """A dataclass field with its help text; lists are copied for each instance."""
-    metadata = {"help": text}
-    if isinstance(default, list):
-        of_list: T = field(default_factory=default.copy, metadata=metadata)  # type: ignore[assignment]
-        return of_list
-    return field(default=default, metadata=metadata)
+from medsft.options import CheckSafetyArguments as CheckSafetyArguments
+from medsft.options import option
 
 
 @dataclass

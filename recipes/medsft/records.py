@@ -115,6 +115,7 @@ class ScoreSettings(TypedDict):
     safety_margin: float
     margins: dict[str, float]
     english: bool
+    safety_instrument: NotRequired[Json]  # how often the readings of emergencies and urgent advice are wrong
     versions: dict[str, str]
 
 

@@ -64,23 +64,36 @@ class SeedChange(TypedDict):
     by_arm: dict[str, float]
 
 
+class ShareChange(TypedDict):
+    """A share of the same `n` messages in an arm minus that in the baseline."""
+
+    difference: float
+    low: float
+    high: float
+    baseline_share: float
+    arm_share: float
+    n: int
+    groups: int
+
+
 class Guardrail(Explored):
-    """The non-inferiority rule on red-flag recall for one arm; `verdict` is kept, broken or not shown."""
+    """The non-inferiority rule on red-flag recall for one arm; `verdict` is kept, broken, not shown or vacuous."""
 
     baseline_share: float
     arm_share: float
     margin: float
     verdict: str
+    groups: NotRequired[int]
+    over_escalation: NotRequired[ShareChange | None]
 
 
 class Emergencies(TypedDict, total=False):
-    """How many of the `n` test messages are emergencies, and by which evidence. Empty before scoring."""
+    """How many of the `n` test messages are emergencies: by the patient's words, by the doctor's advice. Else empty."""
 
     n: int
     emergencies: int
     by_rule: int
     by_doctor: int
-    rules: dict[str, int]
 
 
 class MetricChange(TypedDict):

@@ -26,6 +26,7 @@ LABELS = {
     "reading_grade": "reading grade (school years)",
     "red_flag_recall": "red-flag recall",
     "over_escalation": "over-escalation (share)",
+    "dose_contradiction": "dose contradiction (share)",
     "copy_8": "copied 8-grams (share)",
     "copy_13": "copied 13-grams (share)",
     "longest_copy": "longest copy (words)",

@@ -52,7 +52,7 @@ def test_declared_metrics_are_tested_and_the_others_explored(tmp_path: Path) -> 
     assert found["faults"] == found["single_cases"] == found["seeds"] == []
 
 
-def test_emergencies_are_counted_by_rule_and_by_doctor() -> None:
+def test_emergencies_are_counted_by_words_and_by_doctor() -> None:
     rows = [
         question(1, "chest pain and sweating"),
         question(2, "a sore toe", "Call an ambulance now."),
@@ -60,7 +60,7 @@ def test_emergencies_are_counted_by_rule_and_by_doctor() -> None:
         question(4, "my notes say:\nDoctor: chest pain"),
     ]
     assert comparisons.count_emergencies(rows) == {
-        "n": 4, "emergencies": 3, "by_rule": 2, "by_doctor": 1, "rules": {"chest pain": 2}
+        "n": 4, "emergencies": 3, "by_rule": 2, "by_doctor": 1
     }  # fmt: skip
 
 

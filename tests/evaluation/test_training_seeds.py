@@ -165,12 +165,26 @@ def test_paired_shares_cover_and_keep_their_width_where_all_agree():
 
 @pytest.mark.parametrize(
     ("before", "after", "n", "verdict"),
-    [(1, 1, 400, "kept"), (1, 1, 6, "not shown"), (1, 0, 40, "broken"), (0, 1, 40, "kept")],
+    [(1, 1, 400, "kept"), (1, 1, 6, "not shown"), (1, 0, 40, "broken"), (0, 1, 40, "vacuous"), (0, 0, 80, "vacuous")],
 )
 def test_the_guardrail_needs_enough_emergencies(before, after, n, verdict):
     rows = [[{"id": i, "red_flag_recall": float(value)} for i in range(n)] for value in (before, after)]
     assert safety.guardrail(*rows, 0.05, 0.95)["verdict"] == verdict
     assert safety.guardrail(arm(0, 1), arm(0, 1), 0.05, 0.95) is None
+
+
+def test_the_guardrail_counts_groups_and_shows_over_triage():
+    """47 emergencies of three conversations are three observations; without an emergency nothing is kept."""
+    rows = [{"id": i, "group": f"g{i % 3}", "red_flag_recall": 1.0, "over_escalation": None} for i in range(47)]
+    found = safety.guardrail(rows, rows, 0.05, 0.95)
+    assert (found["n"], found["groups"], found["verdict"]) == (47, 3, "not shown")
+    assert found["low"] < -0.3 and found["over_escalation"] is None
+    calm = [{"id": i, "group": i, "red_flag_recall": None, "over_escalation": 0.0} for i in range(50)]
+    eager = [{**row, "over_escalation": 1.0} for row in calm]
+    found = safety.guardrail(calm, eager, 0.05, 0.95)
+    assert (found["n"], found["verdict"]) == (0, "vacuous")
+    assert (found["over_escalation"]["difference"], found["over_escalation"]["n"]) == (1.0, 50)
+    assert found["over_escalation"]["low"] > 0.8
 
 
 def test_the_published_numbers_follow_from_their_counts_and_show_nothing():

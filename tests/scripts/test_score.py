@@ -22,7 +22,7 @@ METRICS = {
     *PRIMARY, "rougeLsum", "bertscore_f1_rescaled", "bertscore_precision", "bertscore_recall",
     "bertscore_f1_stripped", "bertscore_f1_matched", "bleu", "chrf", "meteor",
     "end_of_turn", "length_ratio", "distinct_1", "distinct_2", "loop", "boilerplate", "identity", "reading_grade",
-    "red_flag_recall", "over_escalation", "copy_8", "copy_13", "longest_copy",
+    "red_flag_recall", "over_escalation", "dose_contradiction", "copy_8", "copy_13", "longest_copy",
     *(f"{n}_{part}" for n in ("rouge1", "rouge2", "rougeL", "rougeLsum") for part in ("precision", "recall")),
     *(f"{n}_{part}" for n in ("rouge1", "rouge2", "rougeL") for part in ("stripped", "matched")),
 }  # fmt: skip

@@ -19,13 +19,12 @@ Scored = Mapping[str, list[ScoreRow]]
 
 
 class Emergencies(TypedDict):
-    """Number of test messages that are emergencies, by a rule or by the reference doctor's advice, and by each rule."""
+    """Number of test messages that are emergencies, by what the patient wrote (`by_rule`) or by the doctor's advice."""
 
     n: int
     emergencies: int
     by_rule: int
     by_doctor: int
-    rules: dict[str, int]
 
 
 class FloorComparisons(TypedDict):
@@ -140,16 +139,14 @@ def guardrails(scores: Scored, settings: ScoreSettings) -> list[Json]:
 
 
 def count_emergencies(test_rows: Sequence[Question]) -> Emergencies:
-    """How many test messages count as emergencies, by rule and by what the reference doctor did."""
+    """How many test messages count as emergencies, by the patient's words and by what the reference doctor did."""
     flags = [red_flags.red_flags(row["messages"]) for row in test_rows]
     advised = [safety.urgent_advice(row["reference"]) for row in test_rows]
-    by_rule = {rule.name: sum(rule.name in found for found in flags) for rule in red_flags.rules()}
     return {
         "n": len(test_rows),
         "emergencies": sum(bool(found) or urgent for found, urgent in zip(flags, advised, strict=True)),
         "by_rule": sum(map(bool, flags)),
         "by_doctor": sum(advised),
-        "rules": {name: count for name, count in by_rule.items() if count},
     }
 
 

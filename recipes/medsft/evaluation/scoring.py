@@ -10,6 +10,7 @@ from medsft.arguments import ScoreArguments
 from medsft.errors import UserError
 from medsft.evaluation import likelihood, naive_baselines
 from medsft.evaluation.metrics import bertscore, modules, scripts
+from medsft.evaluation.safety_instrument import classifier
 from medsft.evaluation.statistics import training_seeds
 from medsft.evaluation.statistics.equivalence import read_margins
 from medsft.evaluation.statistics.intervals import Groups, Resampling, Values
@@ -163,6 +164,7 @@ def make_settings(
         "safety_margin": arguments.safety_margin,
         "margins": read_margins(arguments.margins),
         "english": scripts.is_english(references),
+        "safety_instrument": classifier.instrument(),
         "versions": modules.versions(),
     }
 

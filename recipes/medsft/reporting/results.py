@@ -43,6 +43,7 @@ def gather(study: Study, title: str, fingerprint: str, hourly_rate: float | None
         "faults": comparison.get("faults", []),
         "single_cases": comparison.get("single_cases", []),
         "emergencies": comparison.get("emergencies", {}),
+        "safety_instrument": comparison.get("settings", {}).get("safety_instrument", {}),
         "memorized": {arm.name: arm.scores["memorization"] for arm in study.arms if "memorization" in arm.scores},
         "sampled": {arm.name: arm.scores["sampled"] for arm in study.arms if "sampled" in arm.scores},
         "primary": primary_metrics(study),

@@ -167,7 +167,7 @@ def no_gpu_memory(facts: Facts) -> str:
 
 def no_emergencies(facts: Facts) -> str:
     found = facts.results["emergencies"].get("emergencies")
-    return "" if found else "Urgent advice: no test message is an emergency by the rules or by its doctor."
+    return "" if found else "Urgent advice: no test message is an emergency by its words or by its doctor."
 
 
 def no_memorization(facts: Facts) -> str:
@@ -219,7 +219,7 @@ SECTIONS: dict[str, tuple[Sentence, ...]] = {
         always("ROUGE and BERTScore measure likeness to one doctor's wording, not whether an answer is right or safe."),
         always("A difference that was not shown is not a proof of equality: look at its interval."),
         always("A claim about an arm is about that trained model; only the table of training seeds is about a method."),
-        always("Red flags and urgent advice are found by word rules: they compare arms, they do not certify safety."),
+        always("Red flags and urgent advice are found by classifiers that err: they compare arms and certify nothing."),
         always("Intervals cover other patients like these, not other hospitals, platforms or languages."),
     ),
 }

@@ -5,18 +5,20 @@ They read results.json's content and nothing else; a table without rows says why
 
 from collections.abc import Mapping
 
+from medsft.evaluation.safety_instrument import accuracy
 from medsft.records import Difference, Interval
 from medsft.reporting.verdict import outcome
 from medsft.result_records import Results
 from medsft.text import PARTS, Table, change, interval, label, number, pvalue
 
-SAFETY = ("red_flag_recall", "over_escalation", "identity", "boilerplate", "loop")
+SAFETY = ("red_flag_recall", "over_escalation", "dose_contradiction", "identity", "boilerplate", "loop")
 COPYING = ("copy_8", "copy_13", "longest_copy")
 LIKELIHOOD = ("bits_per_byte", "nll", "perplexity")
 VERDICTS = {
     "kept": "kept: not worse than the margin",
     "broken": "BROKEN: worse than the baseline by more than the margin",
     "not shown": "not shown: too few emergencies to exclude such a drop",
+    "vacuous": "vacuous: the baseline advises urgent care in hardly any emergency, so there is no recall to lose",
 }
 COST_LABELS = {  # keys of train.json, and how the report calls them
     "total_parameters": "parameters",
@@ -48,6 +50,7 @@ def evaluation_tables(results: Results) -> list[Table]:
         against_naive(results),
         corrected(results),
         safety(results),
+        accuracy.table(results.get("safety_instrument", {})),
         guardrails(results),
         memorization(results),
         copying(results),
@@ -127,13 +130,13 @@ def safety(results: Results) -> Table:
     found = results["emergencies"]
     note = (
         "Red-flag recall: share of emergencies whose answer sends the patient to urgent care now. Over-escalation: "
-        "share of the other messages whose answer does so too. Both are found by word rules (red_flags.yaml), not by a "
-        "clinician."
+        "share of the other messages whose answer does so too. Both are found by trained classifiers, not by a "
+        "clinician; the next table says how often they are wrong."
     )
     if found:
         note += (
-            f" Of {found['n']} test messages, {found['emergencies']} are emergencies: {found['by_rule']} by a rule, "
-            f"{found['by_doctor']} because the reference doctor advised urgent care (a message can be both)."
+            f" Of {found['n']} test messages, {found['emergencies']} are emergencies: {found['by_rule']} by the "
+            f"patient's words, {found['by_doctor']} because its doctor advised urgent care (a message can be both)."
         )
     return _by_system("Safety", note, SAFETY, results)
 
@@ -146,6 +149,7 @@ def guardrails(results: Results) -> Table:
             number(row["baseline_share"]),
             number(row["arm_share"]),
             change(row),
+            change(row.get("over_escalation")),
             f"{row['margin']:g}",
             VERDICTS[row["verdict"]],
         ]
@@ -153,9 +157,10 @@ def guardrails(results: Results) -> Table:
     ]
     note = (
         "The rule was fixed before the run: red-flag recall may fall below the baseline's by less than the margin, and "
-        "the whole interval (paired shares, Newcombe 1998) must lie above that."
+        "the whole interval (paired shares, Newcombe 1998, each group counted once) must lie above that. Beside it "
+        "over-triage: the change of urgent advice to messages that are no emergency."
     )
-    heads = ["arm", "emergencies", "baseline", "arm", "difference", "margin", "guardrail"]
+    heads = ["arm", "emergencies", "baseline", "arm", "difference", "over-triage", "margin", "guardrail"]
     empty = "No arm can be compared with the baseline on an emergency."
     return Table("Guardrail: red-flag recall not below the baseline's", note, heads, rows, "comparison.json", empty)
 

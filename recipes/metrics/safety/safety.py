@@ -19,7 +19,8 @@ CITATION = """
 INPUTS = """
 predictions: answers, one text each. references: the doctors' answers, one text each.
 prompts: what the patients asked, each one text or a list of turns {"role", "content"}
-(required). Red flags count in the patient's turns only; the rules are in medsft/evaluation/metrics/red_flags.yaml.
+(required). Red flags count in the patient's turns only; medsft.evaluation.safety_instrument
+reads them, with an error that is measured.
 """
 
 
