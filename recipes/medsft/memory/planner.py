@@ -183,8 +183,9 @@ def _disk(strategy: Strategy, parameters: int, trained: int) -> int:
 
 def checkpoint_bytes(strategy: Strategy, trained: int) -> int:
     """Of one checkpoint: the trained weights and the optimizer's states (14 bytes a weight measured under ZeRO-3)."""
-    wide = strategy.step.get("dtype") == "float32" or strategy.engine == "fsdp2" or not strategy.trains_all
-    return int(((4 if wide else 2) + strategy.states) * trained)
+    wide = strategy.step.get("dtype") == "float32" or not strategy.trains_all
+    weights = 8 if strategy.engine == "fsdp2" else 4 if wide else 2  # FSDP2 writes its float32 weights twice
+    return int((weights + strategy.states) * trained)
 
 
 def _verdict(row: PlanRow, hardware: Hardware) -> tuple[bool, dict[str, int | None], str]:
