@@ -160,6 +160,22 @@ def test_inference_template_renders_the_same_without_marks(smollm2: Any, file: P
     assert texts[0] == texts[1]
 
 
+def test_a_file_without_marks_gets_them(smollm2: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text(inference_template((FOLDER / "chatml.jinja").read_text()))
+    rendered = render(smollm2, PROBE, training_template(smollm2, str(file)))
+    assert rendered == render(smollm2, PROBE, (FOLDER / "chatml.jinja").read_text())
+
+
+def test_a_mark_may_end_with_white_space_after_the_end_of_turn(smollm2: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text(
+        (FOLDER / "chatml.jinja").read_text().replace("'<|im_end|>' }}{%- endg", "'<|im_end|>\\n' }}{%- endg")
+    )
+    template = training_template(smollm2, str(file))
+    assert supervised(smollm2, render(smollm2, PROBE[:2], template))[0].startswith("Since when?<|im_end|>\n")
+
+
 def test_a_template_that_never_teaches_to_stop_is_refused(smollm2: Any, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jinja"
     marked = "{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}<|im_end|>{% endfor %}"
@@ -167,7 +183,16 @@ def test_a_template_that_never_teaches_to_stop_is_refused(smollm2: Any, tmp_path
     with pytest.raises(UserError, match="would never learn to stop"):
         training_template(smollm2, str(bad))
     bad.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    with pytest.raises(UserError, match="no control token closes the assistant's turn"):
+        training_template(smollm2, str(bad))
+    bad.write_text("{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}{% generation %}{% endgeneration %}")
     with pytest.raises(UserError, match="marks nothing"):
+        training_template(smollm2, str(bad))
+    turn = "{{ m['role'] }}: {% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}"
+    bad.write_text(
+        f"{{% for m in messages %}}{turn}{{% endfor %}}{{% if add_generation_prompt %}}Answer: {{% endif %}}"
+    )
+    with pytest.raises(UserError, match="does not begin with the tokens that a prompt ends with"):
         training_template(smollm2, str(bad))
     bad.write_text("{% for m in %}")
     with pytest.raises(UserError, match="cannot be rendered"):

@@ -14,7 +14,9 @@ from medsft.arguments import GenerateArguments
 from medsft.errors import UserError
 from medsft.inference import generation
 from medsft.models import loading
+from medsft.models.model_checks import positions
 from medsft.records import Turn
+from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ def _switch(network: "PeftModel", name: str) -> Callable[[], AbstractContextMana
 
 def has_room(arm: LoadedArm, messages: Sequence[Turn], max_new_tokens: int) -> bool:
     """Whether the dialogue and an answer fit the model's context."""
-    return len(prompt_ids(arm.tokenizer, messages)) + max_new_tokens <= arm.network.config.max_position_embeddings
+    return len(prompt_ids(arm.tokenizer, messages)) + max_new_tokens <= positions(arm.network.config)
 
 
 def answer(
@@ -122,7 +124,7 @@ def answer(
         if ids[0] in stops:
             break
         produced += ids
-        yield str(arm.tokenizer.decode(produced, skip_special_tokens=True))
+        yield answer_text(arm.tokenizer, produced)
 
 
 def side_by_side(answers: dict[str, Iterator[str]]) -> Iterator[dict[str, str]]:

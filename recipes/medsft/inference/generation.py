@@ -17,7 +17,9 @@ from medsft.inference.generations_file import BASELINE, question
 from medsft.inference.shards import Shard
 from medsft.inference.vllm_backend import Sampling
 from medsft.models import loading
+from medsft.models.model_checks import check_answers
 from medsft.records import Generation, SplitRow, Turn
+from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 
 if TYPE_CHECKING:
@@ -131,6 +133,8 @@ def answers(
     """
     encoded = encode([row["messages"][:-1] for row in rows], answerer.tokenizer)
     order = sorted(range(len(rows)), key=lambda i: len(encoded[i]), reverse=True)
+    if order and not isinstance(answerer.network, vllm_backend.Engine):
+        check_answers(answerer.network.config, len(encoded[order[0]]), args.max_new_tokens)
     size = args.batch_size * (vllm_backend.BATCHES_AT_ONCE if answerer.engine == "vllm" else 1)
     padded = answerer.engine != "vllm"
     for start, batch in shards.batches(order, size, lambda i: rows[i]["id"] in done, shard, padded):
@@ -178,7 +182,7 @@ def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
 def _row(row: SplitRow, tokenizer: "PreTrainedTokenizerBase", new_ids: list[int]) -> Generation:
     return {
         **question(row),
-        "prediction": str(tokenizer.decode(new_ids, skip_special_tokens=True)).strip(),
+        "prediction": answer_text(tokenizer, new_ids),
         "stopped": bool(new_ids) and new_ids[-1] in stop_ids(tokenizer),
         "new_tokens": len(new_ids),
     }

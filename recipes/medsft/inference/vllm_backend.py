@@ -60,7 +60,11 @@ def load(base: str, weights: Path | None, dtype: str) -> Engine:
 
     adapter = weights is not None and weights.name == "adapter"
     source = resolve(base) if adapter or weights is None else str(weights)
-    lora = {"enable_lora": True, "max_lora_rank": _rank(weights / "adapter_config.json")} if adapter and weights else {}
+    lora = (
+        {"enable_lora": True, "max_lora_rank": lora_rank(weights / "adapter_config.json")}
+        if adapter and weights
+        else {}
+    )
     engine = LLM(model=source, dtype=dtype, trust_remote_code=False, load_format="safetensors", seed=0, **lora)
     return Engine(engine, LoRARequest("arm", 1, str(weights.resolve())) if adapter and weights else None)
 
@@ -92,10 +96,13 @@ def nll(engine: Engine, dialogues: Sequence[Dialogue]) -> list[float]:
     ]
 
 
-def _rank(config: Path) -> int:
+def lora_rank(config: Path) -> int:
     """The smallest rank with a kernel in vLLM that is not below the adapter's."""
     rank = read_json(config)["r"]
     known = (8, 16, 32, 64, 128, 256, 320, 512)
     if rank > known[-1]:
-        raise UserError(f"{config}: rank {rank}: vLLM has kernels up to {known[-1]}; use --engine transformers")
+        raise UserError(
+            f"{config}: rank {rank}: vLLM has kernels up to {known[-1]}; generate.py with --engine transformers, "
+            "export.py with --format merged"
+        )
     return next(size for size in known if size >= rank)

@@ -1,5 +1,6 @@
 """Models by one field: the embedded ones, a local folder, or a hub id. Safetensors only, no remote code."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,14 +70,46 @@ def revision(name: str) -> str:
 
 
 def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer, padding with a token that does not end a turn: masking the padding would mask the end of turn."""
+    """The tokenizer, with the 'default' of several chat templates, and the ids in `published_stops` with which the
+    model's generation_config.json ends an answer.
+
+    It pads with a token that does not end a turn: masking the padding would mask the end of turn.
+    """
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, name)
-    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+    templates = tokenizer.chat_template
+    if isinstance(templates, dict):
+        if "default" not in templates:
+            raise UserError(
+                f"model '{name}' has the chat templates {', '.join(templates)} and no 'default'; save the one you mean "
+                f"as chat_template.jinja in a copy of the model's folder"
+            )
+        tokenizer.chat_template = templates["default"]
+    tokenizer.published_stops = _published_stops(name)  # type: ignore[attr-defined]
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id) or tokenizer.pad_token_id >= _embeddings(name):
         usable = tokenizer.unk_token is not None and tokenizer.unk_token_id != tokenizer.eos_token_id
         tokenizer.pad_token = tokenizer.unk_token if usable else tokenizer.eos_token
     return tokenizer
+
+
+def _published_stops(name: str) -> list[int]:
+    """eos_token_id of generation_config.json, which is one id or several; [] where there is no such file."""
+    from transformers import GenerationConfig
+
+    try:
+        ids = GenerationConfig.from_pretrained(resolve(name)).eos_token_id
+    except (OSError, ValueError):
+        return []
+    return [] if ids is None else [ids] if isinstance(ids, int) else [*ids]
+
+
+def _embeddings(name: str) -> float:
+    """Rows of the embedding; infinite where the folder holds a tokenizer or an adapter only."""
+    folder = Path(resolve(name))
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return math.inf
+    return float(load_config(name).get_text_config().vocab_size)
 
 
 def load_model(name: str, dtype: str, quantization: "BitsAndBytesConfig | None" = None) -> Any:

@@ -9,7 +9,9 @@ from medsft.arguments import ExportArguments
 from medsft.errors import UserError
 from medsft.files import read_json, write_json, write_text
 from medsft.hub import hub_reachable
+from medsft.inference.vllm_backend import lora_rank
 from medsft.models import loading
+from medsft.models.model_checks import positions
 from medsft.records import TrainRecord
 from medsft.tokenization import chat_template
 
@@ -72,7 +74,7 @@ def modelfile(tokenizer: "PreTrainedTokenizerBase", template: str, context: int,
 
 def context_length(config: "PretrainedConfig", trained: int, max_new_tokens: int) -> int:
     """Tokens to serve: the trained length and an answer, but no more than the model has positions."""
-    return min(int(config.max_position_embeddings), trained + max_new_tokens)
+    return min(positions(config), trained + max_new_tokens)
 
 
 def vllm_line(folder: Path, name: str, dtype: str, context: int, base: str, rank: int | None) -> str:
@@ -109,7 +111,7 @@ def write_commands(
     if args.format == "ollama":
         write_text(new / "Modelfile", modelfile(tokenizer, template, context, args.max_new_tokens))
         return [f"cd {shlex.quote(str(folder))}", f"ollama create {args.arm} -f Modelfile", f"ollama run {args.arm}"]
-    rank = max(16, read_json(adapter)["r"]) if adapter.is_file() else None
+    rank = lora_rank(adapter) if adapter.is_file() else None
     line = vllm_line(folder.resolve(), args.arm, dtype, context, loading.resolve(base), rank)
     if args.format == "vllm":
         write_text(new / "serve.sh", f"#!/bin/sh\n# on this machine only\nexec {line}\n")

@@ -1,18 +1,20 @@
-"""Chat templates that render as the model's own does and mark the doctor's turns, so that only they carry loss."""
+"""Chat templates that are trained as they ask: marks around the doctor's turns, the tokens that end them, prompts."""
 
-import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from medsft.errors import UserError
 from medsft.records import Turn
+from medsft.tokenization import answer_marks
 from medsft.tokenization.control_tokens import as_text
 
 if TYPE_CHECKING:
-    from transformers import BatchEncoding, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 FOLDER = Path(__file__).parent / "chat_templates"
+PLAIN = FOLDER / "plain.jinja"
 # Two exchanges show how turns are joined and where the system message goes.
 PROBE: list[Turn] = [
     {"role": "user", "content": "I have a headache."},
@@ -21,7 +23,7 @@ PROBE: list[Turn] = [
     {"role": "assistant", "content": "Rest, and drink water."},
 ]
 
-NO_THINKING = {"enable_thinking": False}  # Qwen3's switch; other templates ignore it
+NO_THINKING = {"enable_thinking": False}  # the switch of Qwen3, GLM and others; other templates ignore it
 
 
 class Rendered(NamedTuple):
@@ -35,27 +37,67 @@ def training_template(tokenizer: "PreTrainedTokenizerBase", path: str | None = N
     """Jinja source that renders as the tokenizer's own template does and marks the answers for the loss.
 
     It is the first of: the file `path`; plain Patient:/Doctor: lines where the tokenizer has no template; the shipped
-    template that renders the same text; TRL's patch for the families that it knows. Raises UserError where none
-    applies, or where the end of turn would carry no loss.
+    template that renders the same text; the tokenizer's own, in which the answers are found by rendering it. Models
+    that can think answer at once. Raises UserError where a trained turn would not begin as a prompt ends, or where the
+    end of turn would carry no loss.
     """
-    template = _choose(tokenizer, path)
+    source = _read(Path(path)) if path is not None else tokenizer.chat_template
+    return _trainable(tokenizer, _state(tokenizer), source, path)
+
+
+@lru_cache(maxsize=16)
+def _trainable(tokenizer: "PreTrainedTokenizerBase", state: object, source: str | None, path: str | None) -> str:
+    """`source` is the text of the template; `path` the file that it is from, if it is not the tokenizer's own."""
+    name = path or "the model's chat template"
     try:
-        rendered = render(tokenizer, PROBE, template)
+        template = _marked(tokenizer, source, given=path is not None)
+        _check(tokenizer, template)
+    except UserError as error:
+        raise UserError(f"{name}: {error}; {_remedy()}") from error
     except Exception as error:  # jinja raises many types; all of them mean that the template is unusable
         reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(
-            f"{path or 'chat template'}: cannot be rendered: {reason}; give a fixed one with --chat_template_path "
-            "FILE.jinja"
-        ) from error
-    if not any(rendered.loss_mask):
-        raise UserError(f"{path or 'chat template'}: marks nothing; put {{% generation %}} around the doctor's turn")
-    last = rendered.input_ids[max(i for i, kept in enumerate(rendered.loss_mask) if kept)]
-    if last not in stop_ids(tokenizer):
-        raise UserError(
-            f"{path or 'chat template'}: the end of turn is outside {{% generation %}}, so the model would never learn "
-            "to stop; move it inside, or give a fixed template with --chat_template_path FILE.jinja"
-        )
+        raise UserError(f"{name}: cannot be rendered: {reason}; {_remedy()}") from error
     return template
+
+
+def _marked(tokenizer: "PreTrainedTokenizerBase", source: str | None, given: bool) -> str:
+    if source is None:
+        return PLAIN.read_text(encoding="utf-8")
+    if given and answer_marks.unmarked(source) != source:
+        return answer_marks.without_clock(source)
+    known = None if given else _known(tokenizer, source)
+    if known is not None:
+        return (FOLDER / f"{known}.jinja").read_text(encoding="utf-8")
+    return answer_marks.marked(tokenizer, answer_marks.trained_as_asked(tokenizer, source, PROBE), PROBE)
+
+
+def _state(tokenizer: "PreTrainedTokenizerBase") -> object:
+    """What templates depend on and may change while a tokenizer lives."""
+    return tokenizer.bos_token, tokenizer.eos_token, len(tokenizer), tuple(sorted(_published_stops(tokenizer)))
+
+
+def _remedy() -> str:
+    return f"give another with --chat_template_path FILE.jinja, for example Patient:/Doctor: lines: {PLAIN}"
+
+
+def _check(tokenizer: "PreTrainedTokenizerBase", template: str) -> None:
+    """Raise UserError where the last answer of the probe is not all that is learned after the prompt, with its end."""
+    whole = render(tokenizer, PROBE, template)
+    if not any(whole.loss_mask):
+        raise UserError("marks nothing; put {% generation %} around the doctor's turn")
+    if _last_learned(tokenizer, whole) not in _ends(tokenizer):
+        raise UserError(
+            "the end of turn is outside {% generation %}, so the model would never learn to stop; move it inside"
+        )
+    asked = _asked(tokenizer, PROBE[:-1], answer_marks.unmarked(template))
+    if whole.input_ids[: len(asked)] != asked:
+        raise UserError("a trained turn does not begin with the tokens that a prompt ends with")
+    rest = zip(whole.input_ids[len(asked) :], whole.loss_mask[len(asked) :], strict=True)
+    said = (token for token, learned in rest if not learned and str(tokenizer.decode([token])).strip())
+    first = next(said, None)
+    if first is not None and first not in _ends(tokenizer):  # Phi-3 adds its end of text after the last turn
+        token = str(tokenizer.decode([first]))
+        raise UserError(f"{token!r} is neither in a prompt nor learned: print it for add_generation_prompt too")
 
 
 def render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], template: str) -> Rendered:
@@ -67,27 +109,58 @@ def render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn], templ
 def prompt_ids(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn]) -> list[int]:
     """Token ids of a prompt that ends with the opening of the model's own turn. Typed control tokens are broken.
 
-    Thinking is switched off, as it is in training.
+    They are how a trained dialogue begins: without thoughts, and for a base model in Patient:/Doctor: lines.
     """
-    asked = as_text(tokenizer, messages)
-    encoded = _applied(tokenizer, asked, add_generation_prompt=True, **NO_THINKING)
-    return [*encoded["input_ids"]]
+    return _asked(tokenizer, as_text(tokenizer, messages), _asking(tokenizer, tokenizer.chat_template))
 
 
-def _applied(tokenizer: "PreTrainedTokenizerBase", messages: list[Turn], **options: Any) -> "BatchEncoding":
+def _asking(tokenizer: "PreTrainedTokenizerBase", own: str | None) -> str:
+    """The template of prompts; the model's own as it is where it cannot be trained, and arms have another one."""
+    try:
+        return answer_marks.unmarked(training_template(tokenizer))
+    except UserError:
+        if own is None or PROBE[0]["content"] not in answer_marks.said(tokenizer, own, PROBE[:1], asks=True):
+            raise
+        return own
+
+
+def _asked(tokenizer: "PreTrainedTokenizerBase", messages: list[Turn], template: str) -> list[int]:
+    """The tokens of the prompt as they are where an answer follows, which may join or part white space at its end."""
+    text = _applied(
+        tokenizer, messages, chat_template=template, add_generation_prompt=True, tokenize=False, **NO_THINKING
+    )
+    follows = _first_words(tokenizer, _state(tokenizer), template) if tokenizer.is_fast else ""
+    encoded = tokenizer(text + follows, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
+    ends = [end for _, end in encoded["offset_mapping"]] if tokenizer.is_fast else []
+    if len(text) in ends:
+        return [token for token, end in zip(encoded["input_ids"], ends, strict=True) if end <= len(text)]
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+
+@lru_cache(maxsize=16)
+def _first_words(tokenizer: "PreTrainedTokenizerBase", state: object, template: str) -> str:
+    """What a trained turn of the probe says after its prompt: the answer, and what stands before it."""
+    asked, whole = (
+        _applied(tokenizer, turns, chat_template=template, add_generation_prompt=asks, tokenize=False, **NO_THINKING)
+        for turns, asks in ((PROBE[:-1], True), (PROBE, False))
+    )
+    answer = PROBE[-1]["content"]
+    return whole[len(asked) :].partition(answer)[0] + answer if whole.startswith(asked) else answer
+
+
+def _applied(tokenizer: "PreTrainedTokenizerBase", messages: list[Turn], **options: Any) -> Any:
     """`apply_chat_template`; raises UserError where the template raises an error or reaches for Python's internals."""
     from jinja2.exceptions import TemplateError
 
     try:
-        encoded = tokenizer.apply_chat_template(messages, return_dict=True, **options)  # type: ignore[arg-type]
-        return cast("BatchEncoding", encoded)
+        return tokenizer.apply_chat_template(messages, return_dict=True, **options)  # type: ignore[arg-type]
     except TemplateError as error:
         raise UserError(f"the model's chat template fails: {error}; mend it in the model's folder") from error
 
 
 def inference_template(template: str) -> str:
     """The same template without the generation marks, which only training libraries understand."""
-    return re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)
+    return answer_marks.unmarked(template)
 
 
 def with_second_bos(tokenizer: "PreTrainedTokenizerBase", template: str) -> str:
@@ -102,10 +175,14 @@ def with_second_bos(tokenizer: "PreTrainedTokenizerBase", template: str) -> str:
 
 def known_name(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """The name of the shipped template that renders as the tokenizer's own does; None if none does."""
-    if tokenizer.chat_template is None:
-        return "plain"
-    own = _text(tokenizer, tokenizer.chat_template, **NO_THINKING)
-    return next((f.stem for f in sorted(FOLDER.glob("*.jinja")) if _text(tokenizer, _read(f)) == own), None)
+    own = tokenizer.chat_template
+    return "plain" if own is None else _known(tokenizer, answer_marks.unmarked(str(own)))
+
+
+def _known(tokenizer: "PreTrainedTokenizerBase", own: str) -> str | None:
+    text = _text(tokenizer, own, **NO_THINKING)
+    shipped = sorted(FOLDER.glob("*.jinja"))
+    return next((f.stem for f in shipped if text and _text(tokenizer, f.read_text(encoding="utf-8")) == text), None)
 
 
 def saved_template(own: str | None, tokenizer: "PreTrainedTokenizerBase", template: str) -> str:
@@ -118,30 +195,51 @@ def saved_template(own: str | None, tokenizer: "PreTrainedTokenizerBase", templa
 
 
 def stop_ids(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
-    """Tokens that end a turn: the tokenizer's end of sequence, and ChatML's end of turn where it exists."""
-    ids = {tokenizer.eos_token_id}
-    return ids | ({tokenizer.get_vocab()["<|im_end|>"]} if "<|im_end|>" in tokenizer.get_vocab() else set())
+    """Tokens that end a turn: the end of sequence, those that the model's generation_config.json names (kept by
+    `loading.load_tokenizer`), and those with which its chat template closes an answer.
+    """
+    return _published_stops(tokenizer) | _closing_ids(tokenizer, _state(tokenizer), tokenizer.chat_template)
 
 
-def _choose(tokenizer: "PreTrainedTokenizerBase", path: str | None) -> str:
-    if path is not None:
-        return _read(Path(path))
-    if tokenizer.chat_template is None:
-        return _read(FOLDER / "plain.jinja")
-    known = known_name(tokenizer)
-    if known is not None:
-        return _read(FOLDER / f"{known}.jinja")
+def _published_stops(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    published = cast("list[int]", getattr(tokenizer, "published_stops", []))
+    return {tokenizer.eos_token_id, *published} - {None}
 
-    from trl.chat_template_utils import get_training_chat_template
 
+@lru_cache(maxsize=16)
+def _closing_ids(tokenizer: "PreTrainedTokenizerBase", state: object, own: str | None) -> frozenset[int]:
+    """The last token learned of each answer of the probe. `own` is the tokenizer's template; none where it is refused,
+    because arms bring another one."""
     try:
-        return get_training_chat_template(tokenizer) or tokenizer.chat_template
-    except ValueError as error:
-        raise UserError(
-            "the model's chat template does not mark the assistant's turns and is not one of the known ones; copy it "
-            "to a file, put {% generation %} and {% endgeneration %} around the answer and its end of turn, and pass "
-            "--chat_template_path FILE.jinja"
-        ) from error
+        template = own if own and answer_marks.unmarked(own) != own else training_template(tokenizer)
+        turns = [render(tokenizer, PROBE[: end + 1], template) for end in (1, 3)]
+        turns.append(_without_last(render(tokenizer, PROBE, template)))
+    except UserError:
+        return frozenset()
+    return frozenset(_last_learned(tokenizer, turn) for turn in turns) & _added_ids(tokenizer)
+
+
+def _without_last(rendered: Rendered) -> Rendered:
+    """Up to the end of the answer before the last."""
+    mask = rendered.loss_mask
+    last = max(at for at, kept in enumerate(mask) if kept)
+    start = max((at for at in range(last) if not mask[at]), default=0)
+    return Rendered(rendered.input_ids[:start], mask[:start])
+
+
+def _last_learned(tokenizer: "PreTrainedTokenizerBase", rendered: Rendered) -> int:
+    """The last token that carries loss and is not white space, with which marks may end; -1 if there is none."""
+    pairs = zip(reversed(rendered.input_ids), reversed(rendered.loss_mask), strict=True)
+    return next((token for token, kept in pairs if kept and str(tokenizer.decode([token])).strip()), -1)
+
+
+def _ends(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    """What may end a turn: the stops of the model, and its other control tokens."""
+    return _published_stops(tokenizer) | _added_ids(tokenizer)
+
+
+def _added_ids(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    return set(tokenizer.added_tokens_decoder)
 
 
 def _read(path: Path) -> str:

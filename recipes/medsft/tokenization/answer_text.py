@@ -1,0 +1,22 @@
+"""What a model says to the patient, from the tokens of its answer: no control tokens, no channels, no thought."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHANNEL, MESSAGE = "<|channel|>", "<|message|>"  # OpenAI's Harmony format, of gpt-oss
+
+
+def answer_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+    """The answer without white space around it. Of Harmony's channels it is the last message; a thought that the model
+    ended is left out, one that it did not end is all there is, and kept.
+    """
+    channel, message = (tokenizer.get_vocab().get(token) for token in (CHANNEL, MESSAGE))
+    if channel in ids and message in ids:
+        last = len(ids) - 1 - [*reversed(ids)].index(message)
+        ids = ids[last + 1 :]
+    text = str(tokenizer.decode([*ids], skip_special_tokens=True))
+    return re.sub(r"^.*?</think>", "", text, count=1, flags=re.DOTALL).strip() if "</think>" in text else text.strip()
