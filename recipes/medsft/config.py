@@ -17,6 +17,8 @@ from medsft.records import Json
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 A = TypeVar("A")
+# YAML reads an unquoted no as False
+NO = {"eval_strategy": "no", "save_strategy": "no", "logging_strategy": "no", "report_to": "none"}
 
 
 class _OneLineErrors(argparse.ArgumentParser):
@@ -48,6 +50,9 @@ def parse(arguments: Sequence[type[A]], argv: list[str] | None = None) -> tuple[
     argv = command_line(given=argv)
     config = read_config(argv)
     _check_names(arguments, config, argv)
+    # the parser reads the file again
+    said_no = [key for key in NO if config.get(key) == NO[key] and key not in _flags(argv)]
+    argv = [*argv, *(word for key in said_no for word in (f"--{key}", NO[key]))]
 
     from trl import TrlParser
 
@@ -84,7 +89,7 @@ def read_config(argv: list[str]) -> Json:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise UserError(f"{path}: expected 'key: value' lines, found {type(config).__name__}")
-    return config
+    return {key: NO[key] if key in NO and value is False else value for key, value in config.items()}
 
 
 def config_path(argv: list[str]) -> Path:

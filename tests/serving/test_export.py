@@ -14,6 +14,7 @@ import pytest
 import export
 from conftest import RECIPES, ROOT, write_adapter_arm
 from medsft.errors import UserError
+from medsft.inference import vllm_backend
 from medsft.models import loading
 from medsft.serving import merge
 
@@ -89,7 +90,18 @@ def test_serving_commands_name_the_folder_the_stop_and_loopback(
     serve = (tmp_path / "vllm" / "serve.sh").read_text()
     assert f"vllm serve {tmp_path}/vllm --host 127.0.0.1" in serve and "--served-model-name lora" in serve
     (line,) = json.loads((tmp_path / "adapter" / "export.json").read_text())["commands"]
+    assert "--max-lora-rank 8" in line  # the smallest that holds a rank of 4
     assert f"vllm serve {tiny_model} " in line and f"--lora-modules lora={tmp_path}/adapter" in line
+
+
+@pytest.mark.parametrize(("rank", "served"), [(4, 8), (16, 16), (24, 32), (64, 64), (257, 320)])
+def test_vllm_is_given_a_rank_that_it_has_kernels_for(rank: int, served: int, tmp_path: Path) -> None:
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({"r": rank}))
+    assert vllm_backend.lora_rank(config) == served
+    config.write_text(json.dumps({"r": 513}))
+    with pytest.raises(UserError, match="--format merged"):
+        vllm_backend.lora_rank(config)
 
 
 def test_a_merge_that_lost_the_adapter_is_caught(study: Path, tiny_model: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trl
 
+from conftest import RECIPES
 from medsft.errors import UserError
 from medsft.models import embedded, loading
 from medsft.tokenization import answer_marks, chat_template
@@ -16,6 +17,20 @@ from medsft.training.saving import generation_config
 SHIPPED = Path(trl.__file__).parent / "chat_templates"
 FAMILIES = sorted(path.stem for path in SHIPPED.glob("*.jinja") if not path.stem.endswith("_training"))
 PARTS_ONLY = {"idefics3", "smolvlm", "llava_next"}  # vision models, whose templates print lists of parts, not text
+PHI_4_MINI = (  # as in microsoft/Phi-4-mini-instruct; TRL has none of it
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% else %}{{ eos_token }}{% endif %}"
+)
+# The template of each folder of recipes: what a prompt ends with, and what ends an answer
+RECIPES_TEMPLATES = {
+    "llama31_8b": ("llama3_1", "<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"),
+    "qwen25_7b": ("qwen2_5", "<|im_start|>assistant\n", "<|im_end|>"),
+    "qwen3_8b": ("qwen3", "<|im_start|>assistant\n<think>\n\n</think>\n\n", "<|im_end|>"),
+    "gemma3_4b": ("gemma3", "<start_of_turn>model\n", "<end_of_turn>"),
+    "medgemma_4b": ("gemma3", "<start_of_turn>model\n", "<end_of_turn>"),
+    "phi4_mini": ("", "<|end|><|assistant|>", "<|end|>"),
+}
+TESTED_ELSEWHERE = {"demo", "paper", "beyond", "mistral_7b", "smollm2_135m", "smollm2_360m", "smollm2_1.7b"}
 EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 DIALOGUES = {
     "one exchange": PROBE[:2],
@@ -133,7 +148,19 @@ def test_a_system_turn_is_kept_or_merged_into_the_patients_first(every_token: An
     assert system["content"] not in "".join(learned(every_token, render(every_token, [system, *PROBE], template)))
 
 
-def test_prompts_are_the_same_on_every_day(every_token: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent.name for path in RECIPES.glob("configs/*/*.yaml")} - TESTED_ELSEWHERE)
+)
+def test_the_model_of_every_folder_of_recipes_is_asked_and_stopped_as_published(every_token: Any, folder: str) -> None:
+    family, opening, end = RECIPES_TEMPLATES[folder]
+    every_token.chat_template = (SHIPPED / f"{family}.jinja").read_text() if family else PHI_4_MINI
+    rendered = render(every_token, PROBE, training_template(every_token))
+    assert every_token.decode(prompt_ids(every_token, PROBE[:3])).endswith(opening)
+    assert learned(every_token, rendered) == [PROBE[1]["content"] + end, PROBE[3]["content"] + end]
+    assert every_token.convert_tokens_to_ids(end) in stop_ids(every_token)
+
+
+def test_prompts_are_the_same_on_every_day(every_token: Any) -> None:
     of_family(every_token, "llama3_2")
     assert "Today Date: 26 Jul 2024" in every_token.decode(prompt_ids(every_token, PROBE[:1]))
 

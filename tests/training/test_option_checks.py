@@ -1,5 +1,10 @@
 """Options that no arm, no LoRA and no full fine-tuning may have."""
 
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from conftest import RECIPES
@@ -21,6 +26,10 @@ CONFIGS = RECIPES / "configs"
         ("lora", ("--use_peft", "false"), "sft_lora.py trains adapters"),
         ("lora", ("--adapter_dtype", "float16"), "use float32 or bfloat16"),
         ("lora", ("--lora_target_modules", "lm_head"), "lora_modules_to_save"),
+        ("lora", ("--lora_target_modules", "q_proj", "wq"), "no linear layer 'wq'; it has down_proj"),
+        ("lora", ("--fp16", "true"), "a processor does not train in float16"),
+        ("lora", ("--attn_implementation", "flash_attention_2"), "use --attn_implementation sdpa"),
+        ("lora", ("--max_length", "10000"), "has 8192 positions"),
         ("full", ("--use_peft", "true"), "belong to sft_lora.py"),
     ],
 )
@@ -29,6 +38,43 @@ def test_what_an_arm_may_not_have_is_refused(recipe: str, flags: tuple[str, ...]
     check = option_checks.check_full if recipe == "full" else option_checks.check_lora
     with pytest.raises(UserError, match=expected):
         check(*sft.parse_recipe(command_line(given=argv)))
+
+
+def test_one_lora_target_is_a_name_and_no_pattern() -> None:
+    recipe = ["--config", str(CONFIGS / "demo" / "lora.yaml"), "--bf16", "false"]
+    for asked, kept in ((["q_proj"], ["q_proj"]), ([".*q_proj"], ".*q_proj"), (["all-linear"], "all-linear")):
+        parsed = sft.parse_recipe(command_line(given=[*recipe, "--lora_target_modules", *asked]))
+        option_checks.check_lora(*parsed)
+        assert parsed[2].lora_target_modules == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"gradient_accumulation_steps": 8}, "gradient_accumulation_steps is 8 .* and .* is 2 in the recipe"),
+        ({"gradient_clipping": 0.5}, "gradient_clipping is 0.5 .* max_grad_norm is 1.0"),
+        ({"train_micro_batch_size_per_gpu": 3}, "set it to auto"),
+        ({"train_batch_size": 5}, "rows per step is 4"),
+        ({"gradient_accumulation_steps": "auto", "gradient_clipping": 1.0, "train_batch_size": 4}, None),
+    ],
+)
+def test_deepspeeds_settings_follow_the_recipe(settings: dict[str, object], expected: str | None) -> None:
+    recipe = ["--config", str(CONFIGS / "demo" / "lora.yaml"), "--bf16", "false"]
+    _, config, _ = sft.parse_recipe(command_line(given=recipe))
+    config.deepspeed_plugin = SimpleNamespace(deepspeed_config=settings)
+    with pytest.raises(UserError, match=expected) if expected else nullcontext():
+        option_checks.check_deepspeed(config)
+
+
+def test_an_unquoted_no_is_no(tmp_path: Path) -> None:
+    text = (CONFIGS / "demo" / "lora.yaml").read_text()
+    for key in ("eval_strategy", "save_strategy", "report_to"):
+        text = re.sub(rf"^{key}: .*$", f"{key}: no", text, flags=re.MULTILINE)
+    (tmp_path / "lora.yaml").write_text(text)
+    argv = command_line(given=["--config", str(tmp_path / "lora.yaml"), "--bf16", "false"])
+    _, config, _ = sft.parse_recipe(argv)
+    assert (config.eval_strategy, config.save_strategy, config.report_to) == ("no", "no", [])
+    assert sft.parse_recipe([*argv, "--eval_strategy", "steps"])[1].eval_strategy == "steps"  # a flag wins
 
 
 @pytest.mark.parametrize("recipe", ["lora", "qlora", "full"])

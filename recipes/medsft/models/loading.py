@@ -1,6 +1,7 @@
 """Models by one field: the embedded ones, a local folder, or a hub id. Safetensors only, no remote code."""
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,12 @@ def resolve(name: str) -> str:
         return str(minilm())
     if name.startswith("embedded/"):
         raise UserError(f"model '{name}' is not embedded; there are {SMOLLM2} and {MINILM}")
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if not re.fullmatch(r"[\w.-]+(?:/[\w.-]+)?", name) or name.startswith("."):  # what a hub id may be
         raise UserError(f"model folder {name} does not exist")
-    return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    return name
 
 
 def check_weights(path: str) -> None:
@@ -109,7 +113,7 @@ def _embeddings(name: str) -> float:
     folder = Path(resolve(name))
     if folder.is_dir() and not (folder / "config.json").is_file():
         return math.inf
-    return float(load_config(name).get_text_config().vocab_size)
+    return float(getattr(load_config(name).get_text_config(), "vocab_size", math.inf))
 
 
 def load_model(name: str, dtype: str, quantization: "BitsAndBytesConfig | None" = None) -> Any:

@@ -1,6 +1,7 @@
 """Preflight checks of a run's options and launch, before a weight is loaded."""
 
 import os
+import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from medsft.arguments import StudyArguments
 from medsft.distributed.deepspeed_config import offload_device, states_on, zero_stage
 from medsft.errors import UserError
 from medsft.memory.strategies import STRATEGIES, check_options
+from medsft.models import loading, model_checks
+from medsft.tokenization.chat_template import PROBE, render, training_template
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
@@ -47,6 +50,43 @@ def check_training(study: StudyArguments, config: "SFTConfig", model_args: "Mode
         )
     if config.max_length is None and not config.packing and not config.padding_free:
         raise UserError("max_length is not set: give the number of tokens the split was prepared for")
+    if config.fp16 and config.device.type == "cpu":
+        raise UserError("fp16: a processor does not train in float16, so it would be ignored; remove it")
+    if str(model_args.attn_implementation).startswith("flash_attention") and find_spec("flash_attn") is None:
+        raise UserError(
+            f"attn_implementation {model_args.attn_implementation}: flash-attn is not installed; "
+            "use --attn_implementation sdpa"
+        )
+    check_deepspeed(config)
+    check_model(config, str(model_args.model_name_or_path))
+
+
+def check_model(config: "SFTConfig", name: str) -> None:
+    """Raise UserError where the model cannot be trained or its chat template cannot; reads no weights."""
+    architecture = model_checks.check_base(name, config.max_length)
+    tokenizer = loading.load_tokenizer(name)
+    template = training_template(tokenizer, config.chat_template_path)
+    token = max(render(tokenizer, PROBE, template).input_ids)
+    model_checks.check_vocabulary(name, architecture, token, str(tokenizer.decode([token])))
+
+
+def check_deepspeed(config: "SFTConfig") -> None:
+    """Raise UserError where the launch's DeepSpeed settings name another value than the recipe's; 'auto' follows it."""
+    settings = {} if config.deepspeed_plugin is None else config.deepspeed_plugin.deepspeed_config
+    rows = config.per_device_train_batch_size
+    wanted = {
+        "gradient_accumulation_steps": ("gradient_accumulation_steps", config.gradient_accumulation_steps),
+        "gradient_clipping": ("max_grad_norm", config.max_grad_norm),
+        "train_micro_batch_size_per_gpu": ("per_device_train_batch_size", rows),
+        "train_batch_size": ("rows per step", rows * config.gradient_accumulation_steps * config.world_size),
+    }
+    for key, (option, value) in wanted.items():
+        found = settings.get(key, "auto")
+        if found not in ("auto", None, value):
+            raise UserError(
+                f"DeepSpeed's {key} is {found} in the launch's configuration, and {option} is {value} in the recipe; "
+                f"remove {key} there, or set it to auto"
+            )
 
 
 def check_lora(study: StudyArguments, config: "SFTConfig", model_args: "ModelConfig") -> None:
@@ -60,8 +100,13 @@ def check_lora(study: StudyArguments, config: "SFTConfig", model_args: "ModelCon
     if study.adapter_dtype not in ("float32", "bfloat16"):
         raise UserError(f"adapter_dtype '{study.adapter_dtype}': use float32 or bfloat16")
     targets = model_args.lora_target_modules or []
+    if isinstance(targets, str) and re.fullmatch(r"[\w.]+", targets) and targets != "all-linear":
+        # ModelConfig makes a string of one target, which PEFT reads as a pattern for the whole name of a module
+        model_args.lora_target_modules = targets = [targets]
     if "lm_head" in targets:
         raise UserError("LoRA on lm_head is refused by TRL's fused loss; use lora_modules_to_save: [lm_head] instead")
+    if targets and targets != "all-linear":
+        model_checks.check_targets(loading.load_config(str(model_args.model_name_or_path)), targets)
     if model_args.load_in_4bit and zero_stage(config) == 3:
         raise UserError("QLoRA under ZeRO-3 loads whole 4-bit weights in each rank; use multi_gpu.yaml or zero2.yaml")
 
