@@ -13,6 +13,16 @@ from medsft.config import parse
 
 CONFIGS = RECIPES / "configs"
 MISTRAL = CONFIGS / "mistral_7b"
+MODELS = sorted(p.parent.name for p in CONFIGS.glob("*/qlora.yaml") if p.parent.name not in ("demo", "mistral_7b"))
+# Parameters in the safetensors of the hub, as the model's page counts them
+PARAMETERS = {
+    "llama31_8b": 8_030_261_248,
+    "qwen25_7b": 7_615_616_512,
+    "qwen3_8b": 8_190_735_360,
+    "phi4_mini": 3_836_021_760,
+    "gemma3_4b": 4_300_079_472,
+    "medgemma_4b": 4_300_079_472,
+}
 NAMES = {"strategy", "arm", "study_dir", "data_config"}
 
 
@@ -53,7 +63,7 @@ def test_every_value_that_differs_from_the_papers_has_its_reason(name: str) -> N
     assert not set(faults) & set(ours)
 
 
-@pytest.mark.parametrize("folder", ["smollm2_135m", "smollm2_360m", "smollm2_1.7b", "qwen3_8b"])
+@pytest.mark.parametrize("folder", MODELS)
 def test_other_models_get_the_same_experiment_as_mistral(folder: str) -> None:
     same = (
         "max_length",
@@ -70,6 +80,32 @@ def test_other_models_get_the_same_experiment_as_mistral(folder: str) -> None:
         assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
     data = [yaml.safe_load((CONFIGS / f / "data.yaml").read_text()) for f in (folder, "mistral_7b")]
     assert {k: v for k, v in data[0].items() if k not in ("model_name_or_path", "study_dir")}.items() <= data[1].items()
+
+
+@pytest.mark.parametrize("folder", MODELS)
+def test_a_models_recipes_are_a_whole_study_of_one_model(folder: str) -> None:
+    stages = {"data", "plan", "lora", "qlora", "full", "generate", "score", "report"}
+    assert {path.stem for path in (CONFIGS / folder).glob("*.yaml")} == stages
+    read = [yaml.safe_load(path.read_text()) for path in (CONFIGS / folder).glob("*.yaml")]
+    assert len({values["model_name_or_path"] for values in read if "model_name_or_path" in values}) == 1
+
+
+@pytest.mark.parametrize("folder", sorted(PARAMETERS))
+def test_a_models_shape_is_its_published_one_without_the_hub(folder: str) -> None:
+    from medsft.models.parameter_counts import count_parameters, known_config
+
+    config = known_config(yaml.safe_load((CONFIGS / folder / "plan.yaml").read_text())["model_name_or_path"])
+    assert count_parameters(config) == PARAMETERS[folder]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", MODELS)
+def test_adapters_are_on_every_projection_of_the_language_model_and_nowhere_else(folder: str) -> None:
+    _, network = lora(CONFIGS / folder / "lora.yaml")
+    adapted = {name.split(".lora_A.")[0] for name, _ in network.named_parameters() if ".lora_A." in name}
+    layers = network.config.get_text_config().num_hidden_layers
+    assert len(adapted) == layers * (4 if folder == "phi4_mini" else 7)
+    assert not [name for name in adapted if "vision" in name]
 
 
 def test_the_papers_prompt_begins_with_one_bos_and_teaches_its_label() -> None:

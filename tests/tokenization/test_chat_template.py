@@ -145,6 +145,9 @@ def test_a_base_model_gets_patient_and_doctor_lines(smollm2: Any) -> None:
     own, smollm2.chat_template = smollm2.chat_template, None
     try:
         template = training_template(smollm2)
+        asked = chat_template.prompt_ids(smollm2, PROBE[:1])  # of the baseline too
+        assert smollm2.decode(asked) == "<|im_start|>Patient: I have a headache.\nDoctor:"
+        assert chat_template.stop_ids(smollm2) == {smollm2.eos_token_id}
     finally:
         smollm2.chat_template = own
     rendered = render(smollm2, PROBE, template)

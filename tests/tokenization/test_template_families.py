@@ -126,6 +126,19 @@ def test_what_is_learned_agrees_with_trls_own_training_templates(every_token: An
         assert mine.strip() in other
 
 
+@pytest.mark.parametrize("family", ["gemma", "qwen2_5", "llama3", "phi3_5", "cohere"])
+def test_a_marked_file_is_taken_though_its_end_of_turn_is_not_the_end_of_sequence(
+    every_token: Any, family: str
+) -> None:
+    file = SHIPPED / f"{family}_training.jinja"
+    assert training_template(every_token, str(file)) == file.read_text()
+
+
+def test_a_marked_file_that_trains_another_prompt_than_it_asks_is_refused(every_token: Any) -> None:
+    with pytest.raises(UserError, match="does not begin with the tokens that a prompt ends with"):
+        training_template(every_token, str(SHIPPED / "deepseek_r1_distill_training.jinja"))
+
+
 @pytest.mark.parametrize("family", sorted(PARTS_ONLY))
 def test_what_is_refused_names_a_remedy_that_works(every_token: Any, family: str) -> None:
     every_token.chat_template = (SHIPPED / f"{family}.jinja").read_text()

@@ -11,6 +11,7 @@ from medsft.hardware.cgroups import host_memory
 from medsft.hardware.specs import Hardware, machine
 from medsft.hub import hub_reachable
 from medsft.memory import lower_bound
+from medsft.models.loading import resolve
 
 WORKS_HERE = "what works on this machine: make demo"
 TO_PLAN = 1_200_000_000  # bytes: torch, TRL and the first trace of a step, measured in a control group of its own
@@ -24,6 +25,8 @@ def check_machine(argv: list[str]) -> None:
             "end other programs, or raise the container's limit"
         )
     name = str(peek("model_name_or_path", "", argv))
+    if name and not name.startswith("embedded/"):
+        resolve(name)  # a mistyped folder is no id, and the hub's library raises an error of its own for it
     here, on_cpu = machine("."), _on_cpu(argv)
     gpus = here.gpus
     if on_cpu:  # DeepSpeed and torch would else put weights on a GPU that is there, and inputs not

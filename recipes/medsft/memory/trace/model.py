@@ -1,6 +1,7 @@
 """The model of a training step on meta, without weights: its class, NF4 layers, checkpointing, TRL's loss, adapters."""
 
 import copy
+import re
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -63,7 +64,8 @@ def lora_config(step: StepConfig) -> "LoraConfig":
     """The adapters that `step` describes, as TRL asks PEFT for them."""
     from peft import LoraConfig
 
-    targets = step.lora_targets[0] if step.lora_targets == ("all-linear",) else list(step.lora_targets)
+    one = step.lora_targets[0]  # a pattern and 'all-linear' are words for PEFT, not names
+    targets = one if one == "all-linear" or not re.fullmatch(r"[\w.]+", one) else list(step.lora_targets)
     return LoraConfig(
         r=step.lora_r,
         lora_alpha=2 * step.lora_r,
