@@ -103,3 +103,21 @@ def test_a_mistyped_folder_is_said_to_be_absent(name: str) -> None:
 def test_a_slash_after_a_folder_or_a_hub_id_changes_nothing(tiny_model: Path) -> None:
     assert loading.resolve(f"{tiny_model}/") == str(tiny_model)
     assert loading.resolve("someone/model") == "someone/model"
+
+
+def test_an_embedding_and_a_head_trained_whole_in_float32_fit_a_base_in_bfloat16() -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    network = LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes)).to(torch.bfloat16)
+    wanted = LoraConfig(target_modules=["q_proj"], modules_to_save=["lm_head", "embed_tokens"])
+    adapted = get_peft_model(network, wanted, autocast_adapter_dtype=False)
+    loading.cast_trained(adapted, "float32")
+    ids = torch.arange(8)[None]
+    adapted(input_ids=ids, labels=ids).loss.backward()
+    trained = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained.values())
+    assert len([name for name in trained if "modules_to_save" in name]) == 2

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,12 +152,30 @@ def nf4(dtype: str, double_quant: bool = True) -> "BitsAndBytesConfig":
 
 
 def cast_trained(network: "torch.nn.Module", dtype: str) -> None:
-    """Convert the trained weights to `dtype`; before the optimizer is made, because its states take their precision."""
+    """Convert the trained weights to `dtype`; before the optimizer is made, because its states take their precision.
+
+    Modules that LoRA trains whole (lora_modules_to_save) compute in `dtype` and give the precision of the base on: the
+    layers after them take no other. Adapters convert by themselves.
+    """
     import torch
+    from peft.utils import ModulesToSaveWrapper
 
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(getattr(torch, dtype))
+    for module in network.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            base = next(module.original_module.parameters()).dtype
+            module.register_forward_pre_hook(partial(_cast_input, getattr(torch, dtype)))
+            module.register_forward_hook(partial(_cast_output, base))
+
+
+def _cast_input(dtype: "torch.dtype", module: object, inputs: "tuple[torch.Tensor, ...]") -> "tuple[torch.Tensor, ...]":
+    return tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
+
+
+def _cast_output(dtype: "torch.dtype", module: object, inputs: object, output: "torch.Tensor") -> "torch.Tensor":
+    return output.to(dtype)
 
 
 def _from_pretrained(auto_class: Any, name: str, **kwargs: object) -> Any:
