@@ -59,7 +59,7 @@ def test_one_lora_target_is_a_name_and_no_pattern() -> None:
     ],
 )
 def test_deepspeeds_settings_follow_the_recipe(settings: dict[str, object], expected: str | None) -> None:
-    recipe = ["--config", str(CONFIGS / "demo" / "lora.yaml"), "--bf16", "false"]
+    recipe = ["--config", str(CONFIGS / "demo" / "lora.yaml"), "--bf16", "false", "--gradient_accumulation_steps", "2"]
     _, config, _ = sft.parse_recipe(command_line(given=recipe))
     config.deepspeed_plugin = SimpleNamespace(deepspeed_config=settings)
     with pytest.raises(UserError, match=expected) if expected else nullcontext():

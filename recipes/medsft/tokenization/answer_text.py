@@ -14,8 +14,8 @@ def answer_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str
     """The answer without white space around it. Of Harmony's channels it is the last message; a thought that the model
     ended is left out, one that it did not end is all there is, and kept.
     """
-    channel, message = (tokenizer.get_vocab().get(token) for token in (CHANNEL, MESSAGE))
-    if channel in ids and message in ids:
+    channel, message = tokenizer.convert_tokens_to_ids([CHANNEL, MESSAGE])  # one and the same where both are unknown
+    if channel != message and channel in ids and message in ids:
         last = len(ids) - 1 - [*reversed(ids)].index(message)
         ids = ids[last + 1 :]
     text = str(tokenizer.decode([*ids], skip_special_tokens=True))

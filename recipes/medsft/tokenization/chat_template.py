@@ -111,15 +111,18 @@ def prompt_ids(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Turn]) -
 
     They are how a trained dialogue begins: without thoughts, and for a base model in Patient:/Doctor: lines.
     """
-    return _asked(tokenizer, as_text(tokenizer, messages), _asking(tokenizer, tokenizer.chat_template))
+    return _asked(
+        tokenizer, as_text(tokenizer, messages), _asking(tokenizer, _state(tokenizer), tokenizer.chat_template)
+    )
 
 
-def _asking(tokenizer: "PreTrainedTokenizerBase", own: str | None) -> str:
+@lru_cache(maxsize=16)
+def _asking(tokenizer: "PreTrainedTokenizerBase", state: object, own: str | None) -> str:
     """The template of prompts; the model's own as it is where it cannot be trained, and arms have another one."""
     try:
         return answer_marks.unmarked(training_template(tokenizer))
     except UserError:
-        if own is None or PROBE[0]["content"] not in answer_marks.said(tokenizer, own, PROBE[:1], asks=True):
+        if own is None or PROBE[0]["content"] not in _text(tokenizer, own):
             raise
         return own
 

@@ -57,7 +57,6 @@ def check_training(study: StudyArguments, config: "SFTConfig", model_args: "Mode
             f"attn_implementation {model_args.attn_implementation}: flash-attn is not installed; "
             "use --attn_implementation sdpa"
         )
-    check_deepspeed(config)
     check_model(config, str(model_args.model_name_or_path))
 
 
@@ -71,7 +70,10 @@ def check_model(config: "SFTConfig", name: str) -> None:
 
 
 def check_deepspeed(config: "SFTConfig") -> None:
-    """Raise UserError where the launch's DeepSpeed settings name another value than the recipe's; 'auto' follows it."""
+    """Raise UserError where the launch's DeepSpeed settings name another value than the recipe's; 'auto' follows it.
+
+    To be asked once the rows of a step are shared out among the processes.
+    """
     settings = {} if config.deepspeed_plugin is None else config.deepspeed_plugin.deepspeed_config
     rows = config.per_device_train_batch_size
     wanted = {
