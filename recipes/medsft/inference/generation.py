@@ -182,7 +182,7 @@ def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
 def _row(row: SplitRow, tokenizer: "PreTrainedTokenizerBase", new_ids: list[int]) -> Generation:
     return {
         **question(row),
-        "prediction": answer_text(tokenizer, new_ids),
+        "prediction": answer_text(tokenizer, new_ids).strip(),
         "stopped": bool(new_ids) and new_ids[-1] in stop_ids(tokenizer),
         "new_tokens": len(new_ids),
     }

@@ -11,12 +11,12 @@ CHANNEL, MESSAGE = "<|channel|>", "<|message|>"  # OpenAI's Harmony format, of g
 
 
 def answer_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
-    """The answer without white space around it. Of Harmony's channels it is the last message; a thought that the model
-    ended is left out, one that it did not end is all there is, and kept.
+    """Of Harmony's channels the last message; of other models the text, without a thought that the model ended. One that
+    it did not end is all there is, and kept.
     """
     channel, message = tokenizer.convert_tokens_to_ids([CHANNEL, MESSAGE])  # one and the same where both are unknown
     if channel != message and channel in ids and message in ids:
         last = len(ids) - 1 - [*reversed(ids)].index(message)
         ids = ids[last + 1 :]
     text = str(tokenizer.decode([*ids], skip_special_tokens=True))
-    return re.sub(r"^.*?</think>", "", text, count=1, flags=re.DOTALL).strip() if "</think>" in text else text.strip()
+    return re.sub(r"^.*?</think>\s*", "", text, count=1, flags=re.DOTALL) if "</think>" in text else text
