@@ -11,10 +11,11 @@ CHANNEL, MESSAGE = "<|channel|>", "<|message|>"  # OpenAI's Harmony format, of g
 
 
 def answer_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
-    """Of Harmony's channels the last message; of other models the text, without a thought that the model ended. One that
-    it did not end is all there is, and kept.
+    """Of Harmony's channels the last message; of other models the text, without a thought that the model ended.
+
+    One that it did not end is all there is, and kept.
     """
-    channel, message = tokenizer.convert_tokens_to_ids([CHANNEL, MESSAGE])  # one and the same where both are unknown
+    channel, message = tokenizer.convert_tokens_to_ids(CHANNEL), tokenizer.convert_tokens_to_ids(MESSAGE)
     if channel != message and channel in ids and message in ids:
         last = len(ids) - 1 - [*reversed(ids)].index(message)
         ids = ids[last + 1 :]
