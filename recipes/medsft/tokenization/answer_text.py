@@ -17,7 +17,6 @@ def answer_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str
     """
     channel, message = tokenizer.convert_tokens_to_ids(CHANNEL), tokenizer.convert_tokens_to_ids(MESSAGE)
     if channel != message and channel in ids and message in ids:
-        last = len(ids) - 1 - [*reversed(ids)].index(message)
-        ids = ids[last + 1 :]
+        ids = ids[max(at for at, token in enumerate(ids) if token == message) + 1 :]
     text = str(tokenizer.decode([*ids], skip_special_tokens=True))
     return re.sub(r"^.*?</think>\s*", "", text, count=1, flags=re.DOTALL) if "</think>" in text else text
