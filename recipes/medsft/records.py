@@ -288,11 +288,16 @@ class RowCounts(TypedDict):
     leaking: int
     sources: dict[str, dict[str, int]]
     lengths: list[int]
+    answers: NotRequired[dict[str, dict[str, int]]]
+    languages: NotRequired[dict[str, int]]
+    scripts: NotRequired[dict[str, int]]
+    english_rules: NotRequired[Json]
 
 
 class DataReport(RowCounts):
     """data_report.json: what became of every row of the source."""
 
+    deidentification: NotRequired[Json]
     samples: dict[str, RuleExample]
     seconds: dict[str, float]
     inputs: str
