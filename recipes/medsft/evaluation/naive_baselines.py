@@ -75,8 +75,9 @@ def answer_all(
 ) -> tuple[dict[str, list[Answer]], list[Answer]]:
     """The test rows as each naive baseline answers them, and as retrieval from the whole corpus does.
 
-    constant: one sentence; shuffled: the training answer to another patient; echo: the patient's last message; nearest: the training
-    answer to the most similar question. `pairs` are the rows an arm saw. Retrieval gives whole answers of `of_corpus`.
+    constant: one sentence; shuffled: the training answer to another patient; echo: the patient's last message; nearest:
+    the training answer to the most similar question. `pairs` are the rows an arm saw. Retrieval gives whole answers of
+    `of_corpus`.
     """
     asked = [_asked(row["messages"]) for row in test_rows]
     drawn = np.random.default_rng(seed).permutation(len(pairs.answers))
