@@ -266,13 +266,6 @@ class Plan(TypedDict):
     fingerprint: str
 
 
-class RuleExample(TypedDict):
-    """The first change that a data rule made."""
-
-    before: str
-    after: str
-
-
 class RowCounts(TypedDict):
     """The part of data_report.json that counts rows and tokens."""
 
@@ -298,7 +291,7 @@ class DataReport(RowCounts):
     """data_report.json: what became of every row of the source."""
 
     deidentification: NotRequired[Json]
-    samples: dict[str, RuleExample]
+    samples: dict[str, dict[str, str]]  # {rule: its first change, before and after}
     seconds: dict[str, float]
     inputs: str
     arguments: Json

@@ -11,7 +11,8 @@ from medsft.data.rules import rule_examples
 from medsft.data.rules.courtesy import COURTESY_RULES
 from medsft.data.rules.deidentification import NAME_RULES
 from medsft.data.rules.language import ENGLISH
-from medsft.records import RowCounts, RuleExample, Turn
+from medsft.data.rules.rule_examples import RuleExample
+from medsft.records import RowCounts, Turn
 from medsft.tokenization.control_tokens import as_text
 
 if TYPE_CHECKING:

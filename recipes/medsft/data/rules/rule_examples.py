@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from medsft.data.rules import cleaning, deidentification
 from medsft.data.rules.cleaning import Change
 from medsft.data.rules.deidentification import STANDARD
-from medsft.records import RuleExample
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from pyarrow import ChunkedArray
 
+RuleExample = dict[str, str]  # the first change that a rule made, `before` and `after`
 CONTEXT = 60  # characters shown to each side of a change
 
 
