@@ -67,9 +67,9 @@ wish wishes wishing with within would write writing x you your yours
 """
 COURTESY = frozenset(COURTESY_WORDS.split())
 IN_ADVERTS = COURTESY | frozenset(ADVERT_WORDS.split())
-# Digits, and letters of another script: no sentence with one of them is mere courtesy, but for 'available 24x7'.
+# Digits, and letters of another script: no sentence with one of them is mere courtesy, but for 'available 24x7', '2 free follow-ups'.
 CONTENT = re.compile(r"[^\W_a-z]")
-ROUND_THE_CLOCK = re.compile(r"\b24 ?[x/*] ?7\b")
+SITE_NUMBER = re.compile(r"\b24 ?[x/*] ?7\b|\b\d+ (?=free (?:follow-?ups?|questions?)\b)")
 BARE_GREETING = re.compile(
     r"(?:hi+|hello|hey|dear|greetings|good (?:morning|day|evening))"
     r"(?:[ ,]+(?:hi|hello|dear|user|sir|madam|ma'am|there|friend|doctor|good (?:morning|day|evening)))*"
@@ -158,5 +158,5 @@ def plain_words(sentence: str) -> str:
 
 def courteous(words: str, known: frozenset[str] = COURTESY) -> bool:
     """Whether a sentence in lower case holds nothing but courtesy: no other word, no number, no other script."""
-    words = ROUND_THE_CLOCK.sub("", words)
+    words = SITE_NUMBER.sub("", words)
     return not CONTENT.search(words) and known.issuperset(re.findall(r"[a-z]+(?:['-][a-z]+)*", words))
