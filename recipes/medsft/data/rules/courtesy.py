@@ -22,8 +22,8 @@ ADVERT = re.compile(
     r"[a-z]+(?:ist|ian|eon|or|ert)s?(?: and traumatologist)?(?: physician)?,? (?:online|[ao]n platform)"
 )
 ADVERT_WORDS = """
-above answers asked images investigations photo photos pictures queries report reports result results test tests
-treatment
+above answers asked images investigations photo photographs photos pictures queries report reports result results test
+tests treatment
 """
 OPENING = re.compile(
     r"thank(?:s| you)(?: (?:so|very) much| a lot)? for (?:your|the (?:query|question)|posting|choosing|contacting|using"
@@ -67,9 +67,11 @@ wish wishes wishing with within would write writing x you your yours
 """
 COURTESY = frozenset(COURTESY_WORDS.split())
 IN_ADVERTS = COURTESY | frozenset(ADVERT_WORDS.split())
-# Digits, and letters of another script: no sentence with one of them is mere courtesy, but for 'available 24x7', '2 free follow-ups'.
+# Digits, and letters of another script: no sentence with one is mere courtesy, but for a site's own numbers.
 CONTENT = re.compile(r"[^\W_a-z]")
-SITE_NUMBER = re.compile(r"\b24 ?[x/*] ?7\b|\b\d+ (?=free (?:follow-?ups?|questions?)\b)")
+SITE_NUMBER = re.compile(
+    r"\b24 ?[x/*] ?7\b|\b\d+ (?=free (?:follow-?ups?|questions?)\b|stars?\b)|(?<=within )\d+ (?=minutes\b)"
+)
 BARE_GREETING = re.compile(
     r"(?:hi+|hello|hey|dear|greetings|good (?:morning|day|evening))"
     r"(?:[ ,]+(?:hi|hello|dear|user|sir|madam|ma'am|there|friend|doctor|good (?:morning|day|evening)))*"
