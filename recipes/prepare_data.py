@@ -9,10 +9,12 @@
 
 The format of a file is detected by its content. Rules that --skip_rules leaves out: mojibake, html, spaces,
 dangling_arrow, greeting, advert, opening_formula, closing_formula, chat_doctor, boilerplate_only; email, url,
-record_number, phone, doctor_name, signature, patient_name, platform, sign_off; or all. Control tokens in the dialogues
-('</s>', '[INST]') are always broken into ordinary text.
+ip_address, birth_date, record_number, device_number, phone, age_over_89, address, doctor_name, civil_name, signature,
+patient_name, relative, date, place, platform, sign_off; or all. Control tokens in the dialogues ('</s>', '[INST]') are
+always broken into ordinary text. Dropped rows are kept in study_dir/data/dropped.jsonl with their reasons.
 """
 
+from medsft import terminal
 from medsft.arguments import DataArguments
 from medsft.cli import run
 from medsft.config import parse
@@ -20,6 +22,7 @@ from medsft.records import DataReport
 
 
 def main() -> None:
+    terminal.print_any_text()
     (args,) = parse([DataArguments])
 
     from medsft.data.prepare import prepare
@@ -57,6 +60,16 @@ def print_report(report: DataReport, study_dir: str) -> None:
         tokens = report["tokens"][name]
         size = f"{part['rows']:,} rows in {part['groups']:,} groups"
         table.add_row(name, f"{size}; {tokens['total']:,} tokens, {tokens['answer']:,} of them the doctor's")
+    answers = report.get("answers", {}).get("train")
+    if answers and answers["times"] > answers["with_loss"]:
+        times = answers["times"] / answers["with_loss"]
+        table.add_row("loss", f"{times:.1f} times on each of {answers['with_loss']:,} answers of train")
+    elif answers:
+        table.add_row("loss", f"once on each of {answers['with_loss']:,} answers of train")
+    if languages := report.get("languages"):
+        table.add_row("languages", ", ".join(f"{count:,} {name}" for name, count in languages.items()))
+    if left := report.get("english_rules", {}).get("rows_left_alone"):
+        table.add_row("English rules", f"not run on {left:,} rows in other languages")
     table.add_row("shortened", f"{report['truncated']['prompt']:,} prompts to the token budget, no answer")
     Console().print(table)
 

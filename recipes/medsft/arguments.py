@@ -22,6 +22,7 @@ class DataArguments:
     data_split: str = option("train", "which split of a hub dataset to train on")
     official_split: bool = option(True, "a test split that the source brings stays the test split")
     skip_rules: list[str] = option([], "cleaning and de-identification rules to leave out, by name; or all")
+    deid_level: str = option("standard", "what de-identification replaces: basic, standard or safe_harbor")
     presidio_model: str | None = option(
         None, "spaCy model (package or folder) with which Presidio looks for full names in running text; an extra"
     )
@@ -38,6 +39,7 @@ class DataArguments:
     split: str = option(
         "groups", "'groups': near-duplicates on one side; 'study': the source study's, first 12,000 rows, 85/15"
     )
+    answers_once: bool = option(True, "each answer carries loss in one row; false: in all rows of its conversation")
     seed: int = option(42, "seed of the split")
     workers: int | None = option(None, "processes; as many as cores if not given")
     preview: int = option(0, "print this many rows with the tokens that carry loss marked")

@@ -266,13 +266,6 @@ class Plan(TypedDict):
     fingerprint: str
 
 
-class RuleExample(TypedDict):
-    """The first change that a data rule made."""
-
-    before: str
-    after: str
-
-
 class RowCounts(TypedDict):
     """The part of data_report.json that counts rows and tokens."""
 
@@ -288,12 +281,17 @@ class RowCounts(TypedDict):
     leaking: int
     sources: dict[str, dict[str, int]]
     lengths: list[int]
+    answers: NotRequired[dict[str, dict[str, int]]]
+    languages: NotRequired[dict[str, int]]
+    scripts: NotRequired[dict[str, int]]
+    english_rules: NotRequired[Json]
 
 
 class DataReport(RowCounts):
     """data_report.json: what became of every row of the source."""
 
-    samples: dict[str, RuleExample]
+    deidentification: NotRequired[Json]
+    samples: dict[str, dict[str, str]]  # {rule: its first change, before and after}
     seconds: dict[str, float]
     inputs: str
     arguments: Json

@@ -39,6 +39,13 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TQDM_DELAY", "2")  # seconds; read once, as tqdm is imported
 
 
+def print_any_text() -> None:
+    """Print '?' for a character that the terminal's encoding lacks, such as Chinese on a Windows code page."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 

@@ -11,9 +11,9 @@ import planted
 from corpus import turns
 from medsft.data.rules.cleaning import clean_text
 from medsft.data.rules.deidentification import RULES, changes, deidentify, deidentify_turns
-from medsft.data.rules.identifiers import emails, platform_names
-from medsft.data.rules.person_names import doctor_names
-from medsft.data.rules.placeholders import replace_after
+from medsft.data.rules.identifiers.contacts import emails, platform_names
+from medsft.data.rules.identifiers.person_names import doctor_names
+from medsft.data.rules.identifiers.placeholders import replace_after
 from medsft.data.rules.platform_names import PLATFORM
 from medsft.data.rules.signatures import drop_signatures
 

@@ -16,7 +16,7 @@ from medsft.data.reading.arrow_formats import batch_rows
 from medsft.data.reading.file_formats import ENDINGS, file_rows
 from medsft.data.reading.row_fields import NotUtf8
 from medsft.data.reading.source_file import source_file
-from medsft.data.reading.text_formats import csv_rows, json_rows, parse_line, utf8_lines
+from medsft.data.reading.text_formats import csv_rows, json_rows, parse_line, text_lines
 from medsft.errors import UserError
 
 GOOD = {"patient_message": "I have a cough.", "doctor_response": "Since when?", "dialogue_context": ""}
@@ -156,7 +156,7 @@ def test_a_packed_file_is_read_as_if_it_were_plain(tmp_path: Path, packed: str |
     path.write_bytes(pyarrow.compress(raw, codec=packed, asbytes=True) if packed else raw)
     assert source_file(path).packed == packed
     assert list(file_rows(path)) == [pair(), pair(number=2)]
-    assert list(utf8_lines(source_file(path))) == raw.decode().splitlines(keepends=True)
+    assert list(text_lines(source_file(path))) == raw.decode().splitlines(keepends=True)
 
 
 def test_a_folder_is_read_for_every_format_by_its_ending() -> None:

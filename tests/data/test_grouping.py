@@ -1,7 +1,5 @@
 """Copies and groups: what belongs together."""
 
-from typing import NamedTuple
-
 import pytest
 from datasets import Dataset
 
@@ -9,6 +7,7 @@ from corpus import distinct_texts
 from corpus import turns as alternating
 from medsft.data.groups.group_keys import digest, group_keys
 from medsft.data.groups.grouping import Row, drop_exact, group, remaining_rows
+from medsft.data.reading.dialogue import arrange
 from medsft.records import Turn
 
 LONG = (
@@ -17,24 +16,19 @@ LONG = (
 )
 
 
-class Opened(NamedTuple):
-    """The turns of a dialogue, and how the doctor opened it."""
-
-    turns: list[Turn]
-    opened_by: str
-
-
-def row(*texts: str, opened_by: str = "") -> Opened:
-    return Opened(alternating(*texts), opened_by)
+def row(*texts: str, opened_by: str = "") -> list[Turn]:
+    """The turns of a dialogue that the doctor may have opened."""
+    opening: list[Turn] = [{"role": "assistant", "content": opened_by}] if opened_by else []
+    return arrange([*opening, *alternating(*texts)])[0]
 
 
-def grouped(dialogues: list[Opened], threshold: float = 0.7) -> list[Row]:
-    keys = [group_keys(*opened) for opened in dialogues]
+def grouped(dialogues: list[list[Turn]], threshold: float = 0.7) -> list[Row]:
+    keys = [group_keys(turns) for turns in dialogues]
     rows = [Row(position, key["digest"], "a") for position, key in enumerate(keys)]
     return group(rows, Dataset.from_list(keys), threshold)[0]
 
 
-def groups_of(*dialogues: Opened) -> list[str]:
+def groups_of(*dialogues: list[Turn]) -> list[str]:
     return [row.group for row in grouped(list(dialogues))]
 
 
@@ -56,9 +50,29 @@ def test_short_openings_do_not_weld_unrelated_dialogues(hello: str) -> None:
     assert names[0] != names[1]
 
 
-def test_answers_to_the_same_short_question_share_a_group() -> None:
-    names = groups_of(row("Can viagra stop a period?", "No."), row("can Viagra stop a period?", "It does not."))
+@pytest.mark.parametrize("question", ["Can viagra stop a period?", "pain after hernia mesh", "我头痛三天了怎么办"])
+def test_answers_to_the_same_short_question_share_a_group(question: str) -> None:
+    names = groups_of(row(question, "No."), row(question.title(), "It does not, but many think so."))
     assert names[0] == names[1]
+
+
+def test_conversations_that_begin_alike_are_not_welded() -> None:
+    opened_by = "Good morning, what brings you in today, and how long have you had it?"
+    names = groups_of(
+        row("My ear has been blocked since a flight and I hear a hum", "Wait.", opened_by=opened_by),
+        row("My knee hurts on stairs and swells in the evening", "Rest.", opened_by=opened_by),
+    )
+    assert names[0] != names[1]
+
+
+def test_a_message_without_blanks_is_compared_character_by_character() -> None:
+    text = "医生您好，我头痛三天了，体温三十七度，请问需要去医院吗？平时没有其他疾病，第一次出现。"
+    first, second, other = groups_of(
+        row(text, "休息。"),
+        row(text.replace("三天", "四天"), "多喝水。"),
+        row("我的耳朵自从坐飞机以后一直堵着，还能听见嗡嗡声", "等。"),
+    )
+    assert first == second != other
 
 
 @pytest.mark.parametrize("opened_by", ["", "Good morning, what brings you in today?"])

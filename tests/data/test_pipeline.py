@@ -8,7 +8,7 @@ from datasets import Dataset
 from corpus import jsonl, pair, turns
 from medsft.arguments import DataArguments
 from medsft.data import transforms
-from medsft.data.pipeline import KeyedTable, Pipeline, features, read_key, side_by_side
+from medsft.data.pipeline import KeyedTable, Pipeline, features, read_key
 from medsft.data.reading.sources import parts_of
 from medsft.data.transforms import CLEAN, DEIDENTIFY, GROUP_KEYS, Transform
 
@@ -70,7 +70,6 @@ def test_dialogues_are_read_once_with_the_rejected_rows_beside_them(
         "id": "mine:1",
         "source": "mine",
         "official": "",
-        "opened_by": "",
         "turns": turns("My ear hurts.", "Since when?"),
         "repairs": [],
     }
@@ -90,10 +89,9 @@ def test_turns_keep_their_shape_from_cleaning_to_the_token_budget() -> None:
     cleaned = transforms.clean_batch({"turns": dialogues}, [])
     assert cleaned["turns"] == [turns("I cough.", "Rest."), []]
     assert cleaned["dropped"] == ["", "boilerplate_only"]
-    redacted = transforms.deidentify_batch({"turns": cleaned["turns"]}, [])  # type: ignore[typeddict-item]
+    redacted = transforms.deidentify_batch({"turns": cleaned["turns"], "language": cleaned["language"]}, [])  # type: ignore[typeddict-item]
     assert redacted["turns"] == cleaned["turns"] and redacted["dropped"] == ["", ""]
-    opened = {"turns": redacted["turns"], "opened_by": ["", ""]}
-    keys = transforms.keys_batch(opened)  # type: ignore[arg-type]
+    keys = transforms.keys_batch({"turns": redacted["turns"]})  # type: ignore[typeddict-item]
     assert set(keys) == set(GROUP_KEYS.columns) and keys["opening"] == ["i cough rest", ""]
     tokenizer = load_tokenizer("embedded/SmolLM2-135M-Instruct")
     batch = {"turns": redacted["turns"]}
@@ -102,9 +100,7 @@ def test_turns_keep_their_shape_from_cleaning_to_the_token_budget() -> None:
     assert [count > 0 for count in fitted["prompt_tokens"]] == [True, False]  # type: ignore[operator]
 
 
-def test_two_tables_side_by_side_and_the_types_of_their_columns() -> None:
+def test_the_types_of_a_tables_columns() -> None:
     made = features(DEIDENTIFY.columns)
     assert str(made["dropped"]) == "Value('string')" and set(made) == set(DEIDENTIFY.columns)
     assert features(CLEAN.columns)["turns"].feature == {"role": made["dropped"], "content": made["dropped"]}
-    both = side_by_side(Dataset.from_dict({"a": [1], "x": [2]}), "a", Dataset.from_dict({"b": [3], "y": [4]}), "b")
-    assert both[:] == {"a": [1], "b": [3]}

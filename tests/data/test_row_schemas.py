@@ -7,6 +7,7 @@ import pytest
 
 from conftest import read_all
 from corpus import jsonl, pair, turns
+from medsft.data.reading.dialogue import BEGINS
 from medsft.data.reading.row_fields import BadRow, NotUtf8, list_of, parse_transcript, text_of
 from medsft.data.reading.row_schemas import MEDDIALOG, SCHEMAS, read_turns, schema_for
 from medsft.errors import UserError
@@ -42,7 +43,11 @@ EXAMPLES = {
         TURNS,
     ),
     "dialogue turns": ({"dialogue_turns": [{"speaker": "patient", "utterance": "My ear hurts."}, *TURNS[1:]]}, TURNS),
-    "mts": ({"ID": 1, "section_header": "CC", "dialogue": "Doctor: Hello.\n" + "\n".join(SPOKEN)}, TURNS),
+    "mts": (
+        {"ID": 1, "section_header": "CC", "dialogue": "Doctor: Hello.\n" + "\n".join(SPOKEN)},
+        [{"role": "user", "content": BEGINS}, {"role": "assistant", "content": "Hello."}, *TURNS],
+    ),
+    "prompt and completion": ({"prompt": "My ear hurts.", "completion": "Since when?"}, PAIR),
 }
 
 
@@ -115,7 +120,7 @@ GOOD = {"patient_message": "I have a cough.", "doctor_response": "Since when?", 
     [
         ({**GOOD, "patient_message": None}, "patient_message", "null"),
         ({**GOOD, "patient_message": 7}, "patient_message", "wrong_type"),
-        ({**GOOD, "dialogue_context": ["Patient: Hi"]}, "dialogue_context", "wrong_type"),
+        ({**GOOD, "dialogue_context": {"a": 1}}, "dialogue_context", "wrong_type"),
         ({**GOOD, "doctor_response": " \n\u200b"}, "doctor_response", "empty"),
         ({**GOOD, "doctor_response": "\x00\x00"}, "doctor_response", "nul_only"),
         ({**GOOD, "doctor_response": "Rest \ud83d."}, "doctor_response", "lone_surrogate"),

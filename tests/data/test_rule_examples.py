@@ -18,7 +18,7 @@ def tables() -> tuple[Dataset, Dataset, Dataset]:
     """The rows as read, cleaned and de-identified."""
     read = {"turns": DIALOGUES}
     cleaned = clean_batch({"turns": DIALOGUES}, [])
-    redacted = deidentify_batch({"turns": cleaned["turns"]}, [])  # type: ignore[typeddict-item]
+    redacted = deidentify_batch({"turns": cleaned["turns"], "language": cleaned["language"]}, [])  # type: ignore[typeddict-item]
     made = Dataset.from_dict(cleaned, features(CLEAN.columns))
     return Dataset.from_dict(read), made, Dataset.from_dict(redacted, features(DEIDENTIFY.columns))
 

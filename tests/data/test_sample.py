@@ -99,8 +99,10 @@ def test_the_card_counts_what_is_there(labels: list[dict[str, str]]) -> None:
 def test_broken_rows_and_empty_boilerplate_are_dropped(
     labels: list[dict[str, str]], report: dict[str, Any], prepared: dict[int, Any]
 ) -> None:
-    rejected = (Path(report["study_dir"]) / "data" / "rejected.jsonl").read_text().splitlines()
-    assert [json.loads(line)["row"] for line in rejected] == planted(labels, "broken")
+    lines = (Path(report["study_dir"]) / "data" / "dropped.jsonl").read_text().splitlines()
+    dropped = [json.loads(line) for line in lines]
+    assert [row["row"] for row in dropped if "file" in row] == planted(labels, "broken")
+    assert len(dropped) == sum(report["dropped"].values())
     assert not set(planted(labels, "boilerplate_only")) & set(prepared)
     assert report["dropped"]["boilerplate_only"] == len(planted(labels, "boilerplate_only")) == 4
     assert report["rows_read"] == report["rows_kept"] + sum(report["dropped"].values())

@@ -109,7 +109,8 @@ def test_a_typed_doctors_line_hides_no_emergency_from_the_scores():
         {"role": "assistant", "content": "Any other complaint?"},
         {"role": "user", "content": "My notes say:\nDoctor: chest pain"},
     ]
-    assert conversation.patient_text(asked) == "I feel unwell.\nMy notes say:\nDoctor: chest pain"
+    assert conversation.patient_text(asked) == "My notes say:\nDoctor: chest pain"
+    assert conversation.patient_text(asked[1:2]) == ""
     found = safety.safety(["Rest."], ["Rest."], [asked])
     assert found == {"red_flag_recall": [0.0], "over_escalation": [None]}
     assert safety.emergencies([asked[:2]], ["Rest."]) == [False]

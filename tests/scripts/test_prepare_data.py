@@ -55,9 +55,10 @@ def test_the_files_and_the_report_agree(tmp_path: Path) -> None:
     assert report["redacted"] == {"DOCTOR": 13}
     assert report["repaired"]["closing_formula"] == report["repaired"]["sign_off"] == 13
     assert report["truncated"] == {"prompt": 0, "answer": 0}
-    assert [json.loads(line) for line in (data / "rejected.jsonl").read_text().splitlines()] == [
-        {"file": "mine.jsonl", "row": 14, "field": "patient_message", "reason": "null"}
-    ]
+    null, copy = [json.loads(line) for line in (data / "dropped.jsonl").read_text().splitlines()]
+    assert json.loads(null.pop("text"))["patient_message"] is None
+    assert null == {"file": "mine.jsonl", "row": 14, "field": "patient_message", "reason": "null", "source": "mine"}
+    assert copy["reason"] == "exact_duplicate" and copy["text"].startswith("Patient: ")
     for name, part in report["splits"].items():
         table = pyarrow.parquet.read_table(data / f"{name}.parquet")
         assert table.column_names == ["id", "source", "group", "messages", "prompt_tokens", "answer_tokens"]
@@ -159,9 +160,9 @@ def test_the_script_reports_and_previews_without_reading_markup(tmp_path: Path) 
     done = script("--data", str(path), "--study_dir", str(tmp_path / "study"), "--preview", "2")
     assert done.returncode == 0, done.stderr
     assert "13 read, 12 kept" in done.stdout
-    assert json.loads((tmp_path / "study" / "data" / "rejected.jsonl").read_text()) == {
-        "file": "mine.jsonl", "row": 13, "field": "doctor_response", "reason": "empty"
-    }  # fmt: skip
+    (dropped,) = (tmp_path / "study" / "data" / "dropped.jsonl").read_text().splitlines()
+    assert (json.loads(dropped)["row"], json.loads(dropped)["reason"]) == (13, "empty")
+    assert "dropped: empty" in done.stdout
     assert done.stdout.count("tokens carry loss") == 2
     assert done.stdout.count("<|im_end|>") == 6
     assert "[red]not a colour[/red]" in " ".join(done.stdout.split())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from medsft.models.loading import load_tokenizer
 from medsft.tokenization.chat_template import render, stop_ids, training_template
-from medsft.tokenization.truncation import fit
+from medsft.tokenization.truncation import fit, word_starts
 
 WORDS = st.lists(
     st.sampled_from(["pain", "since", "Tuesday,", "38.5", "über", "🙂", "mg", "\n"]), min_size=1, max_size=30
@@ -83,3 +83,26 @@ def test_within_the_budget_with_every_answer_whole(
     learned = [token for token, mask in zip(rendered.input_ids, rendered.loss_mask, strict=True) if mask]
     stops = stop_ids(tokenizer)
     assert sum(token in stops for token in learned) == len(kept)
+
+
+@pytest.mark.parametrize(
+    ("question", "ends"),
+    [
+        ("我咳嗽三天了，体温37.5度，没有其他病史。" * 60, "体温37.5度，没有其他病史。"),
+        ("ฉันปวดหัวมาสามวันแล้วและมีไข้" * 60, "ฉันปวดหัวมาสามวันแล้วและมีไข้"),
+    ],
+)
+def test_a_message_without_blanks_is_cut_at_its_start_too(
+    tokenizer: Any, template: str, question: str, ends: str
+) -> None:
+    fitted = fit(tokenizer, template, messages(question, "Rest."), 300)
+    assert fitted is not None and fitted.shortened and fitted.tokens > 250
+    kept = fitted.messages[0]["content"]
+    assert question.endswith(kept) and kept.endswith(ends)
+
+
+def test_a_cut_falls_on_no_number_and_no_vowel_sign() -> None:
+    text = "体温37.5度，正常 (see above) กี่วัน"
+    assert [text[start:] for start in word_starts(text)][2:4] == [text[2:], text[6:]]
+    assert all(text[start] not in "，.75ี่ั" for start in word_starts(text))
+    assert text.index("(see") in word_starts(text)

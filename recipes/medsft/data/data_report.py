@@ -1,13 +1,18 @@
 """The numbers of data_report.json: rows and tokens by reason, rule, split and source, and an example of each rule."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
+from medsft.data.groups.answers import count_answers
 from medsft.data.groups.grouping import Row
 from medsft.data.reading.dialogue import Rejected
 from medsft.data.rules import rule_examples
-from medsft.records import RowCounts, RuleExample, Turn
+from medsft.data.rules.courtesy import COURTESY_RULES
+from medsft.data.rules.deidentification import NAME_RULES
+from medsft.data.rules.language import ENGLISH
+from medsft.data.rules.rule_examples import RuleExample
+from medsft.records import RowCounts, Turn
 from medsft.tokenization.control_tokens import as_text
 
 if TYPE_CHECKING:
@@ -34,7 +39,8 @@ class SplitRows(NamedTuple):
     unique: list[Row]  # those without their exact copies
     near: Counter[str]  # {source: near-duplicates}
     parts: dict[str, list[Row]]  # {split: rows}
-    left_out: str  # the reason of the rows that fit the token budget and are in no split
+    left_out: str  # the reason of the other rows that fit the token budget and are in no split
+    in_longer_row: list[Row]  # those whose answers carry loss in a longer row of their conversation
 
 
 def count_rows(tables: Tables, rejected: list[Rejected], rows: SplitRows) -> RowCounts:
@@ -43,10 +49,10 @@ def count_rows(tables: Tables, rejected: list[Rejected], rows: SplitRows) -> Row
     kept = [row for part in rows.parts.values() for row in part]
     fits = fitted["prompt_tokens"].to_numpy() > 0
     over = sum(not fits[row.position] for row in rows.unique)
-    copies = len(rows.remaining) - len(rows.unique)
+    copies, longer = len(rows.remaining) - len(rows.unique), len(rows.in_longer_row)
     dropped = Counter(row.reason for row in rejected) + tally(cleaned["dropped"]) + tally(redacted["dropped"])
-    dropped += Counter(
-        {"exact_duplicate": copies, "over_budget": over, rows.left_out: len(rows.unique) - over - len(kept)}
+    dropped += Counter({"exact_duplicate": copies, "over_budget": over, "in_longer_row": longer}) + Counter(
+        {rows.left_out: len(rows.unique) - over - longer - len(kept)}
     )
     repaired = tally(read["repairs"]) + tally(cleaned["fired"])
     repaired += Counter(
@@ -65,6 +71,13 @@ def count_rows(tables: Tables, rejected: list[Rejected], rows: SplitRows) -> Row
         "tokens": {name: token_counts(*columns) for name, columns in lengths.items()},
         "truncated": {"prompt": shortened(tables.fitted, kept), "answer": 0},
         "leaking": shared_groups(rows.parts),
+        "answers": answer_counts(tables, rows.parts),
+        "languages": ordered(tally(cleaned["language"])),
+        "scripts": ordered(tally(cleaned["script"])),
+        "english_rules": {
+            "rules": [*COURTESY_RULES, *NAME_RULES],
+            "rows_left_alone": sum(count for name, count in tally(cleaned["language"]).items() if name not in ENGLISH),
+        },
         "sources": by_source(
             read=tally(read["source"]) + Counter(row.source for row in rejected),
             rejected=Counter(row.source for row in rejected),
@@ -74,6 +87,27 @@ def count_rows(tables: Tables, rejected: list[Rejected], rows: SplitRows) -> Row
         ),
         "lengths": [sum(pair) for pair in zip(*lengths["train"], strict=True)],
     }
+
+
+def exchanges_kept(fitted: "Dataset") -> Callable[[int], int]:
+    """How many exchanges of a row, by its position, are left within the token budget."""
+    from pyarrow import compute
+
+    lengths = compute.list_value_length(fitted.data.table["messages"]).to_numpy()
+    return lambda position: int(lengths[position]) // 2
+
+
+def answers_of(keys: "Dataset") -> Callable[[int], list[str]]:
+    """The keys of a row's answers, by its position."""
+    column = keys.data.table["answers"]
+    return lambda position: column[position].as_py()  # type: ignore[no-any-return]
+
+
+def answer_counts(tables: Tables, parts: dict[str, list[Row]]) -> dict[str, dict[str, int]]:
+    """How many answers carry loss in train and dev, and how often; in the test split the last one of each row is asked
+    for."""
+    answers, kept = answers_of(tables.keys), exchanges_kept(tables.fitted)
+    return {name: count_answers(parts[name], answers, kept) for name in ("train", "dev")}
 
 
 def tally(column: "ChunkedArray") -> Counter[str]:
@@ -115,10 +149,11 @@ def examples(
     tokenizer: "PreTrainedTokenizerBase",
     skip_cleaning: Collection[str],
     skip_identifiers: Collection[str],
+    level: str,
 ) -> dict[str, RuleExample]:
     """{rule: its first change}, and the first changes by Presidio and to control tokens."""
     found = rule_examples.of_cleaning(tables.read, tables.cleaned, skip_cleaning)
-    found |= rule_examples.of_deidentification(tables.cleaned, tables.redacted, skip_identifiers)
+    found |= rule_examples.of_deidentification(tables.cleaned, tables.redacted, skip_identifiers, level)
     if tables.named is not tables.redacted:
         found |= rule_examples.of_presidio(tables.redacted, tables.named)
     first = int(tables.fitted.data.table["broken"].to_numpy().argmax())

@@ -36,8 +36,10 @@ clinical standard, and no one should act on one.
 ## What was done
 - Dropped: {{ dropped }}.
 - Repaired: {{ repaired }}.
-- Identifiers replaced by typed placeholders: {{ redacted }}.
+- Identifiers replaced by typed placeholders, level {{ level }}: {{ redacted }}.
   Rules do not find names without a title in running text, so these rows are still personal data.
+- Languages, by letters and common words: {{ languages }}. Rules that know English only were not run on the others.
+- Loss: {{ loss }}.
 - Near-duplicates: the patients' opening words have a Jaccard similarity of at least {{ threshold }}.
 {{ leakage }}
 - Token budget {{ max_length }}: the patient's side was shortened in {{ shortened }} rows; no answer was cut.
@@ -50,7 +52,7 @@ Corpora crawled from consultation sites are under the sites' copyright (healthca
 MedDialog, according to its authors); a permissive license on a copy is only its redistributor's claim. Check whether
 you may use or share these rows. Advice in such corpora follows local habits (drug brands, readiness to prescribe
 antibiotics), and single-turn rows lack the turns before them. `../.cache` holds the rows before de-identification:
-delete it before you share the study folder.
+delete it before you share the study folder. `dropped.jsonl` holds the rows that were dropped, de-identified like these.
 """
 
 
@@ -98,9 +100,20 @@ def dataset_card(report: DataReport) -> str:
         threshold=arguments["near_duplicate"],
         leakage=(study if arguments["split"] == "study" else own).format(**arguments, leaking=report["leaking"]),
         max_length=arguments["max_length"],
+        level=arguments.get("deid_level", "standard"),
+        languages=listed(report.get("languages", {})),
+        loss=loss_of(report),
         shortened=report["truncated"]["prompt"],
     )
     return str(card).rstrip() + "\n"
+
+
+def loss_of(report: DataReport) -> str:
+    """How often the doctor's answers of the training split carry loss, in words."""
+    answers = report.get("answers", {}).get("train", {"with_loss": 0, "times": 0})
+    if answers["times"] == answers["with_loss"]:
+        return "each answer of the training split carries loss once"
+    return f"{answers['with_loss']} answers of the training split carry loss {answers['times']} times together"
 
 
 def listed(counts: dict[str, int]) -> str:
@@ -133,7 +146,10 @@ def croissant(folder: Path, report: DataReport) -> Json:
         "rai:personalSensitiveInformation": [
             "Health questions of private persons; identifiers found by rules are replaced, others may remain."
         ],
-        "rai:dataBiases": ["English consultations of few web sites; regional brands and prescribing habits."],
+        "rai:dataBiases": [
+            f"Consultations of few sources (languages: {listed(report.get('languages', {}))}); regional brands and "
+            "prescribing habits."
+        ],
         "rai:dataUseCases": ["Research on fine-tuning. Not for diagnosis or advice."],
         "distribution": files,
         "recordSet": [{"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields(name)} for name in SPLITS],

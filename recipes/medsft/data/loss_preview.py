@@ -1,9 +1,13 @@
-"""Rows of the training split in the terminal as the model reads them, with the tokens that carry loss highlighted."""
+"""Rows of the training split in the terminal as the model reads them, with the tokens that carry loss highlighted, and
+dropped rows with their reasons."""
 
-from itertools import groupby
+import json
+from itertools import groupby, islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medsft.arguments import DataArguments
+from medsft.records import Json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,7 +16,7 @@ LOSS, PROMPT, SPECIAL = "bold green", "dim", "reverse"
 
 
 def print_preview(args: DataArguments, console: "Console | None" = None) -> None:
-    """Print `args.preview` rows of the prepared training split.
+    """Print `args.preview` rows of the prepared training split, and as many dropped ones, of each reason in turn.
 
     Tokens that carry loss are green, all others dim, special tokens (beginning of sequence, end of turn) reversed. A
     terminal without colours shows the tokens that carry loss between « and ».
@@ -45,3 +49,18 @@ def print_preview(args: DataArguments, console: "Console | None" = None) -> None
                 text.append(str(tokenizer.decode(list(part))), f"{SPECIAL} {style}" if is_special else style)
             text.append("»" if marked and console.color_system is None else "")
         console.print(text)
+    for dropped in dropped_of_each_reason(Path(args.study_dir) / "data" / "dropped.jsonl", args.preview):
+        console.rule(Text(f"dropped: {dropped['reason']}  {dropped['source']}, row {dropped['row']}"))
+        console.print(Text(dropped["text"], PROMPT))
+
+
+def dropped_of_each_reason(path: Path, count: int) -> list[Json]:
+    """At most `count` rows of dropped.jsonl: the first of each reason, then the second of each, and so on."""
+    by_reason: dict[str, list[Json]] = {}
+    with path.open(encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            rows = by_reason.setdefault(row["reason"], [])
+            if len(rows) < count:
+                rows.append(row)
+    rounds = (rows[number] for number in range(count) for rows in by_reason.values() if number < len(rows))
+    return list(islice(rounds, count))

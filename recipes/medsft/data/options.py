@@ -1,17 +1,26 @@
 """Checks of prepare_data.py's options, before anything is read."""
 
+import math
 from collections.abc import Iterable
 
 from medsft.arguments import DataArguments
 from medsft.config import nearest
 from medsft.data.reading.row_schemas import parse_columns
 from medsft.data.rules.cleaning import RULES as CLEANING_RULES
+from medsft.data.rules.deidentification import LEVELS
 from medsft.data.rules.deidentification import RULES as IDENTIFIER_RULES
 from medsft.errors import UserError
 
 
 def check_options(args: DataArguments) -> None:
     """Raise UserError for options that no data can satisfy, and for unknown names."""
+    fractions = [args.dev_fraction, args.test_fraction, args.near_duplicate, args.max_rejected, *args.weights]
+    if not all(map(math.isfinite, fractions)):
+        raise UserError("dev_fraction, test_fraction, near_duplicate, max_rejected and weights must be finite numbers")
+    if not 0 <= args.seed < 2**32 or args.preview < 0:
+        raise UserError("seed must be between 0 and 4294967295, and preview at least 0")
+    if args.deid_level not in LEVELS:
+        raise UserError(f"deid_level: '{args.deid_level}' is not known: {nearest(args.deid_level, LEVELS)}")
     if args.max_length < 1 or (args.max_rows is not None and args.max_rows < 1):
         raise UserError("max_length and max_rows must be at least 1")
     if min(args.dev_fraction, args.test_fraction) <= 0 or args.dev_fraction + args.test_fraction >= 1:

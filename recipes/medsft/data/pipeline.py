@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SMALL = 1_000  # rows; below this a second process costs more than it saves
 BATCH = 250  # rows
-DIALOGUE_COLUMNS: Columns = {"id": "string", "source": "string", "official": "string", "opened_by": "string"}
+DIALOGUE_COLUMNS: Columns = {"id": "string", "source": "string", "official": "string"}
 DIALOGUE_COLUMNS |= {"turns": TURNS, "repairs": STRINGS}
 
 
@@ -163,10 +163,3 @@ def features(columns: Columns) -> "Features":
         return List({key: Value(value) for key, value in item.items()} if isinstance(item, dict) else Value(item))
 
     return Features({name: feature(kind) for name, kind in columns.items()})
-
-
-def side_by_side(first: "Dataset", column: str, second: "Dataset", other: str) -> "Dataset":
-    """One column of each of two tables of the same rows."""
-    from datasets import concatenate_datasets
-
-    return concatenate_datasets([first.select_columns(column), second.select_columns(other)], axis=1)

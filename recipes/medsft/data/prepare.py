@@ -10,18 +10,21 @@ from medsft.arguments import DataArguments
 from medsft.data import data_report, transforms
 from medsft.data.data_report import SplitRows, Tables
 from medsft.data.dataset_card import write_cards
+from medsft.data.dropped_rows import dropped_rows, write_dropped
+from medsft.data.groups.answers import answers_once
 from medsft.data.groups.grouping import drop_exact, group, remaining_rows
 from medsft.data.groups.splitting import split, study_split
 from medsft.data.options import check_options, skipped
-from medsft.data.pipeline import KeyedTable, Pipeline, read_key, side_by_side
+from medsft.data.pipeline import Pipeline, read_key
 from medsft.data.reading.dialogue import Rejected
 from medsft.data.reading.sources import Part, parts_of, schemas_of
 from medsft.data.rules import presidio
 from medsft.data.rules.cleaning import RULES as CLEANING_RULES
 from medsft.data.rules.deidentification import RULES as IDENTIFIER_RULES
+from medsft.data.rules.identifiers.measured import measure
 from medsft.data.split_files import write_splits
 from medsft.errors import UserError
-from medsft.files import fingerprint, new_folder, read_json, write_json, write_jsonl
+from medsft.files import fingerprint, new_folder, read_json, write_json
 from medsft.models.loading import load_tokenizer
 from medsft.records import DataReport, Json
 from medsft.tokenization.chat_template import training_template
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 def prepare(args: DataArguments) -> DataReport:
     """Write study_dir/data/ and return the content of its data_report.json.
 
-    The folder holds train, dev and test (.parquet), rejected.jsonl, README.md (the dataset card), croissant.json and
+    The folder holds train, dev and test (.parquet), dropped.jsonl, README.md (the dataset card), croissant.json and
     data_report.json. With the same arguments, files and template the finished report is returned. Raises UserError for
     unusable input.
     """
@@ -78,12 +81,12 @@ def run(
     check_rejected(rejected, len(read.rows) + len(rejected), args.max_rejected, listed)
     skip_cleaning, skip_identifiers = skipped(args, CLEANING_RULES), skipped(args, IDENTIFIER_RULES)
     cleaned = pipeline.run(transforms.CLEAN, read, skip=skip_cleaning)
-    redacted = pipeline.run(transforms.DEIDENTIFY, cleaned, skip=skip_identifiers)
+    level = args.deid_level
+    redacted = pipeline.run(transforms.DEIDENTIFY, cleaned, skip=skip_identifiers, level=level)
     named = redacted
     if args.presidio_model:
         named = pipeline.run(transforms.FIND_NAMES, redacted, depends_on=recognizer, model=args.presidio_model)
-    turns = KeyedTable(side_by_side(named.rows, "turns", read.rows, "opened_by"), named.key)
-    keys = pipeline.run(transforms.GROUP_KEYS, turns)
+    keys = pipeline.run(transforms.GROUP_KEYS, named)
     budget = {"template": template, "max_length": args.max_length}
     fitted = pipeline.run(transforms.FIT, named, tokenizer_key(tokenizer), tokenizer=tokenizer, **budget)
     tables = Tables(read.rows, cleaned.rows, redacted.rows, named.rows, keys.rows, fitted.rows)
@@ -95,16 +98,15 @@ def run(
     with new_folder(folder) as new:
         report: DataReport = {
             **data_report.count_rows(tables, rejected, rows),
-            "samples": data_report.examples(tables, tokenizer, skip_cleaning, skip_identifiers),
+            "deidentification": {"level": level, "held_out": measure("held_out", level)},
+            "samples": data_report.examples(tables, tokenizer, skip_cleaning, skip_identifiers, level),
             "seconds": pipeline.seconds,
             "inputs": inputs,
             "arguments": dataclasses.asdict(args),
             "template_sha256": template_sha256,
             "fingerprint": write_splits(new, rows.parts, tables.read, tables.fitted, template_sha256),
         }
-        # The source is no field of rejected.jsonl, whose rows name their file.
-        written = [{key: value for key, value in vars(row).items() if key != "source"} for row in rejected]
-        write_jsonl(new / "rejected.jsonl", written)
+        write_dropped(new / "dropped.jsonl", dropped_rows(tables, rejected, rows, skip_identifiers, level))
         write_json(new / "data_report.json", report)
         write_cards(new, report)
     pipeline.delete_unused()
@@ -112,17 +114,46 @@ def run(
 
 
 def split_rows(args: DataArguments, tables: Tables) -> SplitRows:
-    """The rows that cleaning left, without copies, grouped, within the token budget, and assigned to the splits."""
+    """The rows that cleaning left, without copies, grouped, within the token budget, and assigned to the splits.
+
+    Raises UserError where no row is left.
+    """
     remaining = remaining_rows(tables.read, tables.keys)
+    check_any_left(tables, len(remaining), args)
     unique = remaining if args.split == "study" else drop_exact(remaining)
     grouped, near = group(unique, tables.keys, args.near_duplicate)
     fits = tables.fitted.data.table["prompt_tokens"].to_numpy() > 0
     fitting = [row for row in grouped if fits[row.position]]
+    if not fitting:
+        raise UserError(
+            f"max_length: no dialogue fits {args.max_length} tokens; give more, for example --max_length "
+            f"{max(512, 4 * args.max_length)}"
+        )
     if args.split == "study":
-        parts, left_out = study_split(fitting, args.test_fraction, args.seed), "outside_study_split"
-    else:
-        parts, left_out = split(fitting, args.dev_fraction, args.test_fraction, args.seed), "near_official_split"
-    return SplitRows(remaining, unique, near, parts, left_out)
+        parts = study_split(fitting, args.test_fraction, args.seed)
+        return SplitRows(remaining, unique, near, parts, "outside_study_split", [])
+    parts, longer = split(fitting, args.dev_fraction, args.test_fraction, args.seed), []
+    if args.answers_once:
+        answers, kept = data_report.answers_of(tables.keys), data_report.exchanges_kept(tables.fitted)
+        for name in ("train", "dev"):
+            parts[name], left = answers_once(parts[name], answers, kept)
+            longer += left
+    return SplitRows(remaining, unique, near, parts, "near_official_split", longer)
+
+
+def check_any_left(tables: Tables, remaining: int, args: DataArguments) -> None:
+    """Raise UserError where cleaning and de-identification dropped every row."""
+    if remaining:
+        return
+    dropped = data_report.tally(tables.cleaned.data.table["dropped"])
+    dropped += data_report.tally(tables.redacted.data.table["dropped"])
+    if not dropped:
+        raise UserError(f"{args.data[0]}: no row was drawn; raise --max_rows, or leave --weights out")
+    most = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dropped.most_common())
+    rules = {"boilerplate_only": "boilerplate_only", "signature_only": "sign_off"}
+    skip = " ".join(rule for reason, rule in rules.items() if dropped[reason])
+    remedy = f"keep such answers with --skip_rules {skip}, or give another corpus" if skip else "give another corpus"
+    raise UserError(f"{args.data[0]}: no row is left of {len(tables.read)}: {most}; {remedy}")
 
 
 def check_rejected(rejected: list[Rejected], rows_read: int, limit: float, listed: Path) -> None:
@@ -133,10 +164,14 @@ def check_rejected(rejected: list[Rejected], rows_read: int, limit: float, liste
     where = f"row {first.row}" + (f", field '{first.field}'" if first.field else "")
     counts = Counter(row.reason.replace("_", " ") for row in rejected).most_common(3)
     most = ", ".join(f"{count} {reason}" for reason, count in counts)
-    remedy = "save the file as UTF-8 (e.g. with iconv)" if counts[0][0] == "not utf8" else "mend the file"
+    remedy = "mend the file"
+    if counts[0][0] == "not utf8":
+        remedy = "save the file as UTF-8, for example with: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
+    if len(rejected) < rows_read:
+        remedy += ", or allow more with --max_rejected 1"
     raise UserError(
         f"{first.file}: {len(rejected)} of {rows_read} rows cannot be used; the first is {where}: "
-        f"{first.reason.replace('_', ' ')}; {most}, listed in {listed}; {remedy}, or allow more with --max_rejected"
+        f"{first.reason.replace('_', ' ')}; {most}, listed in {listed}; {remedy}"
     )
 
 

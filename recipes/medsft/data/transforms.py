@@ -34,8 +34,8 @@ class TurnsBatch(TypedDict):
     turns: list[list[Turn]]
 
 
-class OpenedBatch(TurnsBatch):
-    opened_by: list[str]
+class CleanedBatch(TurnsBatch):
+    language: list[str]
 
 
 def empty(columns: Columns) -> dict[str, list[object]]:
@@ -43,29 +43,41 @@ def empty(columns: Columns) -> dict[str, list[object]]:
 
 
 def clean_batch(batch: TurnsBatch, skip: list[str]) -> dict[str, list[object]]:
-    """`dropped` is the reason, or '' where the row is kept; `fired` names the rules that changed it."""
+    """`dropped` is the reason, or '' where the row is kept; `fired` names the rules that changed it.
+
+    Rules that know English only are not run on rows in another language.
+    """
     from medsft.data.rules.cleaning import clean
+    from medsft.data.rules.courtesy import COURTESY_RULES
+    from medsft.data.rules.language import ENGLISH, language_of, script_of, whole_text
 
     out = empty(CLEAN.columns)
     for turns in batch["turns"]:
-        kept, names = clean(turns, skip)
+        text = whole_text(turns)
+        script = script_of(text)
+        language = language_of(text, script)
+        kept, names = clean(turns, skip if language in ENGLISH else [*skip, *COURTESY_RULES])
         out["turns"].append(kept or [])
         out["dropped"].append("" if kept else names[0])
         out["fired"].append(names if kept else [])
+        out["language"].append(language)
+        out["script"].append(script)
     return out
 
 
-def deidentify_batch(batch: TurnsBatch, skip: list[str]) -> dict[str, list[object]]:
+def deidentify_batch(batch: CleanedBatch, skip: list[str], level: str = "standard") -> dict[str, list[object]]:
     """`redacted` holds the kind of each placeholder that was put in."""
-    from medsft.data.rules.deidentification import deidentify_turns
+    from medsft.data.rules.deidentification import NAME_RULES, deidentify_turns
+    from medsft.data.rules.language import ENGLISH
 
     out = empty(DEIDENTIFY.columns)
-    for turns in batch["turns"]:
-        kept, counts, fired = deidentify_turns(turns, skip) if turns else ([], Counter(), [])
+    for turns, language in zip(batch["turns"], batch["language"], strict=True):
+        left_out = skip if language in ENGLISH else [*skip, *NAME_RULES]
+        kept, counts, fired = deidentify_turns(turns, left_out, level) if turns else ([], Counter(), [])
         out["turns"].append(kept)
         out["redacted"].append(list(counts.elements()))
         out["fired"].append(fired)
-        out["dropped"].append("boilerplate_only" if turns and not kept else "")
+        out["dropped"].append("signature_only" if turns and not kept else "")
     return out
 
 
@@ -82,14 +94,14 @@ def names_batch(batch: TurnsBatch, model: str) -> dict[str, list[object]]:
     return out
 
 
-def keys_batch(batch: OpenedBatch) -> dict[str, list[object]]:
+def keys_batch(batch: TurnsBatch) -> dict[str, list[object]]:
     """The GroupKeys of each row, all of them empty for a dropped one."""
     from medsft.data.groups.group_keys import GroupKeys, group_keys
 
-    dropped: GroupKeys = {"digest": "", "conversation": [], "question": "", "opening": "", "sketch": b""}
+    dropped: GroupKeys = {"digest": "", "answers": [], "telling": 0, "question": "", "opening": "", "sketch": b""}
     out = empty(GROUP_KEYS.columns)
-    for turns, opened_by in zip(batch["turns"], batch["opened_by"], strict=True):
-        for name, value in (group_keys(turns, opened_by) if turns else dropped).items():
+    for turns in batch["turns"]:
+        for name, value in (group_keys(turns) if turns else dropped).items():
             out[name].append(value)
     return out
 
@@ -112,7 +124,12 @@ def fit_batch(
 
 
 RULES = ("data/reading", "data/rules", HERE)
-CLEAN = Transform("clean", clean_batch, {"turns": TURNS, "dropped": "string", "fired": STRINGS}, RULES)
+CLEAN = Transform(
+    "clean",
+    clean_batch,
+    {"turns": TURNS, "dropped": "string", "fired": STRINGS, "language": "string", "script": "string"},
+    RULES,
+)
 DEIDENTIFY = Transform(
     "deidentify",
     deidentify_batch,
@@ -123,7 +140,14 @@ FIND_NAMES = Transform("names", names_batch, {"turns": TURNS, "redacted": STRING
 GROUP_KEYS = Transform(
     "keys",
     keys_batch,
-    {"digest": "string", "conversation": STRINGS, "question": "string", "opening": "string", "sketch": "binary"},
+    {
+        "digest": "string",
+        "answers": STRINGS,
+        "telling": "int32",
+        "question": "string",
+        "opening": "string",
+        "sketch": "binary",
+    },
     ("data/groups", HERE),
 )
 FIT = Transform(

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from medsft.data.split_files import load_split
 from medsft.errors import UserError
+from medsft.evaluation.metrics.conversation import patient_text
 from medsft.files import read_json
 from medsft.models import loading
 from medsft.records import Answer, Json, Question, TrainRecord, Turn
@@ -74,15 +75,16 @@ def answer_all(
 ) -> tuple[dict[str, list[Answer]], list[Answer]]:
     """The test rows as each naive baseline answers them, and as retrieval from the whole corpus does.
 
-    constant: one sentence; shuffled: the training answer to another patient; echo: the prompt; nearest: the training
-    answer to the most similar question. `pairs` are the rows an arm saw. Retrieval gives whole answers of `of_corpus`.
+    constant: one sentence; shuffled: the training answer to another patient; echo: the patient's last message; nearest:
+    the training answer to the most similar question. `pairs` are the rows an arm saw. Retrieval gives whole answers of
+    `of_corpus`.
     """
     asked = [_asked(row["messages"]) for row in test_rows]
     drawn = np.random.default_rng(seed).permutation(len(pairs.answers))
     texts = {
         "constant": [CONSTANT] * len(test_rows),
         "shuffled": [pairs.answers[drawn[at % len(drawn)]] for at in range(len(test_rows))],
-        "echo": [row["prompt"] for row in test_rows],
+        "echo": [patient_text(row["messages"]) for row in test_rows],
         "nearest": [pairs.answers[at] for at in nearest_rows(asked, pairs.questions)],
     }
     limit, tokenizer = allowed["max_new_tokens"], None

@@ -1,6 +1,7 @@
 """The token budget of a dialogue: the patient's side is shortened; the doctor's answers and end of turn never are."""
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,12 @@ from medsft.tokenization.control_tokens import as_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# Scripts that put no blanks between words: Thai, Lao, Tibetan, Burmese, Khmer, kana, Han.
+UNSPACED = "\u0e01-\u0e5b\u0e81-\u0edf\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+UNSPACED += "\uf900-\ufaff\U00020000-\U0003ffff"
+# A run between blanks, or a letter of such a script; 37.5 and vowel signs stay whole.
+WORD = re.compile(f"[{UNSPACED}]|[^\\s{UNSPACED}]+")
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,24 @@ def _shortened(
         return fitted
     question, answer = messages[-2:]
     asked = question["content"].rstrip()  # blank lines at its end would count as tokens instead of words
-    words = [match.start() for match in re.finditer(r"\S+", asked)]
+    words = word_starts(asked)
 
     def from_word(start: int) -> Fitted:
         shorter: Turn = {**question, "content": asked[words[start] :]}
         return _measure(tokenizer, template, [shorter, answer], shortened=True)
 
     return _first_that_fits(from_word, len(words), max_length)
+
+
+def word_starts(text: str) -> list[int]:
+    """Where a text may be cut, from its first word on: after blanks, and in a script without them before any letter."""
+    starts = [match.start() for match in WORD.finditer(text)]
+    return [start for start in starts if start == 0 or text[start - 1].isspace() or _begins_word(text[start])]
+
+
+def _begins_word(character: str) -> bool:
+    """False for vowel signs and punctuation, which stay with the letter before them."""
+    return unicodedata.category(character)[0] not in "MP"
 
 
 def _first_that_fits(cut_at: Callable[[int], Fitted], size: int, max_length: int) -> Fitted | None:

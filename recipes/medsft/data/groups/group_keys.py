@@ -4,48 +4,65 @@ import hashlib
 from collections.abc import Iterable
 from typing import TypedDict
 
-from medsft.data.groups.near_duplicates import SHORT, opening, sketch
+from medsft.data.groups.near_duplicates import SHORT, opening, sketch, word_count
+from medsft.data.reading.dialogue import BEGINS
 from medsft.records import Turn
 
 
 class GroupKeys(TypedDict):
     """Dialogues with an equal `digest` are copies; those that share any of the other keys belong to one group.
 
-    `sketch` is compared by similarity instead of equality. '' is no key.
+    `answers` holds a key for each answer of the doctor, the digest of the transcript up to it; those from number
+    `telling` on say enough to tell conversations apart. `sketch` is compared by similarity instead of equality.
     """
 
     digest: str
-    conversation: list[str]
+    answers: list[str]
+    telling: int
     question: str
     opening: str
     sketch: bytes
 
 
+def line(turn: Turn) -> bytes:
+    """A turn whatever its case and its spaces."""
+    return f"{turn['role']}\x1f{' '.join(turn['content'].lower().split())}\x1e".encode("utf-8", "replace")
+
+
 def digest(turns: Iterable[Turn]) -> str:
     """SHA-256 of a transcript, whatever its case and its spaces."""
-    text = "\x1e".join(f"{turn['role']}\x1f{' '.join(turn['content'].lower().split())}" for turn in turns)
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    return hashlib.sha256(b"".join(map(line, turns))).hexdigest()
 
 
-def group_keys(turns: list[Turn], opened_by: str) -> GroupKeys:
-    """The keys of a dialogue that the doctor may have opened with the words `opened_by`."""
-    whole: list[Turn] = [{"role": "assistant", "content": opened_by}, *turns]
+def group_keys(turns: list[Turn]) -> GroupKeys:
+    """The keys of a dialogue."""
     question = turns[0]["content"]
-    asks = len(turns) == 2 and question.endswith("?") and len(question.split()) >= 4
     text = opening(turns)
+    answers, telling = answer_keys(turns)
     return {
         "digest": digest(turns),
-        # rows that share their earlier turns, and a row with the one whose whole transcript is its earlier turns
-        "conversation": [digest(part) for part in (whole, whole[:-2]) if len(part) > 1 and says_something(part)],
+        "answers": answers,
+        "telling": telling,
         # several answers to one question of four words or more; the opening alone would part the short ones
-        "question": digest(turns[:1]) if asks else "",
+        "question": digest(turns[:1]) if len(turns) == 2 and word_count(question) >= 4 else "",
         "opening": text,
         "sketch": sketch(text),
     }
 
 
-def says_something(turns: list[Turn]) -> bool:
-    """False for 'Hello' - 'How can I help?', which unrelated conversations share."""
-    words = [(turn["role"], len(turn["content"].split())) for turn in turns]
-    patient = sum(count for role, count in words if role == "user")
-    return patient >= 3 or sum(count for _, count in words) >= SHORT + 2
+def answer_keys(turns: list[Turn]) -> tuple[list[str], int]:
+    """16 hexadecimal digits for each exchange, which rows of one conversation have in common for their common turns;
+    and the first that says more than 'Hello' - 'How can I help?', which unrelated conversations share."""
+    running, telling = hashlib.sha256(), len(turns)
+    keys: list[str] = []
+    patient = whole = 0
+    for turn in turns:
+        running.update(line(turn))
+        if telling == len(turns) and turn["content"] != BEGINS:
+            count = word_count(turn["content"])
+            patient, whole = patient + count * (turn["role"] == "user"), whole + count
+        if turn["role"] == "assistant":
+            if patient >= 3 or patient and whole >= SHORT + 2:
+                telling = min(telling, len(keys))
+            keys.append(running.hexdigest()[:16])
+    return keys, telling

@@ -53,8 +53,12 @@ def group(rows: list[Row], keys: "Dataset", threshold: float) -> tuple[list[Row]
         for number, value in values:
             groups.join(number, seen.setdefault(value, number))
 
-    conversations = columns["conversation"]
-    equal_values((n, value.as_py()) for n, position in enumerate(positions) for value in conversations[position].values)
+    answers, telling = columns["answers"], columns["telling"].to_pylist()
+
+    def conversations(position: int) -> list[str]:
+        return answers[position].as_py()[telling[position] :]  # type: ignore[no-any-return]
+
+    equal_values((n, value) for n, position in enumerate(positions) for value in conversations(position))
     separate = {groups.find(number) for number in range(len(rows))}
     equal_values((n, value) for n, position in enumerate(positions) if (value := columns["question"][position].as_py()))
     unlike, sketches = distinct_openings(groups, positions, columns)

@@ -6,17 +6,21 @@ takes gigabytes for 250,000 rows; sorted arrays take 130 MB.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from medsft.data.reading.dialogue import BEGINS
 from medsft.records import Turn
+from medsft.tokenization.truncation import UNSPACED
 
 if TYPE_CHECKING:
     import numpy
     from datasketch import MinHash
     from numpy.typing import NDArray
 
+# Words; in scripts that put no blanks between words each character counts as one.
+WORD = re.compile(f"[{UNSPACED}]|[^\\W{UNSPACED}]+")
 SHORT = 8  # words; two dialogues that both begin with 'Hello doctor' have nothing else in common
 PERMUTATIONS = 128
 MARGIN = 0.2  # five standard errors of a sketch's estimate (0.04 at 128 permutations); pairs below it are skipped
@@ -41,11 +45,20 @@ class Groups:
         return sum(parent == row for row, parent in enumerate(self.parent))
 
 
-def opening(turns: Iterable[Turn]) -> str:
+def words_of(text: str) -> list[str]:
+    return re.findall(r"\w+", text) if text.isascii() else WORD.findall(text)
+
+
+def word_count(text: str) -> int:
+    return len(text.split()) if text.isascii() else len(words_of(text))
+
+
+def opening(turns: Sequence[Turn]) -> str:
     """The words of the patient's first message, and of the turns after it until there are eight."""
+    first = 2 if turns and turns[0]["content"] == BEGINS else 0
     words: list[str] = []
-    for turn in turns:
-        words += re.findall(r"\w+", turn["content"].lower())
+    for turn in turns[first:]:
+        words += words_of(turn["content"].lower())
         if len(words) >= SHORT:
             break
     return " ".join(words)

@@ -1,5 +1,11 @@
-"""Dialogues: turns that alternate, from the patient's first message to the doctor's last answer."""
+"""Dialogues: turns that alternate, from the patient's first message to the doctor's last answer.
 
+Where the doctor speaks first, a turn of the patient with the stage direction BEGINS stands before the doctor's opening
+question. Many chat templates (Mistral's, Gemma's) refuse a conversation that the assistant opens, and without its
+question a patient's "Yes." means nothing.
+"""
+
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +16,9 @@ from medsft.records import Turn
 if TYPE_CHECKING:
     from medsft.data.reading.sources import Part
 
+BEGINS = "(The consultation begins.)"
+KEPT_TEXT = 20_000  # characters of a rejected row that are kept to look at
+
 
 @dataclass
 class Dialogue:
@@ -19,51 +28,63 @@ class Dialogue:
     source: str
     turns: list[Turn]
     official: str = ""  # 'test' or 'dev' where the source's own split says so
-    opened_by: str = ""  # what the doctor said before the patient's first message; only tells conversations apart
     repairs: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that cannot be used, and why. It holds none of the row's text."""
+    """A row that cannot be used, why, and its content as JSON."""
 
     file: str
     row: int
     field: str
     reason: str
     source: str = ""
+    text: str = ""
 
 
 def read_row(row: object, number: int, part: "Part", schema: RowSchema) -> Dialogue | Rejected:
     """One raw row of a part as a Dialogue, or as Rejected with the first thing that is wrong with it."""
     file = part.path.name if part.path else part.name
     try:
-        turns, opened_by, repairs = arrange(read_turns(row, schema))
+        turns, repairs = arrange(read_turns(row, schema))
     except BadRow as bad:
-        return Rejected(file, number, bad.field, bad.reason, part.source)
+        return Rejected(file, number, bad.field, bad.reason, part.source, content_of(row))
     if not turns:
-        return Rejected(file, number, "", "no_exchange", part.source)
+        return Rejected(file, number, "", "no_exchange", part.source, content_of(row))
     official = part.split if part.split != "train" else ""
-    return Dialogue(f"{part.label}:{number}", part.source, turns, official, opened_by, repairs)
+    return Dialogue(f"{part.label}:{number}", part.source, turns, official, repairs)
 
 
-def arrange(turns: list[Turn]) -> tuple[list[Turn], str, list[str]]:
-    """Alternating turns from the patient to the doctor, the doctor's opening ('' if none), and the repairs made.
+def content_of(row: object) -> str:
+    """A raw row as JSON that can be written as UTF-8, shortened to KEPT_TEXT characters."""
+    text = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=str, skipkeys=True)
+    return text[:KEPT_TEXT].encode("utf-8", "backslashreplace").decode()
 
-    Consecutive turns of one role are merged; a leading turn of the doctor and a trailing one of the patient go.
+
+def arrange(turns: list[Turn]) -> tuple[list[Turn], list[str]]:
+    """Alternating turns from the patient to the doctor, and the repairs made. [] where no patient is answered.
+
+    System messages and tool calls are left out, consecutive turns of one role are merged, a trailing turn of the
+    patient goes, and a leading one of the doctor comes after BEGINS.
     """
+    spoken = [turn for turn in turns if turn["role"] in ("user", "assistant") and turn["content"] != BEGINS]
+    repairs = sorted({f"left_out_{turn['role']}" for turn in turns if turn["role"] not in ("user", "assistant")})
     merged: list[Turn] = []
-    for turn in turns:
+    for turn in spoken:
         if merged and merged[-1]["role"] == turn["role"]:
             merged[-1] = {**turn, "content": f"{merged[-1]['content']}\n{turn['content']}"}
         else:
             merged.append(turn)
-    repairs = ["merged_turns"] if len(merged) < len(turns) else []
-    opened_by = ""
-    if merged and merged[0]["role"] == "assistant":
-        opened_by = merged.pop(0)["content"]
-        repairs.append("leading_doctor_turn")
+    if len(merged) < len(spoken):
+        repairs.append("merged_turns")
     if merged and merged[-1]["role"] == "user":
         merged.pop()
         repairs.append("trailing_patient_turn")
-    return merged, opened_by, repairs
+    if not merged or merged[0]["role"] == "user":
+        return merged, repairs
+    if len(merged) == 1:
+        return [], repairs
+    if turns[0]["content"] != BEGINS:
+        repairs.append("doctor_opened")
+    return [{"role": "user", "content": BEGINS}, *merged], repairs

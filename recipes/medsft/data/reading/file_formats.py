@@ -9,15 +9,23 @@ from itertools import chain, islice
 from pathlib import Path
 
 from medsft.data.reading.arrow_formats import ARROW_FILE, ARROW_STREAM, PARQUET, arrow_rows, parquet_rows
-from medsft.data.reading.meddialog_dump import RECORD, dump_rows
+from medsft.data.reading.meddialog_dump import dump_rows, is_dump
 from medsft.data.reading.source_file import SourceFile, shortened, source_file
-from medsft.data.reading.text_formats import csv_rows, json_lines, json_rows, one_object_a_line, utf8_lines
+from medsft.data.reading.text_formats import csv_rows, delimiter_of, json_lines, json_rows, one_value_a_line, text_lines
 from medsft.errors import UserError
 
 FORMATS = "JSON, JSON Lines, CSV, TSV, Parquet, Arrow and MedDialog's text dumps, also packed by gzip or zstd"
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")  # of the files that a folder is read for
 PACKED_ENDINGS = (".gz", ".zst")
 HEAD = 20  # lines that a text format is detected by
+OTHERS = {  # formats that are not read, by their first bytes
+    b"PK": "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save the sheet as CSV",
+    b"BZh": "packed by bzip2; unpack it first",
+    b"\xfd7zXZ": "packed by xz; unpack it first",
+    b"%PDF": "a PDF; export the dialogues as CSV or JSON",
+    b"SQLite": "an SQLite database; export the table as CSV",
+}
 
 
 def file_rows(path: Path) -> Iterator[object]:
@@ -46,18 +54,18 @@ def rows_by_content(file: SourceFile, first: bytes) -> Iterator[object]:
         return parquet_rows(file)
     if first.startswith((ARROW_FILE, ARROW_STREAM)):
         return arrow_rows(file, streamed=first.startswith(ARROW_STREAM))
-    lines = utf8_lines(file)
+    if other := next((what for magic, what in OTHERS.items() if first.startswith(magic)), None):
+        raise UserError(f"{file.path}: {other}")
+    lines = text_lines(file)
     head = list(islice((line for line in lines if line.strip()), HEAD))
     if not head:
         return iter(())
     start = head[0].strip()[0]
-    if start == "{" and one_object_a_line(head):
-        return json_lines(chain(head, lines))
     if start in "[{":
-        return json_rows(file)
-    if any(RECORD.match(line) for line in head):
+        return json_lines(chain(head, lines)) if one_value_a_line(head) else json_rows(file)
+    delimiter = delimiter_of(head[0])
+    if is_dump(head, delimiter is not None):
         return dump_rows(chain(head, lines))
-    delimiter = max(",\t;", key=head[0].count)
-    if delimiter in head[0] and "\x00" not in head[0]:
+    if delimiter is not None:
         return csv_rows(file, delimiter)
     raise UserError(f"{file.path}: not a dialogue file; understood are {FORMATS}")

@@ -29,6 +29,14 @@ class DumpRecord(TypedDict):
     utterances: list[str]
 
 
+def is_dump(head: list[str], table: bool) -> bool:
+    """Whether a file with these first lines is a dump: it begins with a record, or a record with its heading comes
+    after some lines of which the first is not the header of a `table`, whose cells may hold any line."""
+    if RECORD.match(head[0]):
+        return True
+    return not table and any(map(RECORD.match, head)) and any(map(HEADING.match, head))
+
+
 def dump_rows(lines: Iterable[str]) -> Iterator[DumpRecord]:
     """The records of a dump, in order; lines before the first one are left out."""
     record: DumpRecord | None = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from medsft.arguments import DataArguments
 from medsft.data.reading.dialogue import Dialogue, Rejected, read_row
 from medsft.data.reading.file_formats import ENDINGS, PACKED_ENDINGS, file_rows
-from medsft.data.reading.row_schemas import RowSchema, parse_columns, schema_for
+from medsft.data.reading.row_schemas import RowSchema, normal_row, parse_columns, schema_for
 from medsft.errors import UserError
 from medsft.hub import hub_reachable
 
@@ -40,7 +40,8 @@ class Part(NamedTuple):
     hub_split: str = ""
 
     def rows(self) -> Iterator[object]:
-        return file_rows(self.path) if self.path else iter(hub_dataset(self.name)[self.hub_split])
+        rows = file_rows(self.path) if self.path else iter(hub_dataset(self.name)[self.hub_split])
+        return map(normal_row, rows)
 
 
 def parts_of(args: DataArguments) -> list[list[Part]]:
@@ -161,7 +162,7 @@ def schemas_of(args: DataArguments, sources: list[list[Part]]) -> dict[str, RowS
         if not first:
             raise UserError(f"{part.name}: the file is empty; it needs rows with a patient's and a doctor's words")
         found = list({str(key): None for row in first if isinstance(row, dict) for key in row if key is not None})
-        schemas[part.label] = schema_for(found, columns, part.name)
+        schemas[part.label] = schema_for(found, columns, part.name, first)
     if columns is not None and columns not in [schema.columns for schema in schemas.values()]:
         raise UserError(f"columns: no source has the columns {', '.join(filter(None, columns))}")
     return schemas

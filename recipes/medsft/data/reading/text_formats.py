@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from medsft.data.reading.row_fields import NotUtf8
@@ -15,12 +17,15 @@ CHUNK = 2**20  # characters read at once
 # A field may be as long as memory allows; a text that is too long for a dialogue is rejected later, row by row.
 csv.field_size_limit(2**31 - 1)
 GAP = re.compile(r"[\s,]*")
+DELIMITERS = ",\t;|"
+SEPARATOR_LINE = re.compile(r"sep=(.)\s*\Z")  # the first line by which Excel is told the delimiter
+QUOTED = re.compile(r'"[^"]*"')
 
 
-def utf8_lines(file: SourceFile) -> Iterator[str]:
-    """Lines, without a byte order mark. A byte that is not UTF-8 becomes a lone surrogate (PEP 383)."""
+def text_lines(file: SourceFile) -> Iterator[str]:
+    """Lines with their ends, whatever these are, without a byte order mark."""
     with file.open() as stream:
-        yield from io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+        yield from file.text(stream, newline="")
 
 
 def json_lines(lines: Iterable[str]) -> Iterator[object]:
@@ -46,18 +51,45 @@ def parsed(text: str) -> object:
         return text
 
 
+def delimiter_of(line: str) -> str | None:
+    """The delimiter of a CSV file by its first line: the one that Excel's 'sep=;' names, or the commonest; None if
+    there is none."""
+    if named := SEPARATOR_LINE.match(line):
+        return named[1]
+    bare = QUOTED.sub("", line)
+    delimiter = max(DELIMITERS, key=bare.count)
+    return delimiter if delimiter in bare and "\x00" not in line else None
+
+
 def csv_rows(file: SourceFile, delimiter: str) -> Iterator[object]:
-    reader = csv.DictReader(utf8_lines(file), strict=True, delimiter=delimiter)
+    """Rows under the names of the header, stripped of blanks. Raises UserError for a name that comes twice."""
+    lines = (line for line in text_lines(file))
+    first = next(lines, "")
+    while first and (not first.strip() or SEPARATOR_LINE.match(first)):
+        first = next(lines, "")
+    blanks = f"{delimiter} " in first  # 'a, "b, c"': the quote after a blank is a quote only if blanks are skipped
+    reader = csv.DictReader(chain([first], lines), strict=True, delimiter=delimiter, skipinitialspace=blanks)
     try:
+        names = [name.strip() for name in reader.fieldnames or ()]
+        twice = [name for name, count in Counter(names).items() if count > 1 and name]
+        if twice:
+            raise UserError(f"{file.path}: two columns are named '{twice[0]}'; rename or delete one of them")
+        reader.fieldnames = names
         yield from reader
     except csv.Error as error:
-        raise UserError(f"{file.path}: line {reader.line_num} is not valid CSV ({error}); check its quotes") from error
+        line = reader.line_num + 1 if SEPARATOR_LINE.match(next(text_lines(file), "")) else reader.line_num
+        raise UserError(f"{file.path}: line {line} is not valid CSV ({error}); check its quotes") from error
 
 
-def one_object_a_line(head: list[str]) -> bool:
-    """Whether a file whose first lines are `head`, and whose first character is '{', is JSON Lines."""
-    if isinstance(parsed(head[0]), dict):
+def one_value_a_line(head: list[str]) -> bool:
+    """Whether a file whose first lines are `head`, and whose first character is '{' or '[', is JSON Lines."""
+    first = parsed(head[0])
+    if isinstance(first, list):  # a list of turns a line; a single line is a list of rows
+        return len(head) > 1
+    if isinstance(first, dict):
         return len(head) > 1 or list_inside(head[0]) is None
+    if head[0].lstrip().startswith("["):
+        return False
     # not the first line of an object that is spread over several
     return not head[0].rstrip().endswith(("{", "[", ",", ":"))
 
@@ -65,7 +97,7 @@ def one_object_a_line(head: list[str]) -> bool:
 def json_rows(file: SourceFile) -> Iterator[object]:
     """Elements of a JSON list, decoded one by one as the file is read, or of the one list of rows in an object."""
     with file.open() as stream:
-        reader = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
+        reader = file.text(stream)
         text = reader.read(CHUNK).lstrip()
         if text.startswith("["):
             yield from list_elements(file.path, text[1:], reader)
@@ -82,6 +114,9 @@ def list_elements(path: Path, text: str, reader: io.TextIOBase) -> Iterator[obje
     while True:
         position = GAP.match(text, position).end()  # type: ignore[union-attr]
         if text.startswith("]", position):
+            rest = text[position + 1 :].strip() or reader.read(CHUNK).strip()
+            if rest:
+                raise UserError(f"{path}: more text after the list of {number} rows; put all rows into one list")
             return
         try:
             element, end = decoder.raw_decode(text, position)
@@ -102,7 +137,7 @@ def list_elements(path: Path, text: str, reader: io.TextIOBase) -> Iterator[obje
 def list_inside(text: str) -> list[object] | None:
     """The only list of objects in a JSON object such as {"data": [...]}; None where there is none."""
     value = parsed(text)
-    if not isinstance(value, dict) or {"messages", "conversations", "utterances"} & set(value):
+    if not isinstance(value, dict) or {"messages", "conversations", "utterances", "prompt"} & set(value):
         return None
     lists = [part for part in value.values() if isinstance(part, list) and part and isinstance(part[0], dict)]
     return lists[0] if len(lists) == 1 else None

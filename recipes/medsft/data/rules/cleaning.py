@@ -36,7 +36,7 @@ def clean(turns: list[Turn], skip: Collection[str] = ()) -> tuple[list[Turn] | N
         cleaned.append({**turn, "content": text})
     if not INVISIBLE.sub("", cleaned[-1]["content"]):
         return None, ["boilerplate_only" if turns[-1]["content"].strip() and fired else "empty_after_cleaning"]
-    kept, _, repairs = arrange([turn for turn in cleaned if INVISIBLE.sub("", turn["content"])])
+    kept, repairs = arrange([turn for turn in cleaned if INVISIBLE.sub("", turn["content"])])
     if len(kept) < 2:
         return None, ["empty_after_cleaning"]
     return kept, sorted({*fired, *repairs})
@@ -50,7 +50,8 @@ def clean_text(text: str, role: str, skip: Collection[str] = ()) -> tuple[str, l
 
 def changes(text: str, role: str, skip: Collection[str] = ()) -> list[Change]:
     """What each rule that changed the text of a turn did to it, in order."""
-    made, tidied = [], False
+    made: list[Change] = []
+    tidied = False
     for name, rule in (MARKUP_RULES | COURTESY_RULES if role == "assistant" else MARKUP_RULES).items():
         if name in skip:
             continue

@@ -10,16 +10,21 @@ from functools import lru_cache
 
 from medsft.data.rules.markup import plain_spaces
 from medsft.data.rules.platform_names import PLATFORM
+from medsft.data.rules.sentences import sentences
 
-SENTENCE = re.compile(r"(?:https?://\S+|www\.\S+|\.\s?com(?![a-z])\s?|[^.!?\n])*(?:[.!?]+[\"')]*|\n|\Z)[^\S\n]*")
+# The groups are free words; each of them must be courtesy too.
 ADVERT = re.compile(
-    r"(?:regarding follow ?up:? ?|follow us [a-z ]{0,30}? or )?"
-    r"(?:(?:for|regarding) (?:any |a )?(?:further|more|other|detailed) [\w ]{3,30}?,? )?(?:please |kindly )?"
-    r"(?:(?:to )?consult|contact|chat with|book a [\w ]{0,20}consultation with"
-    r"|(?:revert|get back|come back|write back)[\w' ]{0,70}? to) "
-    r"(?:an?|our|the)(?: [\w-]+){0,6}? \w+(?:ist|ian|eon|or|ert)s?(?: and traumatologist)?(?: physician)?,? "
-    r"(?:online|[ao]n platform)"
+    r"(?:regarding follow ?up:? ?|follow us ([a-z ]{0,30}?) or )?"
+    r"(?:(?:for|regarding) (?:any |a )?(?:further|more|other|detailed) ([\w ]{3,30}?),? )?(?:please |kindly )?"
+    r"(?:(?:to )?consult|contact|chat with|book a ([\w ]{0,20})consultation with"
+    r"|(?:revert|get back|come back|write back)([\w' ]{0,70}?) to) "
+    r"(?:an?|our|the)(?: (?!for\b|about\b|if\b|with\b|who\b|because\b)[a-z-]+){0,4}? "
+    r"[a-z]+(?:ist|ian|eon|or|ert)s?(?: and traumatologist)?(?: physician)?,? (?:online|[ao]n platform)"
 )
+ADVERT_WORDS = """
+above answers asked images investigations photo photographs photos pictures queries report reports result results test
+tests treatment
+"""
 OPENING = re.compile(
     r"thank(?:s| you)(?: (?:so|very) much| a lot)? for (?:your|the (?:query|question)|posting|choosing|contacting|using"
     r"|writing|trusting|consulting|asking (?:on|at|your|us))|welcome (?:back )?to|greetings from|\bappreciates?\b"
@@ -61,6 +66,12 @@ verified very via video view visit visiting warm was way we website welcome well
 wish wishes wishing with within would write writing x you your yours
 """
 COURTESY = frozenset(COURTESY_WORDS.split())
+IN_ADVERTS = COURTESY | frozenset(ADVERT_WORDS.split())
+# Digits, and letters of another script: no sentence with one is mere courtesy, but for a site's own numbers.
+CONTENT = re.compile(r"[^\W_a-z]")
+SITE_NUMBER = re.compile(
+    r"\b24 ?[x/*] ?7\b|\b\d+ (?=free (?:follow-?ups?|questions?)\b|stars?\b)|(?<=within )\d+ (?=minutes\b)"
+)
 BARE_GREETING = re.compile(
     r"(?:hi+|hello|hey|dear|greetings|good (?:morning|day|evening))"
     r"(?:[ ,]+(?:hi|hello|dear|user|sir|madam|ma'am|there|friend|doctor|good (?:morning|day|evening)))*"
@@ -78,9 +89,13 @@ GREETING = re.compile(
 
 def drop_adverts(text: str) -> str:
     """'For further doubts consult a dermatologist online'."""
-    return drop_sentences(
-        text, lambda words: (end := ADVERT.match(words)) is not None and courteous(words[end.end() :])
-    )
+
+    def advert(words: str) -> bool:
+        match = ADVERT.match(words)
+        free = " ".join(filter(None, match.groups())) if match else ""
+        return match is not None and courteous(free, IN_ADVERTS) and courteous(words[match.end() :])
+
+    return drop_sentences(text, advert)
 
 
 def drop_greetings(text: str) -> str:
@@ -99,7 +114,7 @@ def drop_closing_formulas(text: str) -> str:
     A parting elsewhere stays: it shows where a name follows, and de-identification removes both.
     """
     text = drop_sentences(text, lambda words: bool(CLOSING.search(words)) and courteous(words))
-    pieces = [match[0] for match in SENTENCE.finditer(text)]
+    pieces = sentences(text)
     end = len(pieces)
     while end and (not pieces[end - 1].strip() or BARE_PARTING.fullmatch(plain_words(pieces[end - 1]))):
         end -= 1
@@ -130,7 +145,7 @@ COURTESY_RULES = {
 
 def drop_sentences(text: str, unwanted: Callable[[str], bool]) -> str:
     """The text without the sentences for which `unwanted` is true of their `plain_words`."""
-    pieces = [match[0] for match in SENTENCE.finditer(text) if match[0]]
+    pieces = sentences(text)
     kept = [piece for piece in pieces if not unwanted(plain_words(piece))]
     return text if len(kept) == len(pieces) else plain_spaces("".join(kept))
 
@@ -143,6 +158,7 @@ def plain_words(sentence: str) -> str:
     return re.sub(r"\s+", " ", text).strip(" \n.,;:!?-()\"'")
 
 
-def courteous(words: str) -> bool:
-    """Whether a sentence in lower case holds nothing but courtesy."""
-    return all(word in COURTESY for word in re.findall(r"[a-z]+(?:['-][a-z]+)*", words))
+def courteous(words: str, known: frozenset[str] = COURTESY) -> bool:
+    """Whether a sentence in lower case holds nothing but courtesy: no other word, no number, no other script."""
+    words = SITE_NUMBER.sub("", words)
+    return not CONTENT.search(words) and known.issuperset(re.findall(r"[a-z]+(?:['-][a-z]+)*", words))

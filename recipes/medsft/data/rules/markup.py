@@ -8,9 +8,14 @@ import re
 
 import ftfy
 
-# Repair wrongly decoded text only: entities are strip_html's, quotation marks and ligatures stay as they were typed.
+# Repair wrongly decoded text only: entities are strip_html's, all other characters stay as they were typed.
 MOJIBAKE = ftfy.TextFixerConfig(
-    unescape_html=False, uncurl_quotes=False, fix_latin_ligatures=False, fix_line_breaks=False
+    unescape_html=False,
+    uncurl_quotes=False,
+    fix_latin_ligatures=False,
+    fix_line_breaks=False,
+    fix_character_width=False,  # full-width punctuation is Chinese and Japanese as it should be
+    normalization=None,  # it would make other characters of units: the sign of ohm, of kelvin, of angstrom
 )
 ENTITY = re.compile(r"&(?:#\d{1,6}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,20});", re.IGNORECASE)
 ATTRIBUTES = r"(?:\s+[a-z-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s<>]+))*"
@@ -19,6 +24,8 @@ TAG = re.compile(
     rf"</?(?:span|b|i|u|strong|em|a|ul|ol|table|tbody|td|th|font|img|sup|sub|hr|blockquote){ATTRIBUTES}\s*/?>",
     re.IGNORECASE,
 )
+SUPERSCRIPT = re.compile(r"<sup>\s*([-+−]?\d+[-+]?)\s*</sup>", re.IGNORECASE)  # 10<sup>9</sup>/L is not 109/L
+RAISED = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
 ARROW = re.compile(r"\s*(?:-{2,}>\s*<link>|<link>|(?<=online)\s*-{2,}>|-{2,}>(?=\s*(?:\n|\Z))|>>(?=\s*(?:\n|\Z)))")
 
 
@@ -30,14 +37,18 @@ def strip_html(text: str) -> str:
     """Replace entities, twice for text that was escaped twice; remove known tags only, so that 'TSH <5' survives."""
     for _ in range(2):
         text = ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    if "<" not in text:
+        return text
+    text = SUPERSCRIPT.sub(lambda match: match[1].translate(RAISED), text)
     return TAG.sub("", BREAK_TAG.sub("\n", text))
 
 
 def plain_spaces(text: str) -> str:
-    """Plain spaces for no-break and other odd ones, no zero-width characters, at most one empty line in a row."""
+    """Plain spaces for no-break and other odd ones but not for the full-width one of CJK, no zero-width characters, at
+    most one empty line in a row."""
     text = re.sub(r"\r\n?|[\u2028\u2029\x85]", "\n", text)
     text = re.sub(r"[\x00\u200b\u2060\ufeff\xad]", "", text)
-    text = re.sub(r"[^\S\n]+", " ", text)
+    text = re.sub(r"[^\S\n\u3000]+", " ", text)
     return re.sub(r" ?\n ?(?:\n ?)*\n ?", "\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
 
 

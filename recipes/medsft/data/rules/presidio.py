@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from medsft.data.rules.person_names import FULL_NAME
+from medsft.data.rules.identifiers.person_names import FULL_NAME
 from medsft.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from medsft.data.rules import cleaning, deidentification
 from medsft.data.rules.cleaning import Change
-from medsft.records import RuleExample
+from medsft.data.rules.deidentification import STANDARD
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from pyarrow import ChunkedArray
 
+RuleExample = dict[str, str]  # the first change that a rule made, `before` and `after`
 CONTEXT = 60  # characters shown to each side of a change
 
 
@@ -23,12 +24,14 @@ def of_cleaning(read: "Dataset", cleaned: "Dataset", skip: Collection[str]) -> d
     return _of_rules(cleaning.RULES, read, cleaned, lambda text, role: cleaning.changes(text, role, skip), shown)
 
 
-def of_deidentification(cleaned: "Dataset", redacted: "Dataset", skip: Collection[str]) -> dict[str, RuleExample]:
+def of_deidentification(
+    cleaned: "Dataset", redacted: "Dataset", skip: Collection[str], level: str = STANDARD
+) -> dict[str, RuleExample]:
     """{rule: example} of the de-identification rules, from the tables before and after."""
     *finding, last = deidentification.RULES  # the last rule works on placeholders, which need no mask
 
     def changes(text: str, role: str) -> list[Change]:
-        return deidentification.changes(text, role, skip)
+        return deidentification.changes(text, role, skip, level)
 
     examples = _of_rules(finding, cleaned, redacted, changes, masked)
     return examples | _of_rules([last], cleaned, redacted, changes, shown)

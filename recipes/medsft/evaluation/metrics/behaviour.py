@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from medsft.data.rules.courtesy import COURTESY_RULES, SENTENCE
+from medsft.data.rules.courtesy import COURTESY_RULES
 from medsft.data.rules.deidentification import deidentify
 from medsft.data.rules.markup import plain_spaces
+from medsft.data.rules.sentences import sentences
 from medsft.evaluation.metrics.conversation import Prompt, turns
 from medsft.evaluation.metrics.scripts import spaced
 
@@ -63,7 +64,7 @@ def without_boilerplate(text: str) -> str:
     for rule in COURTESY_RULES.values():
         text = rule(text)
     if DISCLAIMER.search(text):
-        text = "".join(part[0] for part in SENTENCE.finditer(text) if not DISCLAIMER.search(part[0]))
+        text = "".join(part for part in sentences(text) if not DISCLAIMER.search(part))
     return plain_spaces(text)
 
 

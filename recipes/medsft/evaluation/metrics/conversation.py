@@ -13,5 +13,8 @@ def turns(prompt: Prompt) -> Sequence[Turn]:
 
 
 def patient_text(prompt: Prompt) -> str:
-    """What the patient wrote in all turns, one after the other on lines of their own."""
-    return "\n".join(turn["content"] for turn in turns(prompt) if turn["role"] == "user")
+    """What the patient wrote last: the message that is answered. '' where the patient has not written anything.
+
+    A chest pain of an earlier turn was answered there; counted again it would make emergencies of all later turns.
+    """
+    return next((turn["content"] for turn in reversed(turns(prompt)) if turn["role"] == "user"), "")

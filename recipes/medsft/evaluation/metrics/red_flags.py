@@ -7,7 +7,7 @@ from medsft.evaluation.safety_instrument import classifier
 def red_flags(prompt: Prompt) -> list[str]:
     """The words of an emergency that weigh most, the strongest first; [] where the message is read as none.
 
-    Of a conversation all turns of the patient count, and none of the doctor. The reading is a trained classifier's
+    Of a conversation the patient's last message counts. The reading is a trained classifier's
     (medsft.evaluation.safety_instrument); how often it is wrong is in its `instrument()`.
     """
     text = patient_text(prompt)
