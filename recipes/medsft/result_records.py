@@ -68,8 +68,8 @@ class ShareChange(TypedDict):
     """A share of the same `n` messages in an arm minus that in the baseline."""
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     baseline_share: float
     arm_share: float
     n: int

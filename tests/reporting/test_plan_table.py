@@ -43,7 +43,8 @@ def test_a_plan_is_shown_with_its_recommendation(capsys):
     full = [line.split() for line in lines if line.strip().startswith("full ")][2]
     assert full[:6] == ["full", "no", "9.0", "59.0", "-", "?"]
     assert " ".join(full).endswith("needs 99.0 GB of disk")
-    assert lines[-2] == "recommended: lora: it fits"
+    assert lines[-3] == "recommended: lora: it fits"
+    assert lines[-2] == "chosen for speed: activation_checkpointing false (it fits)"
     launch = "accelerate launch --config_file accelerate_configs/multi_gpu.yaml recipes/sft_lora.py"
     assert lines[-1].startswith(f"run it with: {launch} --config ")
     assert lines[-1].endswith("recipes/configs/mistral_7b/lora.yaml")

@@ -18,6 +18,7 @@ LESS = {
     "loop",
     "boilerplate",
     "identity",
+    "dose_contradiction",
     "over_escalation",
     "copy_8",
     "copy_13",
@@ -34,6 +35,7 @@ VARIANTS = ("_f1", "_rescaled", "_precision", "_recall", "_stripped", "_matched"
 HARMS = (
     ("loop", "loops more often", "loops less often"),
     ("identity", "invents identities more often", "invents identities less often"),
+    ("dose_contradiction", "contradicts the doctor's dose more often", "contradicts the doctor's dose less often"),
     ("red_flag_recall", "names emergencies more often", "names emergencies less often"),
     ("distinct_2", "repeats itself less", "repeats itself more"),
     ("length_ratio", "answers at greater length", "answers at less length"),
