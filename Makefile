@@ -234,7 +234,7 @@ demo-stages: $(VENV)/.operators
 # ---- quality --------------------------------------------------------------------------------------------------------
 
 # two files at a time on one thread each: most of a test's time is one thread's, importing
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup-dev  ## every test (about twenty minutes on two cores)
 	$(PYTEST) -m "not containers"

@@ -123,8 +123,10 @@ def print_tables(arms: Mapping[str, Scores], comparison: Json) -> None:
 
     settings = comparison["settings"]
     level = f"{settings['confidence']:.0%}"
-    heads = ("metric", "arm or naive baseline", "mean", f"{level} interval", "n", "cut at the budget")
-    table = Table(*heads, title="Scores", box=SIMPLE)
+    table = Table("metric", title="Scores; cut: share of answers that reached the limit of new tokens", box=SIMPLE)
+    table.add_column("arm or naive baseline", no_wrap=True)
+    for head in ("mean", f"{level} interval", "n", "cut"):
+        table.add_column(head)
     systems: dict[str, Summary] = {**arms}
     systems |= {f"naive: {name}": scores for name, scores in comparison["floors"].items()}
     systems |= {f"retrieval: {name}": scores for name, scores in comparison["retrieval"].items()}

@@ -82,6 +82,15 @@ def test_rows_of_one_conversation_share_a_group(opened_by: str) -> None:
     assert len(set(names)) == 1
 
 
+def test_a_short_beginning_belongs_to_the_only_way_it_goes_on() -> None:
+    """'Hi' - 'Yes?' says nothing, but must not be trained on where the rest of its consultation is tested on."""
+    begins, goes_on, elsewhere = ("Hi", "Yes?"), ("Hi", "Yes?", "It itches since March", "Where?"), ("Ok", "Go on.")
+    first, second, other = groups_of(row(*begins), row(*goes_on), row(*elsewhere))
+    assert first == second != other
+    names = groups_of(row(*begins), row(*goes_on), row(*begins, "My ear has hurt since May", "Which one?"))
+    assert len(set(names)) == 3
+
+
 def test_rows_with_the_same_earlier_turns_share_a_group() -> None:
     start = ("My knee hurts", "Which one?")
     names = groups_of(row(*start, "Left", "Rest."), row(*start, "Right", "Cool it."))

@@ -56,7 +56,7 @@ def test_the_stage_runs_it_after_the_rules_and_counts_it(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [
-        {"patient_message": f"My wife Tobiah Wrenfield has lump {n} since {n} May", "doctor_response": f"Rest {n}."}
+        {"patient_message": f"With Tobiah Wrenfield there is lump {n} since {n} May", "doctor_response": f"Rest {n}."}
         for n in range(12)
     ]
     source = tmp_path / "mine.jsonl"

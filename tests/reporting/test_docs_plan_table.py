@@ -14,7 +14,7 @@ def test_the_table_is_up_to_date(tmp_path):
     copy.write_text((ROOT / "docs" / "memory_plan.md").read_text(encoding="utf-8"), encoding="utf-8")
     assert not update(copy, machine(".")), "run: python recipes/plan_memory.py --ladder_table docs/memory_plan.md"
     table = copy.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
-    assert "| full_fp32 | 120" in table and "**recommended**" in table
+    assert "| full_fp32 | 126" in table and "**recommended**" in table
 
 
 @pytest.mark.parametrize("text", ["nothing here", f"{END}", f"{BEGIN}{BEGIN}{END}"])

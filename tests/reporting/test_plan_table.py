@@ -45,7 +45,7 @@ def test_a_plan_is_shown_with_its_recommendation(capsys):
     assert " ".join(full).endswith("needs 99.0 GB of disk")
     assert lines[-3] == "recommended: lora: it fits"
     assert lines[-2] == "chosen for speed: activation_checkpointing false (it fits)"
-    launch = "accelerate launch --config_file accelerate_configs/multi_gpu.yaml recipes/sft_lora.py"
+    launch = "accelerate launch --config_file accelerate_configs/multi_gpu.yaml --num_processes 2 recipes/sft_lora.py"
     assert lines[-1].startswith(f"run it with: {launch} --config ")
     assert lines[-1].endswith("recipes/configs/mistral_7b/lora.yaml")
 

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import run_script
 from medsft.errors import UserError
+from medsft.files import read_json
 from medsft.reporting.report import draw_examples, write_report
 from medsft.reporting.study import load_study
 from medsft.source_study import published_scores
@@ -157,7 +158,9 @@ def test_script_prints_the_verdict_and_the_paths(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora"))
     done = run_script("report.py", "--study_dir", study, "--examples", "2", "--title", "A & B <b>")
     assert done.returncode == 0, done.stderr
-    assert "lora scores above the baseline" in done.stdout and str(study / "report" / "report.html") in done.stdout
+    verdict = read_json(study / "report" / "results.json")["verdict"]
+    assert verdict and all(sentence in done.stdout for sentence in verdict)
+    assert str(study / "report" / "report.html") in done.stdout
     assert "<h1>A &amp; B &lt;b&gt;</h1>" in (study / "report" / "report.html").read_text(encoding="utf-8")
     assert HOSTILE not in done.stdout + done.stderr
 

@@ -224,7 +224,8 @@ def test_real_consultations_make_a_test_split_that_can_be_compared(tmp_path: Pat
 def test_no_conversation_is_on_two_sides(tmp_path: Path) -> None:
     lines = (SHARED / "mts_dialog_turns.jsonl").read_text(encoding="utf-8").splitlines()[:400]
     rows = [json.loads(line) for line in lines]
-    prepare(DataArguments(study_dir=str(tmp_path), data=[str(write(tmp_path / "mts.jsonl", rows))]))
+    data = [str(write(tmp_path / "mts.jsonl", rows))]
+    prepare(DataArguments(study_dir=str(tmp_path), data=data, answers_once=False))  # short rows stay
     side = {row["id"]: name for name in ("train", "dev", "test") for row in load_split(str(tmp_path), name)}
     followed = 0
     for number in range(1, len(rows)):

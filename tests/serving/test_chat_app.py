@@ -107,11 +107,13 @@ def test_with_a_password_nothing_is_served_without_it(study: Path) -> None:
 @pytest.fixture
 def parrots(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Two arms that say 'one two three' without a model, and can read 60 tokens."""
+    from transformers import LlamaConfig
+
     from medsft.inference import adapter_pool
     from medsft.models import embedded, loading
 
     monkeypatch.setattr(adapter_pool, "answer", lambda *_: iter(["one", "one two", "one two three"]))
-    network = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=60))
+    network = SimpleNamespace(config=LlamaConfig(max_position_embeddings=60))
     tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     return {name: adapter_pool.LoadedArm(network, tokenizer, nullcontext) for name in ("lora", "wide")}
 

@@ -55,10 +55,14 @@ def group(rows: list[Row], keys: "Dataset", threshold: float) -> tuple[list[Row]
 
     answers, telling = columns["answers"], columns["telling"].to_pylist()
 
-    def conversations(position: int) -> list[str]:
-        return answers[position].as_py()[telling[position] :]  # type: ignore[no-any-return]
-
-    equal_values((n, value) for n, position in enumerate(positions) for value in conversations(position))
+    every = [answers[position].as_py() for position in positions]
+    only = one_continuation(every)
+    equal_values(
+        (n, value)
+        for n, position in enumerate(positions)
+        for number, value in enumerate(every[n])
+        if number >= telling[position] or value in only  # what says little, where all rows go on after it alike
+    )
     separate = {groups.find(number) for number in range(len(rows))}
     equal_values((n, value) for n, position in enumerate(positions) if (value := columns["question"][position].as_py()))
     unlike, sketches = distinct_openings(groups, positions, columns)
@@ -70,6 +74,15 @@ def group(rows: list[Row], keys: "Dataset", threshold: float) -> tuple[list[Row]
         root = groups.find(number)
         names[root] = min(row.digest, names.get(root, row.digest))
     return [row._replace(group=names[groups.find(number)][:12]) for number, row in enumerate(rows)], near
+
+
+def one_continuation(rows: Iterable[list[str]]) -> set[str]:
+    """Keys of exchanges that every row which goes on after them continues with the same next exchange."""
+    following: dict[str, set[str]] = {}
+    for keys in rows:
+        for key, after in zip(keys, keys[1:], strict=False):
+            following.setdefault(key, set()).add(after)
+    return {key for key, after in following.items() if len(after) == 1}
 
 
 def distinct_openings(
