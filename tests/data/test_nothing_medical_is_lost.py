@@ -81,8 +81,11 @@ def medical_words(text: str) -> list[str]:
 def test_no_medical_word_is_changed(text: str, frame: str, role: str, level: str) -> None:
     framed = frame.format(text)
     cleaned, _ = clean_text(framed, role)
-    advert = ("dermatologist", "-->")  # of the frame that sends the reader to the site
-    assert medical_words(cleaned) == [word for word in medical_words(framed) if word not in advert]
+    before, after = (
+        [word for word in medical_words(side) if word not in ("dermatologist", "-->")]  # sent to the site by the frame
+        for side in (framed, cleaned)
+    )
+    assert after == before
     assert deidentify(cleaned, role, level=level) == (cleaned, {})
     kept, names = clean(turns("It hurts.", framed))
     assert kept is not None, names

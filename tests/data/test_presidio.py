@@ -67,8 +67,8 @@ def test_the_stage_runs_it_after_the_rules_and_counts_it(
     args.presidio_model = model
     report = prepare(args)
     assert (without["redacted"], report["redacted"]) == ({}, {"PERSON": 12})
-    assert "[PERSON] has lump" in load_split(args.study_dir, "train")[0]["messages"][0]["content"]
-    assert report["samples"]["presidio"]["before"].startswith("My wife xxxxxx xxxxxxxxx has lump")
+    assert "[PERSON] there is lump" in load_split(args.study_dir, "train")[0]["messages"][0]["content"]
+    assert report["samples"]["presidio"]["before"].startswith("With xxxxxx xxxxxxxxx there is lump")
     assert next((tmp_path / "study" / ".cache").glob("deidentify-*")).stat().st_mtime_ns == clean
     monkeypatch.setattr("medsft.data.pipeline.SMALL", 4)
     args.study_dir, args.workers = str(tmp_path / "two"), 2
