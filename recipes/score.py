@@ -123,7 +123,7 @@ def print_tables(arms: Mapping[str, Scores], comparison: Json) -> None:
 
     settings = comparison["settings"]
     level = f"{settings['confidence']:.0%}"
-    table = Table("metric", title="Scores; cut: share of answers that reached the limit of new tokens", box=SIMPLE)
+    table = Table("metric", title="Scores (cut: answers that ended at the limit)", box=SIMPLE)
     table.add_column("arm or naive baseline", no_wrap=True)
     for head in ("mean", f"{level} interval", "n", "cut"):
         table.add_column(head)

@@ -64,7 +64,7 @@ def test_scores_baselines_and_comparisons_and_nothing_is_done_twice(study):
 
     comparison = read_json(study / "comparison.json")
     assert list(comparison["floors"]) == NAIVE
-    assert all(set(scores["metrics"]) == metrics and scores["n"] == 10 for scores in comparison["floors"].values())
+    assert all(set(scores["metrics"]) == measured and scores["n"] == 10 for scores in comparison["floors"].values())
     (control,) = comparison["controls"].values()
     assert control["metrics"]["bertscore_f1_rescaled"]["mean"] == pytest.approx(0, abs=1e-4)
     assert comparison["retrieval"]["nearest_full_corpus"]["n"] == 10
@@ -73,7 +73,7 @@ def test_scores_baselines_and_comparisons_and_nothing_is_done_twice(study):
     }
     assert len(comparison["floor_comparisons"]) == len(PRIMARY) * len(NAIVE) * 2
     assert comparison["floor_terms"] == {"train_rows": None, "max_new_tokens": None, "tokenizer": None}
-    assert "cut at the budget" in first.stdout
+    assert "cut: answers that ended at the limit" in first.stdout
     assert comparison["floors"]["nearest"]["metrics"]["rouge2"]["mean"] > 0.1
     found = comparison["comparisons"]
     assert [(row["metric"], row["arm"], row["baseline"], row["n"]) for row in found] == [
