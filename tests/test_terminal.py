@@ -41,6 +41,13 @@ def test_a_filter_stays_where_deepspeed_sets_the_level() -> None:
 
 
 @pytest.mark.slow
+def test_importing_bitsandbytes_says_nothing() -> None:
+    code = f"import sys; sys.path.insert(0, {str(RECIPES)!r}); from medsft import terminal; terminal.quiet_libraries()"
+    done = subprocess.run([sys.executable, "-c", f"{code}; import bitsandbytes"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
 def test_what_does_not_fit_ends_with_our_line_under_accelerate() -> None:
     launcher = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu")
     config = ROOT / "recipes" / "configs" / "demo" / "lora.yaml"

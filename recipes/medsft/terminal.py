@@ -6,8 +6,17 @@ import subprocess
 import sys
 import warnings
 
-# They say which kernel or accelerator was not found, and what a later version will rename.
-NOISY = ("DeepSpeed", "accelerate", "bitsandbytes", "torch.distributed", "torchao", "torch.utils._pytree")
+# They say which kernel or accelerator was not found, and what a later version will rename. A filter holds for a logger
+# of this very name, not for those below it.
+NOISY = (
+    "DeepSpeed",
+    "accelerate",
+    "bitsandbytes",
+    "bitsandbytes.backends.cpu.ops",
+    "torch.distributed",
+    "torchao",
+    "torch.utils._pytree",
+)
 SAY_LAST = """
 import os, sys, time
 launcher, line = int(sys.argv[1]), sys.argv[2]
