@@ -60,15 +60,18 @@ def nvidia_smi(fields: str, seconds: float = ANSWERS_WITHIN) -> list[str]:
 
     `fields`: those of nvidia-smi's --query-gpu, separated by commas. Asked once a process.
     """
+    return _lines(seconds, f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+
+
+def _lines(seconds: float, *options: str) -> list[str]:
     binary = shutil.which("nvidia-smi")
-    return [] if binary is None else [*_asked(binary, Path(binary).stat().st_mtime_ns, fields, seconds)]
+    return [] if binary is None else [*_asked(binary, Path(binary).stat().st_mtime_ns, seconds, *options)]
 
 
 @cache
-def _asked(binary: str, _changed: int, fields: str, seconds: float) -> tuple[str, ...]:
-    query = [binary, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+def _asked(binary: str, _changed: int, seconds: float, *options: str) -> tuple[str, ...]:
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=seconds, check=True).stdout
+        answer = subprocess.run([binary, *options], capture_output=True, text=True, timeout=seconds, check=True).stdout
     except subprocess.TimeoutExpired as error:  # taken for "no GPU", it would choose the settings of a processor
         raise UserError(
             f"nvidia-smi gives no answer within {seconds:g} s; with persistence mode it answers at once "
@@ -102,7 +105,7 @@ def _slice(wanted: str) -> list[Reported]:
     nvidia-smi names a slice by its profile, such as 3g.40gb, of which a twentieth is not for programs.
     """
     name, found = "", []
-    for line in _listed():
+    for line in _lines(ANSWERS_WITHIN, "-L"):
         if whole := re.match(r"GPU \d+: (.+?) \(UUID", line):
             name = whole[1]
         elif part := re.match(r"\s+MIG (\S*?(\d+)gb\S*)\s.*\(UUID: (MIG-[^)]+)\)", line):
@@ -110,14 +113,6 @@ def _slice(wanted: str) -> list[Reported]:
             found.append((part[3], (f"{name} MIG {part[1]}", size, size)))
     chosen = [row for uuid, row in found if uuid == wanted] if wanted.startswith("MIG-") else [row for _, row in found]
     return chosen[:1]
-
-
-def _listed() -> list[str]:
-    try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=ANSWERS_WITHIN, check=True)
-    except (subprocess.SubprocessError, OSError):
-        return []
-    return done.stdout.splitlines()
 
 
 def known_name(reported: str) -> str | None:
