@@ -159,6 +159,8 @@ def records_of(file: Path) -> list[tuple[str, TrainRecord]]:
     """(file, record) of the runs to learn from. Of `make gpu-check` those that passed in one process without offload,
     the tightest last: what is kept of a kind of training is the last one's.
     """
+    from medsft.memory.calibration import why_not
+
     read = read_json(file)
     if "rows" not in read:
         return [(str(file), read)]
@@ -167,9 +169,8 @@ def records_of(file: Path) -> list[tuple[str, TrainRecord]]:
     usable = [
         (name, record)
         for name, record in found
-        if record["distributed"] not in ("DEEPSPEED", "FSDP")
-        and "paged" not in str(record["settings"].get("optim"))  # managed memory would count as the context
-        and bool(record["peak_memory"]["device_bytes"]) == (read["device"] == "cuda")
+        if not why_not(record, on_gpu=read["device"] == "cuda")
+        and "paged" not in str(record["settings"].get("optim"))  # on a processor too
         and record["settings"].get("save_strategy") == "no"
     ]
     if not usable:

@@ -91,18 +91,26 @@ def calibrate(
     return found
 
 
-def from_record(record: TrainRecord, hardware: Hardware) -> Corrections:
-    """`calibrate` with the train.json of a run on this machine. Raises UserError where it lacks what is needed."""
+def why_not(record: TrainRecord, on_gpu: bool) -> str:
+    """Why nothing can be learned from a run, on a machine whose runs are `on_gpu`; '' where something can."""
     predicted, measured = record.get("predicted_memory"), record.get("peak_memory")
     complete = predicted and measured and "traced_bytes" in predicted and "process_bytes" in predicted
-    if not predicted or not measured or not complete or "reserved_bytes" not in measured:
-        raise UserError("this train.json is of an older version: train again, five steps are enough (--max_steps 5)")
+    if not measured or not complete or "reserved_bytes" not in measured:
+        return "this train.json is of an older version: train again, five steps are enough (--max_steps 5)"
     if record["distributed"] in ("DEEPSPEED", "FSDP") or record["processes"] > 1:
-        raise UserError("calibrate with a run in one process without offload, such as an arm of sft_lora.py")
-    if hardware.gpus and "paged" in str(record["settings"].get("optim", "")):
-        raise UserError("a paged optimizer's states count as context; calibrate with a run whose optim is not paged")
-    if bool(measured["device_bytes"]) != bool(hardware.gpus):
-        raise UserError("this train.json is of another machine, or of a run on the processor beside a GPU")
+        return "calibrate with a run in one process without offload, such as an arm of sft_lora.py"
+    if on_gpu and "paged" in str(record["settings"].get("optim", "")):
+        return "a paged optimizer's states count as context; calibrate with a run whose optim is not paged"
+    if bool(measured["device_bytes"]) != on_gpu:
+        return "this train.json is of another machine, or of a run on the processor beside a GPU"
+    return ""
+
+
+def from_record(record: TrainRecord, hardware: Hardware) -> Corrections:
+    """`calibrate` with the train.json of a run on this machine. Raises UserError where it lacks what is needed."""
+    if reason := why_not(record, bool(hardware.gpus)):
+        raise UserError(reason)
+    predicted, measured = record["predicted_memory"], record["peak_memory"]
     device: DevicePeak = {"reserved": measured["reserved_bytes"], "used": measured["device_bytes"]}
     host: HostPeak = {"resident": measured["host_bytes"], "before": predicted["process_bytes"]}
     trains_all = record["trainable_parameters"] == record["total_parameters"]

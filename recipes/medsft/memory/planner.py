@@ -84,20 +84,22 @@ def check_fits(
 
     `candidates` may be a function: it is called only where they are needed.
     """
-    limits = hardware.device_available_bytes, hardware.host_available_bytes, hardware.disk_bytes
-    short = _shortfall((prediction["device_bytes"], prediction["host_bytes"], 0), limits, reserve_bytes)
+    short = _shortfall((prediction["device_bytes"], prediction["host_bytes"], 0), _free(hardware), reserve_bytes)
     if not short:
         return
     others = candidates() if callable(candidates) else candidates or []
-    fitting = [c["name"] for c in others if c["fits"] and not _shortfall(_needs(c, hardware), limits, reserve_bytes)]
+    fitting = [c["name"] for c in others if c["fits"] and not short_now(c, hardware, reserve_bytes)]
     remedy = f"what fits: {', '.join(fitting)}" if fitting else "recipes/plan_memory.py shows what fits"
     raise DoesNotFit(f"{short}; {remedy}")
 
 
-def short_now(row: PlanRow, hardware: Hardware) -> str:
+def short_now(row: PlanRow, hardware: Hardware, reserve_bytes: int = HOST_RESERVE) -> str:
     """What a strategy of the plan lacks of the memory and disk that are free now, in words; '' if nothing."""
-    free = hardware.device_available_bytes, hardware.host_available_bytes, hardware.disk_bytes
-    return _shortfall(_needs(row, hardware), free, HOST_RESERVE)
+    return _shortfall(_needs(row, hardware), _free(hardware), reserve_bytes)
+
+
+def _free(hardware: Hardware) -> tuple[int, int, int]:
+    return hardware.device_available_bytes, hardware.host_available_bytes, hardware.disk_bytes
 
 
 def format_gb(size: float) -> str:
