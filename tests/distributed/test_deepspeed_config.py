@@ -1,6 +1,5 @@
 """DeepSpeed's settings from machine and model, refusals, the strategy that `make fft` picks, the disk's speed."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -56,7 +55,7 @@ def run_of(device: str, parameters: str = "cpu", stage: int = 3) -> Any:
         world_size=1,
         should_save=True,
         notified=notified,
-        main_process_first=lambda desc: contextlib.nullcontext(),
+        local_process_index=0,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medsft.arguments import StudyArguments
-from medsft.distributed import deepspeed_ops
+from medsft.distributed import deepspeed_ops, waiting
 from medsft.errors import DoesNotFit, UserError
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, machine
@@ -66,7 +66,7 @@ def fit_to_machine(
     here, sizes = machine(folder), sizes_of(architecture)
     check_shared_memory(config.world_size)
     path = folder / "engine.json"
-    with config.main_process_first(desc="choosing DeepSpeed's settings"):
+    with waiting.first(config.local_process_index == 0):
         if config.should_save:
             deepspeed_ops.remove_stale_locks(Path(os.environ["TORCH_EXTENSIONS_DIR"]))
         if config.should_save and not path.exists():

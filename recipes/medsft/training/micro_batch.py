@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from medsft.distributed import deepspeed_config
+from medsft.distributed import deepspeed_config, waiting
 from medsft.errors import DoesNotFit
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, launched, machine
@@ -103,7 +103,7 @@ def choose_micro_batch(arm: ArmFolder, run: Run) -> None:
     One that once ran out of memory is not tried again. Raises DoesNotFit where not even one row fits.
     """
     path, config, rows = arm.folder / "auto_batch.json", run.config, run.rows
-    with config.main_process_first(desc="choosing the micro-batch"):
+    with waiting.first(config.local_process_index == 0):
         tried = read_json(path) if path.exists() else {"micro_batch": None, "ran_out": []}
         if config.should_save and tried["micro_batch"] is None:
             sizes = [size for size in divisors(rows) if size < min([*tried["ran_out"], rows + 1])]
