@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
+from loss_runs import supervised
 from medsft.errors import UserError
 from medsft.models import embedded, loading
 from medsft.tokenization import chat_template
@@ -45,17 +46,6 @@ def mistral(tmp_path_factory: pytest.TempPathFactory, mistral_common_data: Path)
     assert len(tokenizer) == 32000
     tokenizer.chat_template = inference_template((FOLDER / "mistral_instruct.jinja").read_text())
     return tokenizer
-
-
-def supervised(tokenizer: Any, rendered: chat_template.Rendered) -> list[str]:
-    """The runs of tokens that carry loss, as text."""
-    runs: list[list[int]] = [[]]
-    for token, kept in zip(*rendered, strict=True):
-        if kept:
-            runs[-1].append(token)
-        elif runs[-1]:
-            runs.append([])
-    return [tokenizer.decode(run) for run in runs if run]
 
 
 def test_smollm2_renders_as_its_own_template_and_supervises_the_answers(smollm2: Any) -> None:

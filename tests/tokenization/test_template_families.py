@@ -8,6 +8,7 @@ import pytest
 import trl
 
 from conftest import RECIPES
+from loss_runs import supervised
 from medsft.errors import UserError
 from medsft.models import embedded, loading
 from medsft.tokenization import answer_marks, chat_template
@@ -62,23 +63,13 @@ def of_family(tokenizer: Any, name: str) -> str:
     return training_template(tokenizer)
 
 
-def learned(tokenizer: Any, rendered: chat_template.Rendered) -> list[str]:
-    runs: list[list[int]] = [[]]
-    for token, kept in zip(*rendered, strict=True):
-        if kept:
-            runs[-1].append(token)
-        elif runs[-1]:
-            runs.append([])
-    return [tokenizer.decode(run) for run in runs if run]
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_answer_is_learned_whole_with_its_end_and_nothing_else(every_token: Any, family: str) -> None:
     template = of_family(every_token, family)
     for messages in DIALOGUES.values():
         rendered = render(every_token, messages, template)
         answers = [message["content"] for message in messages if message["role"] == "assistant"]
-        runs = learned(every_token, rendered)
+        runs = supervised(every_token, rendered)
         assert [run[: run.rindex(every_token.decode(end))].strip() for run, end in ends(every_token, runs)] == answers
         rest = [token for token, kept in zip(*rendered, strict=True) if not kept]
         assert not any(answer in every_token.decode(rest) for answer in answers)
@@ -120,7 +111,7 @@ def test_the_text_is_what_the_models_own_template_prints(every_token: Any, famil
 def test_what_is_learned_agrees_with_trls_own_training_templates(every_token: Any, family: str) -> None:
     """Theirs may also learn what stands in our prompt, such as a channel or an empty thought, and a last line break."""
     template, theirs = of_family(every_token, family), (SHIPPED / f"{family}_training.jinja").read_text()
-    ours, trls = (learned(every_token, render(every_token, PROBE, t)) for t in (template, theirs))
+    ours, trls = (supervised(every_token, render(every_token, PROBE, t)) for t in (template, theirs))
     assert len(ours) == len(trls)
     for mine, other in zip(ours, trls, strict=True):
         assert mine.strip() in other
@@ -148,7 +139,7 @@ def test_what_is_refused_names_a_remedy_that_works(every_token: Any, family: str
     path = str(refused.value).rpartition(" ")[2]
     assert Path(path) == PLAIN
     template = training_template(every_token, path)
-    assert learned(every_token, render(every_token, PROBE[:2], template)) == [" Since when?<|im_end|>"]
+    assert supervised(every_token, render(every_token, PROBE[:2], template)) == [" Since when?<|im_end|>"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -158,7 +149,7 @@ def test_a_system_turn_is_kept_or_merged_into_the_patients_first(every_token: An
     text = every_token.decode(prompt_ids(every_token, [system, *PROBE[:1]]))
     assert text.count(system["content"]) == 1
     assert text.index(system["content"]) < text.index(PROBE[0]["content"])
-    assert system["content"] not in "".join(learned(every_token, render(every_token, [system, *PROBE], template)))
+    assert system["content"] not in "".join(supervised(every_token, render(every_token, [system, *PROBE], template)))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +160,7 @@ def test_the_model_of_every_folder_of_recipes_is_asked_and_stopped_as_published(
     every_token.chat_template = (SHIPPED / f"{family}.jinja").read_text() if family else PHI_4_MINI
     rendered = render(every_token, PROBE, training_template(every_token))
     assert every_token.decode(prompt_ids(every_token, PROBE[:3])).endswith(opening)
-    assert learned(every_token, rendered) == [PROBE[1]["content"] + end, PROBE[3]["content"] + end]
+    assert supervised(every_token, rendered) == [PROBE[1]["content"] + end, PROBE[3]["content"] + end]
     assert every_token.convert_tokens_to_ids(end) in stop_ids(every_token)
 
 
