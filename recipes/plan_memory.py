@@ -31,6 +31,8 @@ from medsft.memory.strategies import applies
 from medsft.records import Plan, TrainRecord
 from medsft.reporting.plan_table import show, show_published, summary
 
+ROWS_PER_STEP = 16  # of the recipes, where the plan reads none
+
 
 def main() -> None:
     argv = command_line()
@@ -112,7 +114,8 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
         raise DoesNotFit(f"{recipe.path} ({own}) needs {missing}; what fits {summary(hardware)}: make plan")
     strategies = planner.strategies(config, hardware, batch, length, own=own, only_own=args.check_only, **step)
     recommended, reason = planner.recommend(strategies, hardware)
-    chosen = choices.lines(recommended, config, hardware, batch, length, **shared(step)) if recommended else []
+    share = max(batch, (recipe.rows_per_step if recipe else ROWS_PER_STEP) // max(1, hardware.ranks))
+    chosen = choices.lines(recommended, config, hardware, batch, share, length, **shared(step)) if recommended else []
     parameters, adapters = count_parameters(config), count_lora(config, args.lora_r)
     inputs = {"batch": batch, "length": length, **step}
     # Memory in use and free bytes of the disk change by the minute; the plan changes with whole gigabytes of disk.

@@ -66,8 +66,8 @@ class StudyArguments:
         None,
         "rows of an optimizer step over all processes; gradient_accumulation_steps follows from it",
     )
-    auto_checkpointing: bool = option(
-        True, "on a GPU, leave activation checkpointing out where the plan says that the run fits without it"
+    auto_speed: bool = option(
+        True, "on a GPU, take a larger micro-batch and leave activation checkpointing out where that fits and is faster"
     )
     auto_batch: bool = option(False, "take the largest micro-batch that fits, at the same rows per step")
     early_stopping_patience: int | None = option(

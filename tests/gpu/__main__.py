@@ -35,6 +35,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to install into a folder of their own")
     parser.add_argument("--rows", nargs="+", help="names of rows; all if not given")
+    parser.add_argument("--layers", type=int, default=10**6, help="layers of a model at the most")
     parser.add_argument("--paste", type=Path, help="page to write the rows into; nothing is measured")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/gpu_check"))
     args = parser.parse_args(words)
@@ -89,7 +90,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     known = {row["row"]: row for row in before.get("rows", []) if alike and row["status"] == "pass"}
     own = args.wheels / "tokenizer" if args.wheels else Path()
     tokenizer = str(own.absolute()) if own.name and own.is_dir() else embedded.SMOLLM2
-    shared = check.Check(folder, on_cpu, here, tokenizer, ends=began + 60 * args.minutes)
+    shared = check.Check(folder, on_cpu, here, tokenizer, ends=began + 60 * args.minutes, most=args.layers)
     wanted, pace = rows.entries(on_cpu, args.rows), 1.0
     result: dict[str, Any] = {"device": "cpu" if on_cpu else "cuda", "environment": there, "rows": []}
     for number, entry in enumerate(wanted, 1):

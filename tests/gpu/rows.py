@@ -38,15 +38,15 @@ def entries(on_cpu: bool, wanted: list[str] | None = None) -> list[Entry]:
         Entry("matrix_peak", 15, matrix_peak, ()),
         Entry("weights", 45, weights, ()),
         Entry("data", 20, data, ("weights",)),
-        Entry("lora", 60, partial(adapters, "lora", True)),
+        Entry("lora", 60, partial(adapters, "lora")),
         *[Entry(recipe, 70, partial(full, recipe)) for recipe in fulls[:1]],
         Entry("operators", 100, operators, ()),
         Entry("zero3_offload", 70, zero3_offload, ("weights", "data", "operators")),
         Entry("stop_and_resume", 75, stop_and_resume),
-        Entry("qlora", 60, partial(adapters, "qlora", True)),
+        Entry("qlora", 60, partial(adapters, "qlora")),
         Entry("fsdp2_offload", 60, fsdp2_offload),
         Entry("generation", 50, partial(generation, "transformers")),
-        Entry("lora_kept", 60, partial(adapters, "lora", False)),
+        Entry("lora_recomputed", 60, partial(adapters, "lora", auto_speed="false")),
         Entry("processor_against_gpu", 60, processor_against_gpu),
         *[Entry(recipe, 70, partial(full, recipe)) for recipe in fulls[1:]],
         Entry("generation_vllm", 100, partial(generation, "vllm")),
@@ -88,13 +88,12 @@ def data(check: Check) -> Row:
     return {"rows": report["rows_kept"], "longest": report["tokens"]["train"]["max"]}
 
 
-def adapters(kind: str, recomputes: bool, check: Check) -> Row:
-    """LoRA or QLoRA as shipped, or without recomputing activations."""
+def adapters(kind: str, check: Check, **more: str) -> Row:
+    """LoRA or QLoRA as shipped, or with its own micro-batch and checkpointing instead of those chosen for speed."""
     if kind == "qlora":
         needs("bitsandbytes")
-    layers = check.layers(HELD[kind], recomputes)
-    more = {} if recomputes else {"activation_checkpointing": "false"}
-    _, record = check.train(kind if recomputes else f"{kind}_kept", kind, layers, **more)
+    layers = check.layers(HELD[kind])
+    _, record = check.train(f"{kind}_recomputed" if more else kind, kind, layers, **more)
     if kind == "qlora" and record["quantization"] != "nf4":
         raise RowFailedError(f"the base is not in NF4: {record['quantization']}")
     return check.measured(record, layers)

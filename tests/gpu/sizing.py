@@ -35,10 +35,10 @@ def bytes_held(states: float, dtype: str) -> float:
     return (10 if dtype == "float32" else 4) + states
 
 
-def layers_that_fit(shape: Shape, held: float, device: int, tokens: int, recomputes: bool = True) -> int:
+def layers_that_fit(shape: Shape, held: float, device: int, tokens: int) -> int:
     """Layers that train in `device` bytes with `tokens` in a micro-batch and `held` bytes a weight; 0 if none does."""
     activations = 2 * tokens * shape.width
-    layer = held * shape.layer + (RECOMPUTED if recomputes else KEPT) * activations
+    layer = held * shape.layer + RECOMPUTED * activations
     layer += ADAPTERS * shape.width if held in HELD.values() else 0
     working = KEPT * activations + 12 * tokens * 32_000  # one layer, and the logits
     left = FRACTION * (device - CONTEXT) - max(2, held) * shape.outside - working

@@ -55,8 +55,6 @@ def test_layers_by_the_gpus_memory(gb: int, lora: int, qlora: int, fp32: int, bf
     held += [sizing.bytes_held(STRATEGIES[name].states, "bfloat16") for name in ("full", "full_8bit")]
     found = [sizing.layers_that_fit(sizing.MISTRAL_7B, each, gb * 10**9, 4 * 1024) for each in held]
     assert found == [lora, qlora, fp32, bf16, eight_bit]
-    kept = sizing.layers_that_fit(sizing.MISTRAL_7B, held[0], gb * 10**9, 4 * 1024, False)
-    assert 0 < kept <= lora
     assert sizing.layers_that_fit(sizing.MISTRAL_7B, held[2], 6 * 10**9, 4 * 1024) == 0
 
 
@@ -340,7 +338,15 @@ def test_the_whole_check_on_a_processor(tmp_path: Path, monkeypatch: pytest.Monk
     assert {name for name, row in found.items() if row["status"] == "skipped"} == {"fsdp2_offload", "generation_vllm"}
     wrapped = {name: row["wrapped_by"] for name, row in found.items() if "wrapped_by" in row}
     assert wrapped.pop("zero3_offload") == "ZeRO-3" and set(wrapped.values()) == {"none"}
-    for name in ("lora", "lora_kept", "qlora", "full", "zero3_offload", "stop_and_resume", "processor_against_gpu"):
+    for name in (
+        "lora",
+        "lora_recomputed",
+        "qlora",
+        "full",
+        "zero3_offload",
+        "stop_and_resume",
+        "processor_against_gpu",
+    ):
         row = found[name]
         assert all(np.isfinite(row["losses"])) and row["losses"][-1] < row["losses"][0]
         assert row["predicted"]["host_bytes"] > 0 and row["measured"]["host_bytes"] > 0

@@ -227,11 +227,13 @@ def test_two_launchers_are_two_machines(study: Path, tiny_model: Path, tmp_path:
     arm = launch.name.replace(" ", "_")
     line = words(study, tiny_model, launch.recipe, arm)
     second_line = [*launcher, "--machine_rank", "1", LAUNCHED, str(RECIPES / line[0]), *line[1:]]
-    second = subprocess.Popen(second_line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path / "second.log"
+    with log.open("w") as output:
+        second = subprocess.Popen(second_line, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
     try:
         first = run_script(*line, launcher=(*launcher, "--machine_rank", "0", LAUNCHED))
-        assert first.returncode == 0, first.stderr[-3000:]
-        assert second.wait(timeout=120) == 0
+        assert first.returncode == 0, f"{first.stderr[-3000:]}\nthe second:\n{log.read_text()[-6000:]}"
+        assert second.wait(timeout=120) == 0, log.read_text()[-6000:]
     finally:
         second.kill()
     check_wrapped(study, arm, launch)

@@ -66,14 +66,19 @@ def fit_to_machine(
     here, sizes = machine(folder), sizes_of(architecture)
     check_shared_memory(config.world_size)
     path = folder / "engine.json"
-    with waiting.first(config.local_process_index == 0):
-        if config.should_save:
-            deepspeed_ops.remove_stale_locks(Path(os.environ["TORCH_EXTENSIONS_DIR"]))
-        if config.should_save and not path.exists():
+
+    def choose() -> dict[str, int]:
+        if not path.exists():
             write_json(path, {"zero": zero_settings(sizes, here.host_bytes, config.world_size)})
+        found: dict[str, int] = read_json(path)["zero"]
+        return found
+
+    with waiting.first(config.local_process_index == 0):
+        if config.local_process_index == 0:
+            deepspeed_ops.remove_stale_locks(Path(os.environ["TORCH_EXTENSIONS_DIR"]))
     settings = plugin.deepspeed_config
     zero = settings["zero_optimization"]
-    for key, value in read_json(path)["zero"].items():
+    for key, value in waiting.decided(config.process_index == 0, choose).items():
         zero.setdefault(key, value)
     zero.setdefault("overlap_comm", here.gpus > 0 and not config.use_cpu)  # on processors there is nothing to overlap
     pin(settings, sizes.parameters, here, on_gpu=here.gpus > 0 and not config.use_cpu)

@@ -27,6 +27,7 @@ class Recipe(NamedTuple):
     options: dict[str, object]
     on_cpu: bool
     names_attention: bool
+    rows_per_step: int
 
 
 def read_recipe(argv: list[str]) -> Recipe | None:
@@ -58,6 +59,7 @@ def read_recipe(argv: list[str]) -> Recipe | None:
         options={k: v for k, v in values.items() if k in of_plan},
         on_cpu=bool(config.use_cpu),
         names_attention=model_args.attn_implementation is not None,
+        rows_per_step=study.rows_per_step or config.per_device_train_batch_size * config.gradient_accumulation_steps,
     )
 
 

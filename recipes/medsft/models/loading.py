@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsft.errors import UserError
-from medsft.files import fingerprint, read_json, sha256_file
+from medsft.files import fingerprint, read_json, sha256_file, write_text
+from medsft.hub import cache_folder
 from medsft.models.embedded import MINILM, SMOLLM2, minilm, smollm2
 
 if TYPE_CHECKING:
@@ -67,11 +68,20 @@ def revision(name: str) -> str:
     """Identifies the weights of a model in records: the hub commit, or 16 hexadecimal digits over a local folder's."""
     folder = Path(resolve(name))
     if folder.is_dir():
-        return fingerprint({file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))})
+        return fingerprint({file.name: _hash(file) for file in sorted(folder.glob("*.safetensors"))})
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(name, "config.json")  # CACHE/models--OWNER--NAME/snapshots/COMMIT/config.json
     return Path(cached).parent.name if isinstance(cached, str) else "unknown"
+
+
+def _hash(file: Path) -> str:
+    """SHA-256 of a file, kept for as long as its size and time of change stay: 14.5 GB take some ten seconds."""
+    told = file.stat()
+    kept = cache_folder() / "hashes" / fingerprint(str(file.resolve()), told.st_size, told.st_mtime_ns)
+    if not kept.is_file():
+        write_text(kept, sha256_file(file))
+    return kept.read_text(encoding="utf-8")
 
 
 def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":

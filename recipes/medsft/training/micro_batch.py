@@ -31,7 +31,7 @@ FULL_DISK = 64 * 2**20  # bytes; with less than this free a failed write is a fu
 @dataclass(frozen=True)
 class Run:
     """What the memory plan needs to know of a run. `step`: of `step_config.of_recipe`; `longest`: tokens of the longest
-    row.
+    row; `mean`: of an average one.
     """
 
     strategy: str
@@ -39,6 +39,7 @@ class Run:
     config: "SFTConfig"
     step: StepSettings
     longest: int
+    mean: float
     reserve_bytes: int = 0
 
     @property
@@ -103,32 +104,44 @@ def choose_micro_batch(arm: ArmFolder, run: Run) -> None:
     One that once ran out of memory is not tried again. Raises DoesNotFit where not even one row fits.
     """
     path, config, rows = arm.folder / "auto_batch.json", run.config, run.rows
-    with waiting.first(config.local_process_index == 0):
+
+    def choose() -> int:
         tried = read_json(path) if path.exists() else {"micro_batch": None, "ran_out": []}
-        if config.should_save and tried["micro_batch"] is None:
+        if tried["micro_batch"] is None:
             sizes = [size for size in divisors(rows) if size < min([*tried["ran_out"], rows + 1])]
             fitting = (size for size in sizes if run.fits(size, run.checkpointing))
             tried["micro_batch"] = next(fitting, None)
             if tried["micro_batch"] is None:
                 raise DoesNotFit(f"no micro-batch fits; {'; '.join(cheaper(run)) or 'see make plan'}")
             write_json(path, tried)
-    chosen = read_json(path)["micro_batch"]
+        return int(tried["micro_batch"])
+
+    chosen = waiting.decided(config.process_index == 0, choose)
     config.per_device_train_batch_size, config.gradient_accumulation_steps = chosen, rows // chosen
 
 
-def leave_out_checkpointing(run: Run, argv: list[str]) -> Run:
-    """`run` without activation checkpointing where it fits so; as it is where the command line names it."""
-    if not run.checkpointing or any(word.startswith("--activation_checkpointing") for word in argv):
+def choose_for_speed(run: Run, argv: list[str], grows: bool) -> Run:
+    """`run` with the activation checkpointing and, where it `grows`, the micro-batch that are fastest on this GPU at
+    the same rows a step; what the command line names stays.
+    """
+
+    def named(*options: str) -> bool:
+        return any(word.removeprefix("--").startswith(options) for word in argv if word.startswith("--"))
+
+    config, batch, recomputes = run.config, run.config.per_device_train_batch_size, run.checkpointing
+    grows = grows and not named("per_device_train_batch_size", "gradient_accumulation_steps")
+    pairs = choices.candidates(batch, recomputes, run.rows, grows, not named("activation_checkpointing"))
+    architecture, here, mean = loading.load_config(run.base_model), run.here, min(run.mean, run.length)
+    choice = choices.fastest(run.strategy, architecture, here, pairs, run.rows, run.length, mean, **run.step)
+    if not choice.reason:
         return run
-    config, architecture = run.config, loading.load_config(run.base_model)
-    batch = config.per_device_train_batch_size
-    reason = choices.without_checkpointing(run.strategy, architecture, run.here, batch, run.length, **run.step)
-    if not reason:
-        return run
-    config.activation_checkpointing = config.gradient_checkpointing = False
+    config.activation_checkpointing = config.gradient_checkpointing = choice.checkpointing
+    config.gradient_accumulation_steps = run.rows // choice.batch
+    config.per_device_train_batch_size = choice.batch
     if config.should_save:
-        print(f"chosen for this machine: activation_checkpointing false ({reason})")
-    return replace(run, step={**run.step, "checkpointing": False})
+        print("chosen for this machine: " + "; ".join(choices.worded(choice, batch, recomputes)))
+    changed = {"checkpointing": choice.checkpointing, "accumulates": config.gradient_accumulation_steps > 1}
+    return replace(run, step={**run.step, **changed})  # type: ignore[typeddict-item]
 
 
 @contextmanager
@@ -151,7 +164,7 @@ def explained(arm: ArmFolder, run: Run, auto_batch: bool) -> Iterator[None]:
         except MemoryError:
             remedy = "run make plan; too little memory is left in this process to compute it"
         batch = run.config.per_device_train_batch_size
-        if auto_batch and batch > 1:
+        if auto_batch and batch > 1 and (arm.folder / "auto_batch.json").exists():
             path = arm.folder / "auto_batch.json"
             write_json(path, {"micro_batch": None, "ran_out": [*read_json(path)["ran_out"], batch]})
             remedy = f"the same command will try a smaller micro-batch; or {remedy}"

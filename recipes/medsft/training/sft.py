@@ -19,7 +19,7 @@ from medsft.training import checkpoints, micro_batch
 from medsft.training.callbacks.stopping import StopEarly
 from medsft.training.dataset import load_data
 from medsft.training.option_checks import check_deepspeed
-from medsft.training.record import record
+from medsft.training.record import forget_mapped_weights, record
 from medsft.training.run_folder import ensure_split, open_arm
 from medsft.training.saving import save
 from medsft.training.setup.disk import check_disk
@@ -52,26 +52,28 @@ def train_arm(
     check_deepspeed(config)
     ensure_split(study, config, argv)
     arm = open_arm(study, settings(parsed, argv), config.should_save)
-    if arm.done:
+    if waiting.decided(config.process_index == 0, lambda: arm.done):
         print(f"already done: {arm.folder}/train.json")
         return None
     base = str(model_args.model_name_or_path)
     deepspeed_config.fit_to_machine(arm.folder, arm.fingerprint, config, loading.load_config(base), study)
     data = load_data(study, config.max_length, base, config.chat_template_path)
     step = step_config.of_recipe(study, config, model_args)
-    run = micro_batch.Run(study.strategy, base, config, step, data.longest, int(study.host_reserve_gb * 1e9))
+    mean, reserve = data.tokens / len(data.train), int(study.host_reserve_gb * 1e9)
+    run = micro_batch.Run(study.strategy, base, config, step, data.longest, mean, reserve)
     if study.auto_batch:
         micro_batch.choose_micro_batch(arm, run)
     keeps = saved_as == "adapter" or study.keep_model
     with waiting.first(config.local_process_index == 0):  # the others find its traces in the cache
-        if study.auto_checkpointing:
-            run = micro_batch.leave_out_checkpointing(run, argv)
+        if study.auto_speed:
+            run = micro_batch.choose_for_speed(run, argv, grows=not study.auto_batch)
         if config.should_save:
             check_disk(arm.folder, run, keeps)
         predicted = micro_batch.check_memory(run, saves=keeps or config.save_strategy != "no")
 
     with micro_batch.explained(arm, run, study.auto_batch), deepspeed_config.swap_space(config, base):
         trainer = build_trainer(str(arm.folder), data, study, config, model_args, adapters or {})
+        forget_mapped_weights(trainer)
         print_summary(trainer, data, study, predicted)
         wall = train(trainer)
         if keeps:
