@@ -56,6 +56,7 @@ def run_of(device: str, parameters: str = "cpu", stage: int = 3) -> Any:
         should_save=True,
         notified=notified,
         local_process_index=0,
+        process_index=0,
     )
 
 

@@ -42,9 +42,63 @@ assert found == [2, 0], found
 """
 
 
+# Two machines of two processes each. Arguments: rank, folder. The first process comes last, and the machines share no
+# folder.
+MACHINES = """
+import datetime, json, os, pathlib, sys, time
+rank, folder = int(sys.argv[1]), pathlib.Path(sys.argv[2])
+os.environ["GROUP_RANK"] = str(rank // 2)
+import torch.distributed as dist
+from medsft.distributed import waiting
+from medsft.errors import UserError
+
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=4)
+dist.barrier()
+time.sleep(1.5 - rank / 2)
+with waiting.first(rank % 2 == 0):
+    with (folder / "order").open("a") as file:
+        file.write(f"{rank} ")
+own = folder / f"machine{rank // 2}.json"
+
+def decide():
+    own.write_text("[3]")
+    return json.loads(own.read_text())
+
+assert waiting.decided(rank == 0, decide) == [3]
+assert own.exists() == (rank < 2)
+
+def fail():
+    raise ValueError("no")
+
+try:
+    waiting.decided(rank == 0, fail)
+except (ValueError, UserError) as error:
+    assert isinstance(error, ValueError) == (rank == 0), error
+else:
+    raise SystemExit("a failed decision was taken")
+dist.barrier()
+os._exit(0)
+"""
+
+
 def test_one_process_waits_for_nobody() -> None:
     with waiting.first(False):
         pass
+    assert waiting.decided(False, lambda: 3) == 3
+
+
+@pytest.mark.slow
+def test_machines_take_turns_and_agree_on_what_the_first_process_decides(tmp_path: Path) -> None:
+    started = [
+        subprocess.Popen([sys.executable, "-c", MACHINES, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for rank in range(4)
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors[-2000:]
+    first, *others = (tmp_path / "order").read_text().split()
+    assert first == "0"
+    assert others.index("2") < others.index("3") and set(others) == {"1", "2", "3"}
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ N = 7_241_732_096
 
 def run(strategy: str, **changes: object) -> Any:
     config = SimpleNamespace(**({"save_strategy": "steps", "save_total_limit": 2} | changes))
-    return Run(strategy, MISTRAL, config, {"lora_r": 16}, 512)
+    return Run(strategy, MISTRAL, config, {"lora_r": 16}, 512, 300.0)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from medsft.hub import cache_folder
 from medsft.records import Memory, TrainRecord
 
 GAP = 0.10  # a prediction this far off is worth a report
+ALLOWANCE = 2_000_000_000  # bytes: what a plan may be above the run, as its process and context are allowances
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,13 @@ class Corrections:
     process_bytes: int
 
 
-# Context: 0.5 to 1.5 GB. Slack of adapters: reserved over allocated of 28 published runs (mean 1.02, largest 1.08). The
-# process: 4 to 6 GiB with CUDA's libraries and workers. None of the three was measured on a GPU by this project.
-WITH_GPU = Corrections(1_000_000_000, 0.03, 5_000_000_000)
-FULL = 0.08  # slack of full fine-tuning on a GPU: 38.87 GB reserved of 36.15 traced in the one published run
+# Context: 0.5 to 1.5 GB, 0.81 on an H200. Slack of adapters: reserved over allocated of 28 published runs (mean 1.02,
+# largest 1.08), 1.01 to 1.02 in four runs on an H200. The process: 1.9 to 2.3 GB in six runs there, without workers.
+WITH_GPU = Corrections(1_000_000_000, 0.03, 3_000_000_000)
+FULL = 0.08  # slack of full fine-tuning: 38.87 GB reserved of 36.15 traced in a published run; 1 to 2 % on an H200
+# Sharding engines gather and release blocks of many sizes: 7.07 GB reserved of 4.81 allocated by ZeRO-3 offload, 5.10
+# of 3.82 by FSDP2, both of four layers of Mistral-7B on an H200; the process was 2 GB larger than without them.
+ENGINE, ENGINE_PROCESS = 0.50, 2_000_000_000
 NCCL = 500_000_000  # buffers of a communicator on each GPU, an allowance: not measured by this project
 # Measured here on two cores: 0.6 to 0.9 GB after all imports; resident memory beyond the traced peak of 17 runs of the
 # embedded model in one process 26 to 92 % of it, median 49 %, because freed memory stays (`hardware.malloc`) and
@@ -128,7 +132,9 @@ def compare(predicted: Memory, measured: Memory) -> tuple[dict[str, float], str]
         "host_bytes": (predicted["host_bytes"], measured["host_bytes"]),
     }
     gaps = {key: found / planned - 1 for key, (planned, found) in pairs.items() if planned and found}
-    far = {key: gap for key, gap in gaps.items() if abs(gap) > GAP}
+    far = {
+        key: gap for key, gap in gaps.items() if gap > GAP or (gap < -GAP and pairs[key][0] - pairs[key][1] > ALLOWANCE)
+    }
     if not far:
         return gaps, ""
     missed = " and ".join(f"{key.removesuffix('_bytes')} memory by {gap:+.0%}" for key, gap in far.items())

@@ -146,9 +146,11 @@ def _row(name: str, strategy: Strategy, found: StrategyBytes, disk: int, hardwar
     on_cpu, gpus = hardware.gpus == 0, max(1, hardware.gpus)
     known = calibration.of_machine(hardware, batch, strategy.trains_all)
     slack = calibration.RETURNED if on_cpu and strategy.optimizer == "nvme" else known.slack
+    offloads = bool(strategy.engine) and not on_cpu and strategy.parameters == "cpu"
+    slack, process = (max(slack, calibration.ENGINE), calibration.ENGINE_PROCESS) if offloads else (slack, 0)
     context = known.context_bytes + (calibration.NCCL if hardware.ranks > 1 else 0)
     device = found.device | {"context": context, "other": int(slack * sum(found.device.values()))}
-    host = {"process": known.process_bytes * gpus, **found.host}
+    host = {"process": (known.process_bytes + process) * gpus, **found.host}
     pinned, rounding = host.pop("pinned", 0), host.pop("pinned_rounding", 0)
     if on_cpu:
         host["training"] = sum(device.values())

@@ -16,6 +16,7 @@ from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, launched, machine
 from medsft.memory import calibration, choices, planner
 from medsft.memory.step_config import StepSettings
+from medsft.memory.strategies import STRATEGIES
 from medsft.models import loading
 from medsft.models.parameter_counts import count_parameters
 from medsft.records import Memory, PlanRow
@@ -88,8 +89,9 @@ def check_memory(run: Run, saves: bool = True) -> Memory:
     """
     batch = run.config.per_device_train_batch_size
     predicted = run.predicted(batch, run.checkpointing)
-    if not saves and deepspeed_config.zero_stage(run.config) == 3:  # a save gathers all weights in 16 bits on the host
-        predicted["host_bytes"] -= 2 * count_parameters(loading.load_config(run.base_model))
+    if not saves:  # a save gathers all weights on the host: ZeRO-3 in 16 bits, FSDP2 in 32
+        wide = 4 if STRATEGIES[run.strategy].engine == "fsdp2" else 2 * (deepspeed_config.zero_stage(run.config) == 3)
+        predicted["host_bytes"] -= wide * count_parameters(loading.load_config(run.base_model))
     here, process = run.here, psutil.Process().memory_info().rss
     if not here.gpus and run.config.world_size == 1 and run.config.deepspeed_plugin is None:
         # everything is imported by now: its size is known, where the plan estimates it

@@ -88,6 +88,21 @@ def no_mask_without_padding(attention: str, padded: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def dropout_of_device(on_gpu: bool) -> Iterator[None]:
+    """With `on_gpu` dropout keeps a mask of one byte a value, as CUDA's kernel does; a processor's keeps the factors.
+
+    For LoRA in float32 without checkpointing that is 3 bytes a value: 22 of 89 GB for 16 rows of 370 tokens and seven
+    adapted modules in each of 32 layers (H200: 67.2 GB measured).
+    """
+
+    def fused(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        return torch.native_dropout(x, p, training)[0] if training and p else x
+
+    with replaced((torch.nn.functional, "dropout", fused)) if on_gpu else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
 def loss_of_one_device(on_gpu: bool) -> Iterator[None]:
     """The loss of TRL on an unsharded head; with `on_gpu` without the temporaries of its CPU code.
 

@@ -71,7 +71,8 @@ def trace_layers(
     masks = library_patches.no_mask_without_padding(step.attention, step.padded or step.packing)
     # Which positions are answers depends on values, of which there are none: all of them are.
     answers = library_patches.replaced((answer_loss, "answers", lambda h, labels: (h.flatten(0, 1), labels.flatten())))
-    with warnings.catch_warnings(), masks, library_patches.loss_of_one_device(step.on_gpu), answers:
+    dropout, loss = library_patches.dropout_of_device(step.on_gpu), library_patches.loss_of_one_device(step.on_gpu)
+    with warnings.catch_warnings(), masks, dropout, loss, answers:
         warnings.simplefilter("ignore")
         model = build(config, step, layers, peft_config)
         with library_patches.fake_tensors(), PlaceholderScalars(truth=True):
