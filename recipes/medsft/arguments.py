@@ -60,6 +60,10 @@ class StudyArguments:
     bf16_states: bool = option(
         False, "ZeRO-3 offload only: master weights, gradients and moments in bfloat16: 12 instead of 20 bytes a weight"
     )
+    offload_variant: str | None = option(
+        None,
+        "offload to the host only: superoffload or zenflow, which change what DeepSpeed computes",
+    )
     nvme_path: str = option("runs/nvme", "NVMe offload only: folder on the fast disk for the optimizer's states")
     keep_model: bool = option(True, "sft_full.py: save the trained weights; false to only measure a few steps")
     rows_per_step: int | None = option(

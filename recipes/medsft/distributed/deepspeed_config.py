@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medsft.arguments import StudyArguments
-from medsft.distributed import deepspeed_ops, waiting
+from medsft.distributed import deepspeed_ops, offload_variants, waiting
 from medsft.errors import DoesNotFit, UserError
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, machine
@@ -60,8 +60,8 @@ def fit_to_machine(
     """
     plugin = config.deepspeed_plugin
     if plugin is None:
-        if study.bf16_states:
-            raise UserError("bf16_states is an option of DeepSpeed; launch with accelerate_configs/zero3_offload.yaml")
+        if option := "bf16_states" if study.bf16_states else "offload_variant" if study.offload_variant else "":
+            raise UserError(f"{option} is an option of DeepSpeed; launch with accelerate_configs/zero3_offload.yaml")
         return
     here, sizes = machine(folder), sizes_of(architecture)
     check_shared_memory(config.world_size)
@@ -93,6 +93,8 @@ def fit_to_machine(
         settings["bf16"] = {"enabled": True, "bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}
         auto = dict.fromkeys(("lr", "betas", "eps", "weight_decay"), "auto")
         settings["optimizer"] = {"type": "AdamW", "params": {**auto, "fp32_optimizer_states": False}}
+    if study.offload_variant:
+        offload_variants.use(study.offload_variant, settings, config, here.gpus > 0 and not config.use_cpu)
     plugin.set_deepspeed_weakref()  # from_pretrained shards by a copy of it
     if config.should_save:
         chosen = {k: zero[k] for k in ("sub_group_size", "reduce_bucket_size")} | settings.get("aio", {})
