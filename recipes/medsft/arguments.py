@@ -60,6 +60,9 @@ class StudyArguments:
     bf16_states: bool = option(
         False, "ZeRO-3 offload only: master weights, gradients and moments in bfloat16: 12 instead of 20 bytes a weight"
     )
+    optimizer_in_backward: bool = option(
+        False, "sft_full.py on one GPU: step each weight during the backward pass, so that no gradients are held"
+    )
     offload_variant: str | None = option(
         None,
         "offload to the host only: superoffload or zenflow, which change what DeepSpeed computes",

@@ -73,7 +73,8 @@ def least(strategy: Strategy, n: int, here: Hardware, wide: bool = False) -> Lea
     if method != "full":
         size = n * (0.5 if method == "qlora" else 2.0)
     elif not strategy.engine:
-        size = n * ((8 if wide or strategy.step.get("dtype") == "float32" else 4) + strategy.states)
+        held = 8 if wide or strategy.step.get("dtype") == "float32" else 4  # with as wide gradients
+        size = n * ((held / 2 if strategy.step.get("in_backward") else held) + strategy.states)
     else:
         states = (8 + 4 if strategy.engine == "fsdp2" else strategy.states) * n / here.nodes
         whole = strategy.engine == "zero2"

@@ -29,6 +29,7 @@ class StepConfig:
     batch: int = 4
     length: int = 512
     optimizer: str = "adamw_torch_fused"
+    in_backward: bool = False  # each weight is updated as soon as its gradient is there
     checkpointing: bool = True
     reentrant: bool = False
     autocast: bool = True
@@ -51,6 +52,7 @@ class StepSettings(TypedDict, total=False):
     method: str
     dtype: str
     optimizer: str
+    in_backward: bool
     checkpointing: bool
     reentrant: bool
     autocast: bool

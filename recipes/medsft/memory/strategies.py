@@ -47,6 +47,10 @@ STRATEGIES = {
     "full_8bit": Strategy(
         {"optimizer": "adamw_torch_8bit"}, states=2.03, note="bf16, rounded stochastically; 8-bit AdamW"
     ),
+    "full_8bit_in_backward": Strategy(
+        {"optimizer": "adamw_torch_8bit", "in_backward": True}, states=2.03,
+        note="the same, updated during the backward pass: not clipped",
+    ),
     "full_adafactor": Strategy({"optimizer": "adafactor"}, states=0.01, note="bf16, which loses small updates"),
     "full_zero2": Strategy(engine="zero2", states=12, config="zero2.yaml", note="fp32 master"),
     "full_zero3": Strategy(engine="zero3", states=12, config="zero3.yaml", note="fp32 master"),
@@ -87,6 +91,7 @@ ORDER = {
     "full_zero3_offload": "full fine-tuning with parameters and optimizer in host memory",
     "full_fsdp2_offload": "full fine-tuning with parameters and optimizer in host memory, without DeepSpeed",
     "full_8bit": "full fine-tuning in bf16 with stochastic rounding and 8-bit optimizer states",
+    "full_8bit_in_backward": "the same without holding gradients, and so without clipping them",
     "full": "full fine-tuning in bf16, which loses updates below a 256th of a weight",
     "full_zero3_offload_bf16": "full fine-tuning by offload in bf16, which loses updates below a 256th of a weight",
     "full_adafactor": "full fine-tuning with Adafactor, which is another optimizer than AdamW",
@@ -100,6 +105,7 @@ ORDER_ON_CPU |= {name: reason for name, reason in ORDER.items() if name != "full
 GPU_ONLY = (
     "full_fp32",
     "full_8bit",
+    "full_8bit_in_backward",
     "full_adafactor",
     "full_zero2",
     "full_zero3",
@@ -149,7 +155,9 @@ def check_options(name: str, study: "StudyArguments", config: "SFTConfig", model
         wrong = f"load_in_4bit: {bool(model_args.load_in_4bit)}".lower()
     elif strategy.bf16_states != study.bf16_states:
         wrong = f"bf16_states: {study.bf16_states}".lower()
-    elif strategy.trains_all and _saves_by(optimizer) != (name if "optimizer" in strategy.step else ""):
+    elif strategy.step.get("in_backward", False) != study.optimizer_in_backward:
+        wrong = f"optimizer_in_backward: {study.optimizer_in_backward}".lower()
+    elif strategy.trains_all and _saves_by(optimizer) != _saves_by(strategy.step.get("optimizer", "")):
         wrong = f"optim: {optimizer}"
     elif name == "full_fp32" and model_args.dtype != "float32":
         wrong = f"dtype: {model_args.dtype}"

@@ -91,6 +91,26 @@ def check_deepspeed(config: "SFTConfig") -> None:
             )
 
 
+def check_in_backward(study: StudyArguments, config: "SFTConfig") -> None:
+    """Raise UserError where weights cannot be updated during the backward pass; to be asked as `check_deepspeed`."""
+    if not study.optimizer_in_backward:
+        return
+    rows = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    if config.world_size > 1:
+        raise UserError("optimizer_in_backward works in one process: gradients of several are summed after it")
+    if config.max_grad_norm:
+        raise UserError(
+            "optimizer_in_backward cannot clip: the norm of all gradients is never known; --max_grad_norm 0"
+        )
+    if config.gradient_accumulation_steps > 1 or study.auto_batch:
+        raise UserError(
+            f"optimizer_in_backward cannot accumulate: --per_device_train_batch_size {rows}, without auto_batch; "
+            f"or fewer rows a step for every arm"
+        )
+    if config.fp16:
+        raise UserError("optimizer_in_backward does not scale losses, as fp16 needs; use bf16: true")
+
+
 def check_lora(study: StudyArguments, config: "SFTConfig", model_args: "ModelConfig") -> None:
     """Raise UserError for combinations that would not train by LoRA or QLoRA; sets the strategy that is not given."""
     check_training(study, config, model_args)

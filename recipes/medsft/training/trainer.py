@@ -11,6 +11,7 @@ from medsft.arguments import StudyArguments
 from medsft.distributed import deepspeed_config, wrapping
 from medsft.hardware.malloc import keep_freed_memory, return_freed_memory
 from medsft.models import answer_loss, loading, lora_linear
+from medsft.models.optimizer_in_backward import BackwardOptimizer
 from medsft.patches import bitsandbytes, deepspeed
 from medsft.tokenization import chat_template
 from medsft.training.callbacks.history import History
@@ -44,6 +45,7 @@ class RecipeTrainer(SFTTrainer):
     model: "PreTrainedModel"
     train_dataset: "Dataset"
     answers_only = False  # the model computes its loss by answer_loss
+    steps_in_backward = False
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: object, **kwargs: object
@@ -79,6 +81,15 @@ class RecipeTrainer(SFTTrainer):
         with torch.random.fork_rng(devices):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """As the Trainer makes it; stepped by the backward pass where the recipe says so."""
+        made: torch.optim.Optimizer = super().create_optimizer(model)
+        if self.steps_in_backward:
+            kind, values = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            groups = [{key: group[key] for key in ("params", "weight_decay")} for group in made.param_groups]
+            self.optimizer = made = BackwardOptimizer(groups, lambda given: kind(given, **values))
+        return made
+
     def callback(self, kind: type[C]) -> C:
         """The callback of this class; looked up each time, because resuming replaces those that keep a state."""
         return next(c for c in self.callback_handler.callbacks if isinstance(c, kind))
@@ -110,6 +121,7 @@ def build_trainer(
         callbacks=callbacks,
         **adapters,
     )
+    trainer.steps_in_backward = study.optimizer_in_backward
     if not config.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(Progress())

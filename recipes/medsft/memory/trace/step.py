@@ -17,6 +17,7 @@ from medsft.memory.trace import library_patches, nf4
 from medsft.memory.trace.model import build, materialize
 from medsft.memory.trace.trackers import CUDA_BLOCK, Peaks, PlaceholderScalars, StorageTracker
 from medsft.models import answer_loss, lora_linear
+from medsft.models.optimizer_in_backward import BackwardOptimizer
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -90,18 +91,20 @@ def run_steps(model: "PreTrainedModel", step: StepConfig, tracker: StorageTracke
     answers_only = not step.on_gpu and _as_on_a_processor(model, step)
     optimizer = make_optimizer(model, step)
     trained = [p for p in model.parameters() if p.requires_grad]
-    for parameter in trained:
+    for parameter in () if step.in_backward else trained:
         parameter.register_post_accumulate_grad_hook(lambda p: tracker.assign([p.grad], "gradients"))
     inputs = _inputs(step)
     tracker.assign(inputs.values(), "activations")
     with tracker:
-        if rounds == 1:  # the optimizer's states, which exist from the end of the first step on
+        if step.in_backward:
+            rounds = 2  # the states come in the first
+        elif rounds == 1:  # the optimizer's states, which exist from the end of the first step on
             tracker.category = "gradients"
             for parameter in trained:
                 parameter.grad = torch.empty_like(parameter)
             _update(optimizer, tracker)
         for _ in range(rounds):
-            for _micro_batch in range(2 if step.accumulates else 1):
+            for _micro_batch in range(2 if step.accumulates and not step.in_backward else 1):
                 tracker.category = "activations"
                 tracker.enter("forward/before")
                 loss, _outputs = _forward(model, trainer, inputs, step, answers_only)
@@ -138,7 +141,9 @@ def _update(optimizer: torch.optim.Optimizer, tracker: StorageTracker) -> None:
     tracker.category = "temporary"
     tracker.enter("optimizer")
     optimizer.step()
-    tracker.assign([v for state in optimizer.state.values() for v in state.values()], "optimizer")
+    parts = optimizer.parts if isinstance(optimizer, BackwardOptimizer) else [optimizer]
+    states = [state for part in parts for state in part.state.values()]
+    tracker.assign([value for state in states for value in state.values()], "optimizer")
     optimizer.zero_grad()
 
 
@@ -177,7 +182,8 @@ def make_optimizer(model: "PreTrainedModel", step: StepConfig) -> torch.optim.Op
         values["foreach"] = True  # torch's own choice on CUDA
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [[p for p in trained if p.ndim > 1], [p for p in trained if p.ndim < 2]]
-    return kind([{"params": group} for group in groups if group], **values)
+    given = [{"params": group} for group in groups if group]
+    return BackwardOptimizer(given, lambda g: kind(g, **values)) if step.in_backward else kind(given, **values)
 
 
 def _name_stretches(model: "PreTrainedModel", tracker: StorageTracker, layers: int) -> None:
