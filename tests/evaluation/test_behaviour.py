@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsft.evaluation.metrics import behaviour, conversation, copying, safety
+from medsft.evaluation.metrics import behaviour, conversation, copying, identities, safety
 from medsft.evaluation.metrics.red_flags import red_flags
 
 RUN = re.findall(
@@ -79,7 +79,7 @@ def test_boilerplate(text, expected):
     ],
 )
 def test_invented_identity(answer, prompt, invented):
-    assert behaviour.invented_identity(answer, prompt) == invented
+    assert behaviour.invented_identity(answer, prompt) == bool(identities.invented(answer, prompt)) == invented
 
 
 def test_reading_grade_by_hand():

@@ -10,7 +10,8 @@ import pytest
 
 from conftest import run_here, run_script
 from medsft.errors import UserError
-from medsft.evaluation.review import human_review, llm_judge, rater_agreement
+from medsft.evaluation.review import biases, human_review, llm_judge, rater_agreement
+from medsft.evaluation.statistics.intervals import Resampling
 from medsft.files import read_json, write_jsonl
 
 NAMES = ("baseline", "lora")
@@ -217,3 +218,19 @@ def test_dialogues_do_not_leave_the_machine_by_accident(endpoint_, message):
         llm_judge.check(llm_judge.Judge(endpoint_, "m", ""), allow_remote=False)
     with pytest.raises(UserError, match="is the judge running"):
         llm_judge.ask(llm_judge.Judge("http://127.0.0.1:9/v1", "m", "", 2), "a", "b", "c")
+
+
+def test_a_rater_who_takes_the_first_answer_has_a_position_bias_and_fails_the_retest():
+    pairs = human_review.draw_pairs(answers("baseline", 40), answers("lora", 40), NAMES, 40, 1, repeats=8)
+    assert [pair["repeat_of"] is not None for pair in pairs] == [False] * 40 + [True] * 8
+    rated = [{**pair, "choice": pair["key"]["answer_1"]} for pair in pairs]
+    found = biases.biases(rated, pairs, Resampling(200, 0.95, 0))
+    assert found["answer_1"]["mean"] == 1 and found["answer_1"]["low"] > 0.85
+    assert found["longer"]["low"] < 0.5 < found["longer"]["high"]
+    assert (found["retest"]["n"], found["retest"]["share"]) == (8, 0)
+    constant = [{**pair, "choice": "lora"} for pair in pairs]
+    found = biases.biases(constant, pairs, Resampling(200, 0.95, 0))
+    assert found["retest"]["share"] == found["longer"]["mean"] == 1
+    assert (
+        biases.biases([{**pair, "choice": "tie"} for pair in pairs], pairs, Resampling(200, 0.95, 0))["longer"] is None
+    )
