@@ -117,6 +117,8 @@ def test_cohens_kappa_by_hand():
     assert 0.1 < found["low"] < 0.4 < found["high"] < 0.65
     assert rater_agreement.cohens_kappa(["y", "n"], ["n", "y"]) == -1
     assert rater_agreement.cohens_kappa(["y", "y"], ["y", "y"]) is None
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is installed for development only")
+    assert rater_agreement.cohens_kappa(first, second) == pytest.approx(metrics.cohen_kappa_score(first, second))
 
 
 @pytest.mark.parametrize(

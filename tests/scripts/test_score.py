@@ -72,7 +72,9 @@ def test_scores_baselines_and_comparisons_and_nothing_is_done_twice(study):
 
     comparison = read_json(study / "comparison.json")
     assert list(comparison["floors"]) == NAIVE
-    assert all(set(scores["metrics"]) == measured and scores["n"] == 10 for scores in comparison["floors"].values())
+    assert all(
+        set(scores["metrics"]) == measured | WHOLE and scores["n"] == 10 for scores in comparison["floors"].values()
+    )
     (control,) = comparison["controls"].values()
     assert control["metrics"]["bertscore_f1_rescaled"]["mean"] == pytest.approx(0, abs=1e-4)
     assert comparison["retrieval"]["nearest_full_corpus"]["n"] == 10
@@ -157,8 +159,9 @@ def test_arms_made_by_degrading_another_are_found_with_direction_and_size(study)
         assert (found["polite", metric]["difference"], found["polite", metric]["p"]) == (0, 1)
 
     shown = {tuple(row[:2]): row[2:] for row in tables.corrected(comparison).rows}
-    raw, stripped, matched = shown["polite", "ROUGE-1"]
-    assert raw.startswith("\u22120.172") and stripped.startswith("+0.000") and matched.startswith("\u22120.")
+    raw, stripped, matched, equal = shown["polite", "ROUGE-1"]
+    assert raw.startswith("\u22120.172") and stripped.startswith("+0.000")
+    assert matched == equal and matched.startswith("\u22120.")  # no answer is shorter than its reference
 
     guardrail = {row["arm"]: row for row in comparison["guardrails"]}
     assert guardrail["reckless"]["verdict"] == "broken" and guardrail["reckless"]["n"] == 12
