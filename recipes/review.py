@@ -31,7 +31,7 @@ from medsft.files import fingerprint, read_json, write_json
 from medsft.inference import generations_file
 from medsft.inference.generations_file import BASELINE
 from medsft.records import Interval, Json
-from medsft.text import interval
+from medsft.text import interval, number
 
 if TYPE_CHECKING:
     from medsft.evaluation.review.biases import Biases
@@ -151,7 +151,7 @@ def report_biases(
     for name, what in (("answer_1", "the first of the form"), ("longer", "the longer answer")):
         share = found[name]  # type: ignore[literal-required]
         if share:
-            print(f"{who}: preferred {what} in {share['mean']:.0%} {interval(share)} of decided pairs")
+            print(f"{who}: preferred {what} in {number(share['mean'])} {interval(share)} of decided pairs")
     again = found["retest"]
     if again["n"]:
         print(f"{who}: chose alike on {again['share']:.0%} of {again['n']} pairs that were shown again")
@@ -164,7 +164,7 @@ def agreement_of_all(raters: "Mapping[str, Sequence[Rating]]", args: ReviewArgum
 
     found = alpha_of_raters(raters, (BASELINE, args.arm), args.resamples, args.confidence, args.seed)
     shown = "none" if found is None else f"{found['mean']:.2f} {interval(found)}"
-    print(f"agreement of all {len(raters)} physicians: Krippendorff's alpha (ordinal) {shown}")
+    print(f"agreement of the {len(raters)} physicians: Krippendorff's alpha (ordinal) {shown}")
     return found
 
 

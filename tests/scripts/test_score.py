@@ -20,7 +20,7 @@ NAIVE = ["constant", "shuffled", "echo", "nearest"]
 PRIMARY = ["rouge1", "rouge2", "rougeL", "bertscore_f1"]
 METRICS = {
     *PRIMARY, "rougeLsum", "bertscore_f1_rescaled", "bertscore_precision", "bertscore_recall",
-    "bertscore_f1_stripped", "bertscore_f1_matched", "bertscore_f1_equal",
+    "bertscore_f1_stripped", "bertscore_f1_matched",
     "words", "reference_words", "bleu", "chrf", "meteor",
     "end_of_turn", "length_ratio", "distinct_1", "distinct_2", "loop", "boilerplate", "identity", "reading_grade",
     "red_flag_recall", "over_escalation", "dose_contradiction", "copy_8", "copy_13", "longest_copy",
