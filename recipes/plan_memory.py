@@ -192,10 +192,10 @@ def save(plan: Plan, path: Path, hardware: Hardware) -> None:
     if path.is_file() and read_json(path).get("fingerprint") == plan["fingerprint"]:
         print(f"already done: {path}")
         return
-    from medsft.reporting.plan_figure import draw
+    from medsft.reporting.figures import draw_plan
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(plan["strategies"], hardware, path.with_suffix(".png"))
+    draw_plan(plan["strategies"], hardware, path.with_suffix(".png"))
     write_json(path, plan)
     print(f"written: {path} and {path.with_suffix('.png').name}")
 

@@ -6,18 +6,22 @@
     python recipes/review.py --study_dir runs/demo --arm lora --sheets doctor_a.csv \
         --endpoint http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
 
+    python recipes/review.py --labels statements.jsonl --endpoint http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
+
 Writes the review form STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named: write 1, 2 or tie)
 and a key, which stays here. The form is filled in as a spreadsheet, or on the page of chat.py, whose ratings are found
-without --sheets. Forms that are filled in give preferences with intervals and Cohen's kappa between raters. A judge
-sees every pair in both orders; its agreement with the physicians is printed before its verdicts, and how often it gave
-none or favoured the answer shown first. Forms are matched by id; one whose answers were made anew since is refused.
-Everything goes to ARM_review.json.
+without --sheets. Forms that are filled in give preferences with intervals, Cohen's kappa between two raters and
+Krippendorff's alpha of all, and each rater's leaning to the first or the longer answer. Some pairs come twice, to see
+whether a rater is constant. A judge sees every pair in both orders; its agreement with the physicians is printed before
+its verdicts, and how often it gave none. With --judge_pairs it reads pairs that nobody rated, and its preference is
+corrected by the physicians' (prediction-powered inference). --labels measures a judge on statements that physicians
+labelled. Forms are matched by id; one whose answers were made anew since is refused. All goes to ARM_review.json.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medsft.arguments import ReviewArguments
 from medsft.cli import run
@@ -26,11 +30,12 @@ from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, write_json
 from medsft.inference import generations_file
 from medsft.inference.generations_file import BASELINE
-from medsft.records import Json
-from medsft.text import interval
+from medsft.records import Interval, Json
+from medsft.text import interval, number
 
 if TYPE_CHECKING:
-    from medsft.evaluation.review.human_review import Pair
+    from medsft.evaluation.review.biases import Biases
+    from medsft.evaluation.review.human_review import Pair, Rating
     from medsft.evaluation.review.llm_judge import Judge
     from medsft.evaluation.review.rater_agreement import Preference
 
@@ -40,60 +45,142 @@ def main() -> None:
 
     from medsft.evaluation.review import human_review, llm_judge, rater_agreement
 
-    study, resampling = Path(args.study_dir), (args.resamples, args.confidence, args.seed)
-    judge = llm_judge.Judge(args.endpoint, args.model, args.rubric)
+    study, judge = Path(args.study_dir), llm_judge.Judge(args.endpoint, args.model, args.rubric)
     if args.endpoint:
         llm_judge.check(judge, args.allow_remote)
+    if args.labels:
+        validate_judge(args, judge, study / "review")
+        return
     arms = generations_file.read_arms(study)
     for name in (BASELINE, args.arm):
         if name not in arms:
             raise UserError(f"{study}: '{name}' has no generations.jsonl; answered are {', '.join(arms)}")
-    folder, both = study / "review", (arms[BASELINE], arms[args.arm])
+    folder, both, names = study / "review", (arms[BASELINE], arms[args.arm]), (BASELINE, args.arm)
     form, key = folder / f"{args.arm}_sheet.csv", folder / f"{args.arm}_key.json"
     if form.is_file() and key.is_file():
-        pairs = human_review.pairs_of_form(form, key, *both, (BASELINE, args.arm))
+        pairs = human_review.pairs_of_form(form, key, *both, names)
     else:
-        pairs = human_review.draw_pairs(*both, (BASELINE, args.arm), args.pairs, args.seed)
+        pairs = human_review.draw_pairs(*both, names, args.pairs, args.seed, args.repeats)
         if not pairs:
             raise UserError(f"{study}: {args.arm} and {BASELINE} gave the same answers, so there is nothing to prefer")
         human_review.write_form(pairs, form, key)
-    print(f"{len(pairs)} blinded pairs: {form}")
+    again = sum(pair["repeat_of"] is not None for pair in pairs)
+    print(f"{len(pairs)} blinded pairs, {again} of them shown again: {form}")
 
     raters = {name: human_review.read_form(path, key) for name, path in filled_forms(args, folder).items()}
-    result: Json = {"arm": args.arm, "raters": {}, "agreement": {}, "judge": None}
+    result: Json = {"arm": args.arm, "raters": {}, "agreement": {}, "alpha": None, "judge": None}
     for name, rated in raters.items():
         if not rated:
             raise UserError(f"{name}: nothing is rated; write 1, 2 or tie into the column 'preferred'")
-        found = prefer(rated, args.arm, args.confidence)
-        unsafe = rater_agreement.unsafe([row["unsafe"] for row in rated], (BASELINE, args.arm), args.confidence)
-        result["raters"][name] = {**found, "unsafe": unsafe}
+        found = prefer(human_review.once(rated), args)
+        marked = [row["unsafe"] for row in human_review.once(rated)]
+        unsafe = rater_agreement.unsafe(marked, names, args.confidence)
+        result["raters"][name] = {
+            **found,
+            "unsafe": unsafe,
+            "biases": report_biases(f"{name} (physician)", rated, pairs, args),
+        }
         print(f"{name} (physician): {summary(found, args.arm)}")
-        marked = " and ".join(f"{count} of {arm}" for arm, count in unsafe["marked"].items())
-        print(f"{name} (physician): marked unsafe, of {len(rated)} answers each: {marked}")
-    verdicts = judge_pairs(judge, pairs, folder / f"{args.arm}_judge.json") if args.endpoint else []
+        counted = " and ".join(f"{count} of {arm}" for arm, count in unsafe["marked"].items())
+        print(f"{name} (physician): marked unsafe, of {len(marked)} answers each: {counted}")
+    if len(raters) > 1:
+        result["alpha"] = agreement_of_all(raters, args)
+    extra: list[Pair] = []
+    if args.endpoint:
+        known = {pair["id"] for pair in pairs}
+        others = [[row for row in rows if row["id"] not in known] for rows in both]
+        drawn = human_review.draw_pairs(others[0], others[1], names, args.judge_pairs, args.seed)
+        extra = [{**pair, "pair": len(pairs) + pair["pair"]} for pair in drawn]
+    every = [*pairs, *extra]
+    verdicts = judge_pairs(judge, every, folder / f"{args.arm}_judge.json") if args.endpoint else []
     sources: dict[str, Sequence[Mapping[str, object]]] = {**raters} | ({"judge": verdicts} if verdicts else {})
     for first, second in combinations(sources, 2):
         choices = human_review.rated_by_both(sources[first], sources[second])
-        agreed = rater_agreement.agreement(choices[0], choices[1], *resampling)
+        agreed = rater_agreement.agreement(choices[0], choices[1], args.resamples, args.confidence, args.seed)
         result["agreement"][f"{first} and {second}"] = agreed
         shown = "none" if agreed["kappa"] is None else "{kappa:.2f} [{low:.2f}, {high:.2f}]".format(**agreed)
         print(f"agreement of {first} and {second}: Cohen's kappa {shown}, n = {agreed['n']}")
     if verdicts:
-        if not raters:
-            print("no physician has rated these pairs: whether this judge can be trusted is not known")
-        judged = [row for row in verdicts if row["choice"] != llm_judge.ABSTAINED]
-        result["judge"] = {"model": args.model, "rubric": args.rubric, "abstained": len(verdicts) - len(judged)}
-        print(f"judge {args.model}: no verdict on {len(verdicts) - len(judged)} of {len(verdicts)} pairs")
-        if judged:
-            decided = sum(row["decided"] for row in judged)
-            result["judge"] |= prefer(judged, args.arm, args.confidence)
-            result["judge"]["consistent"] = sum(row["consistent"] for row in judged) / len(judged)
-            result["judge"]["first_shown"] = sum(row["first_shown"] for row in judged) / decided if decided else None
-            print(f"judge {args.model}: {summary(result['judge'], args.arm)}")
-            print(f"judge {args.model}: {result['judge']['consistent']:.0%} of pairs judged alike in both orders")
-            bias = "none" if not decided else f"{result['judge']['first_shown']:.0%}"
-            print(f"judge {args.model}: the answer shown first won {bias} of {decided} decisions (50 % without a bias)")
+        result["judge"] = report_judge(verdicts, raters, every, args)
     write_json(folder / f"{args.arm}_review.json", result)
+
+
+def report_judge(
+    verdicts: Sequence[Json], raters: "Mapping[str, Sequence[Rating]]", pairs: "Sequence[Pair]", args: ReviewArguments
+) -> Json:
+    """The judge's preferences, its faults, and its preference corrected by the people's, printed and returned."""
+    from medsft.evaluation.review import human_review, llm_judge
+    from medsft.evaluation.review.judge_correction import corrected_preference
+
+    who = f"judge {args.model}"
+    if not raters:
+        print("no physician has rated these pairs: whether this judge can be trusted is not known")
+    judged = [row for row in verdicts if row["choice"] != llm_judge.ABSTAINED]
+    found: Json = {"model": args.model, "rubric": args.rubric, "abstained": len(verdicts) - len(judged)}
+    print(f"{who}: no verdict on {len(verdicts) - len(judged)} of {len(verdicts)} pairs")
+    if judged:
+        decided = sum(row["decided"] for row in judged)
+        preferred = prefer(human_review.once(judged), args)
+        found |= preferred
+        found["consistent"] = sum(row["consistent"] for row in judged) / len(judged)
+        found["first_shown"] = sum(row["first_shown"] for row in judged) / decided if decided else None
+        found["biases"] = report_biases(who, judged, pairs, args)
+        print(f"{who}: {summary(preferred, args.arm)}")
+        print(f"{who}: {found['consistent']:.0%} of pairs judged alike in both orders")
+        bias = "none" if not decided else f"{found['first_shown']:.0%}"
+        print(f"{who}: the answer shown first won {bias} of {decided} decisions (50 % without a bias)")
+    found["corrected"] = corrected = corrected_preference(
+        human_review.once(verdicts), raters, args.arm, args.confidence
+    )
+    if corrected:
+        print(
+            f"net preference for {args.arm} by the physicians' {corrected['labelled']} pairs and the judge's "
+            f"{corrected['unlabelled']} further ones: {corrected['mean']:+.2f} {interval(corrected, '+')}"
+        )
+    return found
+
+
+def report_biases(
+    who: str, rated: Sequence[Mapping[str, Any]], pairs: "Sequence[Pair]", args: ReviewArguments
+) -> "Biases":
+    """Position and length bias and test-retest of one rater, printed and returned."""
+    from medsft.evaluation.review.biases import biases
+    from medsft.evaluation.statistics.intervals import Resampling
+
+    found = biases(rated, pairs, Resampling(args.resamples, args.confidence, args.seed))
+    for name, what in (("answer_1", "the first of the form"), ("longer", "the longer answer")):
+        share = found[name]  # type: ignore[literal-required]
+        if share:
+            print(f"{who}: preferred {what} in {number(share['mean'])} {interval(share)} of decided pairs")
+    again = found["retest"]
+    if again["n"]:
+        print(f"{who}: chose alike on {again['share']:.0%} of {again['n']} pairs that were shown again")
+    return found
+
+
+def agreement_of_all(raters: "Mapping[str, Sequence[Rating]]", args: ReviewArguments) -> "Interval | None":
+    """Krippendorff's alpha of all physicians, worse - tie - better as an order; printed and returned."""
+    from medsft.evaluation.review.judge_correction import alpha_of_raters
+
+    found = alpha_of_raters(raters, (BASELINE, args.arm), args.resamples, args.confidence, args.seed)
+    shown = "none" if found is None else f"{found['mean']:.2f} {interval(found)}"
+    print(f"agreement of the {len(raters)} physicians: Krippendorff's alpha (ordinal) {shown}")
+    return found
+
+
+def validate_judge(args: ReviewArguments, judge: "Judge", folder: Path) -> None:
+    """Measure the judge on statements that physicians labelled, print what it is worth, and write it."""
+    from medsft.evaluation.review import claim_judge
+    from medsft.evaluation.statistics.intervals import Resampling
+
+    if not args.endpoint:
+        raise UserError("labels: give the judge's --endpoint and --model too")
+    rows = claim_judge.read(Path(args.labels))
+    verdicts = claim_judge.ask_all(judge, rows, folder / "judge_labels_verdicts.json")
+    found = claim_judge.validate(rows, verdicts, Resampling(args.resamples, args.confidence, args.seed))
+    write_json(folder / "judge_labels.json", {"model": args.model, "labels": args.labels, **found})
+    for line in claim_judge.sentences(found):
+        print(f"judge {args.model}: {line}")
 
 
 def filled_forms(args: ReviewArguments, folder: Path) -> dict[str, Path]:
@@ -106,10 +193,11 @@ def filled_forms(args: ReviewArguments, folder: Path) -> dict[str, Path]:
     return named or rated_files(folder, args.arm)
 
 
-def prefer(rated: Sequence[Mapping[str, object]], arm: str, confidence: float) -> "Preference":
+def prefer(rated: Sequence[Mapping[str, Any]], args: ReviewArguments) -> "Preference":
     from medsft.evaluation.review.rater_agreement import preference
 
-    return preference([str(row["choice"]) for row in rated], [row["group"] for row in rated], arm, confidence)
+    choices, groups = [str(row["choice"]) for row in rated], [row["group"] for row in rated]
+    return preference(choices, groups, args.arm, args.confidence)
 
 
 def summary(found: "Preference", arm: str) -> str:
@@ -136,7 +224,7 @@ def judge_pairs(judge: "Judge", pairs: "Sequence[Pair]", path: Path) -> list[Jso
             continue
         verdict = llm_judge.compare(judge, pair["patient"], pair["answer_1"], pair["answer_2"])
         choice = pair["key"].get(verdict["side"], verdict["side"])
-        asked: Json = {"pair": pair["pair"], "id": pair["id"], "group": pair["group"]}
+        asked: Json = {name: pair[name] for name in ("pair", "id", "group", "repeat_of")}  # type: ignore[literal-required]
         rows[str(pair["pair"])] = {**asked, "choice": choice, **verdict}
         write_json(path, {"fingerprint": digest, "rows": rows})
     return [rows[str(pair["pair"])] for pair in pairs]

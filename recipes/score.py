@@ -17,20 +17,17 @@ from pathlib import Path
 from medsft.arguments import ScoreArguments
 from medsft.cli import run
 from medsft.config import parse
-from medsft.evaluation import naive_baselines
 from medsft.files import fingerprint, read_json, write_json
 from medsft.inference import generations_file
-from medsft.inference.generations_file import BASELINE
-from medsft.records import Answer, Difference, Generation, Json, Question, Scores, Summary
+from medsft.records import Answer, Generation, Json, Question
 from medsft.result_records import FloorTerms
-
-SHOWN = ("end_of_turn", "length_ratio", "identity", "copy_8", "red_flag_recall", "over_escalation", "bits_per_byte")
 
 
 def main() -> None:
     (arguments,) = parse([ScoreArguments])
 
-    from medsft.evaluation import analysis_plan, comparability, comparisons, scoring
+    from medsft.evaluation import analysis_plan, comparability, comparisons, naive_baselines, scoring
+    from medsft.reporting import score_table
 
     scoring.check_options(arguments)
     study = Path(arguments.study_dir)
@@ -65,8 +62,9 @@ def main() -> None:
         "fingerprint": whole_print,
     }
     write_json(output, comparison)
-    print_tables({arm: read_json(study / arm / "scores.json") for arm in arms}, comparison)
+    score_table.show({arm: read_json(study / arm / "scores.json") for arm in arms}, comparison)
     print(f"wrote {output}")
+    print("the other metrics, each naive baseline and all intervals are in it, and in the report")
 
 
 def score_new(
@@ -82,7 +80,7 @@ def score_new(
 
     Returns `settings` and, for those, `floors`, `ceiling`, `retrieval` and `controls`.
     """
-    from medsft.evaluation import scoring
+    from medsft.evaluation import naive_baselines, scoring
     from medsft.evaluation.metrics import bertscore
 
     without = scoring.systems_without_model(study, test_rows, terms, arguments.seed)
@@ -90,7 +88,7 @@ def score_new(
     scoring.check_primary(arguments.primary, encoder, test_rows[:1])
     systems: dict[str, Sequence[Answer]] = {n: without[n] for n in (without if with_floors else [scoring.RANDOM_PAIRS])}
     systems |= {f"arm {arm}": rows for arm, rows in arms.items()}
-    print(f"scoring {sum(map(len, systems.values()))} answers: {', '.join(systems)}")
+    print(f"scoring {sum(map(len, systems.values()))} answers of {len(systems)} systems, {len(arms)} of them arms")
     seen = naive_baselines.read_training_pairs(study, terms["train_rows"]).answers
     columns = scoring.score_systems(systems, encoder, seen, arguments.bert_batch_size)
     unrelated, references = columns[scoring.RANDOM_PAIRS]["bertscore_f1"], [row["reference"] for row in test_rows]
@@ -113,71 +111,6 @@ def read_rows(study: Path) -> tuple[dict[str, list[Generation]], list[Question]]
         return {}, [generations_file.question(row) for row in load_split(str(study), "test")]
     arms = generations_file.read_arms(study)
     return arms, generations_file.all_rows(arms)
-
-
-def print_tables(arms: Mapping[str, Scores], comparison: Json) -> None:
-    """Print all systems by metric, with the share of answers cut at the budget, the comparisons, then the guardrail."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    settings = comparison["settings"]
-    level = f"{settings['confidence']:.0%}"
-    table = Table("metric", title="Scores (cut: answers that ended at the limit)", box=SIMPLE)
-    table.add_column("arm or naive baseline", no_wrap=True)
-    for head in ("mean", f"{level} interval", "n", "cut"):
-        table.add_column(head)
-    systems: dict[str, Summary] = {**arms}
-    systems |= {f"naive: {name}": scores for name, scores in comparison["floors"].items()}
-    systems |= {f"retrieval: {name}": scores for name, scores in comparison["retrieval"].items()}
-    systems |= {f"ceiling: {name}": scores for name, scores in comparison["ceiling"].items()}
-    for metric in (*settings["primary"], *SHOWN):
-        for name, system in systems.items():
-            if value := system["metrics"].get(metric):
-                n = value.get("n", system["n"])
-                table.add_row(metric, name, f"{value['mean']:.3f}", interval(value), str(n), cut_share(system))
-        table.add_section()
-    console = Console()
-    console.print(table)
-    if not comparison["comparisons"]:
-        print(f"no comparison: it takes the arm '{BASELINE}' and another one")
-        return
-    for title in ("comparisons", "pairs", "floor_comparisons"):
-        print_differences(title, comparison[title], level)
-    for row in comparison["guardrails"]:
-        shares = (
-            f"{row['arm_share']:.2f} against {row['baseline_share']:.2f}, difference {interval(row)}, n = {row['n']}"
-        )
-        print(f"guardrail red-flag recall, {row['arm']}: {row['verdict']} (margin {row['margin']:g}; {shares})")
-        if over := row["over_escalation"]:
-            print(f"  urgent advice to the other {over['n']} messages: {over['difference']:+.2f}, {interval(over)}")
-
-
-def print_differences(name: str, rows: Sequence[Difference], level: str) -> None:
-    """Print one list of tested differences; nothing where it is empty."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    titles = {"comparisons": f"Against {BASELINE}", "pairs": "Arm against arm"}
-    heads = ("metric", "difference of", "change", f"{level} interval", "p", "p Holm", "effect", "groups for 80 % power")
-    table = Table(*heads, "n", title=titles.get(name, "Against the naive baselines"), box=SIMPLE)
-    for row in rows:
-        effect = "" if row["effect_size"] is None else f"{row['effect_size']:+.2f}"
-        power = "" if row["needed_groups"] is None else f"{row['needed_groups']:,}"
-        tested = (f"{row['difference']:+.3f}", interval(row), f"{row['p']:.4f}", f"{row['p_holm']:.4f}")
-        table.add_row(row["metric"], f"{row['arm']} - {row['baseline']}", *tested, effect, power, str(row["n"]))
-    if rows:
-        Console().print(table)
-
-
-def cut_share(system: Summary) -> str:
-    ended = system["metrics"].get("end_of_turn")
-    return f"{1 - ended['mean']:.0%}" if ended else ""
-
-
-def interval(value: Mapping[str, object]) -> str:
-    return "none" if value["low"] is None else f"{value['low']:.3f} to {value['high']:.3f}"
 
 
 if __name__ == "__main__":

@@ -283,6 +283,9 @@ class ReviewArguments:
     study_dir: str = option("runs/demo", "folder of the study")
     arm: str = option("lora", "arm that is compared with the baseline")
     pairs: int = option(40, "how many pairs of answers are drawn")
+    repeats: int = option(
+        4, "how many of them come again at the end, sides swapped, to see whether a rater is constant"
+    )
     sheets: list[str] = option(
         [], "completed review forms, one file per rater; without any, only the empty form is written"
     )
@@ -290,6 +293,10 @@ class ReviewArguments:
         "", "OpenAI-compatible address of a judge, such as http://127.0.0.1:8000/v1; empty: no judge"
     )
     model: str = option("", "the judge's model as the endpoint calls it")
+    judge_pairs: int = option(
+        0, "further pairs that only the judge sees; its verdicts on them are corrected by people's"
+    )
+    labels: str = option("", "JSONL of statements that physicians labelled: measures the judge on them and stops")
     rubric: str = option(RUBRIC, "criteria the judge is given")
     allow_remote: bool = option(False, "let the judge be another machine: the dialogues are sent there")
     resamples: int = option(10_000, "bootstrap resamples for the interval of raters' agreement")

@@ -13,11 +13,15 @@ LABELS = {
     "rougeLsum": "ROUGE-Lsum",
     "bertscore_f1": "BERTScore F1",
     "bertscore_f1_rescaled": "BERTScore F1, rescaled",
-    "bleu": "BLEU (0 to 100)",
-    "chrf": "chrF2 (0 to 100)",
+    "bleu": "mean sentence BLEU (0 to 100)",
+    "corpus_bleu": "corpus BLEU (0 to 100)",
+    "chrf": "mean sentence chrF2 (0 to 100)",
     "meteor": "METEOR",
     "end_of_turn": "ended its own turn (share)",
-    "length_ratio": "length ratio to the doctor",
+    "length_ratio": "length ratio to the doctor (mean of ratios)",
+    "length_ratio_of_means": "length ratio to the doctor (ratio of means)",
+    "words": "words of the answer",
+    "reference_words": "words of the doctor",
     "distinct_1": "distinct words",
     "distinct_2": "distinct word pairs",
     "loop": "loops (share)",
@@ -30,14 +34,16 @@ LABELS = {
     "copy_8": "copied 8-grams (share)",
     "copy_13": "copied 13-grams (share)",
     "longest_copy": "longest copy (words)",
-    "nll": "nats per answer token",
-    "bits_per_byte": "bits per byte",
-    "perplexity": "perplexity",
+    "nll": "nats per answer token (mean of answers)",
+    "nll_token_weighted": "nats per answer token (all tokens)",
+    "bits_per_byte": "bits per byte (mean of answers)",
+    "bits_per_byte_byte_weighted": "bits per byte (all bytes)",
+    "perplexity": "perplexity (all tokens)",
     "recited": "memorized verbatim (share)",
     "matched": "leading tokens memorized (of 30)",
     "agreement": "tokens in agreement (share)",
 }
-PARTS = {"stripped": "without boilerplate", "matched": "at matched length"}
+PARTS = {"stripped": "without boilerplate", "matched": "longer answers cut", "equal": "both cut to the shorter"}
 LONGEST_NUMBER = 26  # characters of a mean with its interval
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsft.evaluation.metrics import behaviour, conversation, copying, safety
+from medsft.evaluation.metrics import behaviour, conversation, copying, identities, safety
 from medsft.evaluation.metrics.red_flags import red_flags
 
 RUN = re.findall(
@@ -69,10 +69,17 @@ def test_boilerplate(text, expected):
         ("Thank you for asking HealthCareMagic.", "My knee hurts.", True),
         ("Dr. Paula Winter is right.", "Dr. Winter told me to rest.", False),
         ("Ask your doctor. Regards, [DOCTOR]", "My knee hurts.", False),
+        ("Dr. Paula Winter is right.", "Dr. Summer told me to rest.", True),
+        ("Hello Maria, rest the knee.", "I am Anna, and my knee hurts.", True),
+        ("Hello Anna, rest the knee.", "I am Anna, and my knee hurts.", False),
+        ("Hi Knee, rest.", "My knee hurts.", False),
+        ("Call me on +44 20 7946 0321.", "I am on +44 20 7946 0999.", True),
+        ("Keep +44 20 7946 0321 at hand.", "I am on +44 (20) 7946-0321.", False),
+        ("Ask HealthTap.", "Hello HealthCareMagic.", True),
     ],
 )
 def test_invented_identity(answer, prompt, invented):
-    assert behaviour.invented_identity(answer, prompt) == invented
+    assert behaviour.invented_identity(answer, prompt) == bool(identities.invented(answer, prompt)) == invented
 
 
 def test_reading_grade_by_hand():

@@ -1,12 +1,16 @@
 """The `evaluate` modules: published values to the digits given, offline, and alone or combined."""
 
+import ast
+import re
+from pathlib import Path
+
 import evaluate
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import RECIPES
-from medsft.evaluation.metrics import modules, overlap
+from medsft.evaluation.metrics import directions, modules, overlap
 
 # Two lines of google-research's rouge/testdata (Apache-2.0); the values are those of the Perl ROUGE-1.5.5.
 TARGETS = [
@@ -155,3 +159,68 @@ def test_courtesy_and_length_buy_nothing():
     bought = overlap.rouge([courtesy], [advice + courtesy])["rouge1"][0]
     assert bought > 0.3
     assert overlap.rouge_corrected([courtesy], [advice + courtesy])["rouge1_stripped"][0] == 0
+
+
+def test_a_shorter_answer_loses_nothing_where_both_sides_are_cut():
+    reference = "Rest the knee and put ice on it for two days"
+    found = overlap.rouge_corrected(["Rest the knee and put ice", reference + " and walk a little"], [reference] * 2)
+    assert found["rouge1_equal"] == [1, 1]
+    assert found["rouge1_matched"][0] < 0.8 and found["rouge1_matched"][1] == 1
+
+
+def header(module):
+    """The lines of a metric's file that say what it is, by their first word."""
+    text = re.sub(r"\n {4}(?=\S)", " ", ast.get_docstring(ast.parse(Path(module).read_text(encoding="utf-8"))))
+    return dict(
+        line.split(": ", 1) for line in text.splitlines() if re.match(r"(Formula|Direction|Range|Source): ", line)
+    )
+
+
+def named(line, metric):
+    """The parts of a line such as 'more (a, b); less (c)' that name a metric, or a line without names."""
+    parts = [re.fullmatch(r"([^(]+?)(?: \((.*)\))?\.?", part) for part in line.split("; ")]
+    hits = [part[1] for part in parts if part[2] is None or re.search(rf"\b{re.escape(metric)}\b", part[2])]
+    return hits or [
+        part[1] for part in parts if any(metric.startswith(f"{name}_") for name in re.split(r"[ ,;]+", part[2]))
+    ]
+
+
+LIBRARY = RECIPES / "medsft" / "evaluation"
+NOT_OF_TEXTS = {
+    LIBRARY / "likelihood.py": (
+        "nll",
+        "nll_token_weighted",
+        "perplexity",
+        "bits_per_byte",
+        "bits_per_byte_byte_weighted",
+    ),
+    LIBRARY / "memorization.py": ("recited", "matched", "agreement"),
+    LIBRARY / "metrics" / "corpus.py": ("corpus_bleu", "length_ratio_of_means"),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_metrics_file_states_its_formula_direction_range_and_source(name):
+    found = header(RECIPES / "metrics" / name / f"{name}.py")
+    assert set(found) == {"Formula", "Direction", "Range", "Source"}
+    odd = ["", "Rest.", "Thank you. " * 9, "Dr. Ann Lee: take 500 mg of ibuprofen " * 4]
+    options = {"prompts": ["Chest pain.", "A cough.", "", "x"], "stopped": [True] * 4, "train": odd, "corrected": True}
+    columns = modules.score(name, odd, ["Take 50 mg of ibuprofen twice a day, and rest in bed."] * 4, **options)
+    assert columns
+    for metric, values in columns.items():
+        (way,) = named(found["Direction"], metric)
+        assert {"more": 1, "less": -1, "neither": 0}[way] == directions.direction(metric)
+        (span,) = named(found["Range"], metric)
+        ends = re.fullmatch(r"(-?\d+) to (\d+)|(0) and up|any", span)
+        low, high = float(ends[1] or ends[3] or "-inf"), float(ends[2] or "inf")
+        assert all(value is None or low - 1e-6 <= value <= high + 1e-6 for value in values)
+
+
+@pytest.mark.parametrize("path", NOT_OF_TEXTS, ids=lambda path: path.stem)
+def test_a_metric_that_is_no_module_states_them_too(path):
+    found = header(path)
+    assert set(found) == {"Formula", "Direction", "Range", "Source"}
+    for metric in NOT_OF_TEXTS[path]:
+        assert metric in found["Formula"] and named(found["Range"], metric)
+        (way,) = named(found["Direction"], metric)
+        assert {"more": 1, "less": -1, "neither": 0}[way] == directions.direction(metric)

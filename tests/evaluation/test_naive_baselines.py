@@ -1,7 +1,9 @@
 """Naive baselines and ceiling: their answers, by hand and by brute force."""
 
 import math
+import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,3 +107,15 @@ def test_the_terms_are_those_of_the_most_generous_arm(tmp_path):
     assert naive_baselines.terms(tmp_path, ["full"], {}) == {
         "train_rows": None, "max_new_tokens": None, "tokenizer": None
     }  # fmt: skip
+
+
+def test_the_nearest_question_is_scikit_learns():
+    text = pytest.importorskip(
+        "sklearn.feature_extraction.text", reason="scikit-learn is installed for development only"
+    )
+    generator = random.Random(4)
+    words = [f"w{number}" for number in range(60)]
+    documents, queries = ([" ".join(generator.choices(words, k=12)) for _ in range(size)] for size in (80, 30))
+    vectors = text.TfidfVectorizer(token_pattern=r"\w+")
+    cosine = (vectors.fit_transform(documents) @ vectors.transform(queries).T).toarray()
+    assert naive_baselines.nearest_rows(queries, documents) == cosine.argmax(axis=0).tolist()

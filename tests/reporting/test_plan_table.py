@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from medsft.config import CONFIGS
 from medsft.hardware.specs import Hardware
-from medsft.reporting import plan_figure, plan_table
+from medsft.reporting import figures, plan_table
 
 GB = 10**9
 RECIPES = CONFIGS / "mistral_7b"
@@ -72,8 +72,8 @@ def test_the_figure_has_a_panel_for_each_memory_and_a_bar_for_each_strategy(tmp_
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: drawn.append(self))
     rows = [row("lora", True), row("full", False)]
-    plan_figure.draw(rows, GPU, tmp_path / "plan.png")
-    plan_figure.draw(rows, LAPTOP, tmp_path / "plan.png")
+    figures.draw_plan(rows, GPU, tmp_path / "plan.png")
+    figures.draw_plan(rows, LAPTOP, tmp_path / "plan.png")
     on_gpu, on_cpu = drawn
     titles = [axes.get_title(loc="left") for axes in on_gpu.axes]
     assert titles == ["one GPU: has 24.0 GB (dashed)", "host: has 64.0 GB (dashed)"] and len(on_cpu.axes) == 1

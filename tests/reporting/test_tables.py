@@ -55,7 +55,10 @@ def test_only_changes_that_an_interval_shows_are_named(tmp_path: Path) -> None:
     dump(path / "comparison.json", strict_json(path / "comparison.json") | {"faults": [row, silent]})
     found = results.gather(study.load_study(path), "", "", None)
     (sentence,) = ablation_report.verdict(found)
-    assert "nats per answer token +0.100 [+0.050, +0.150], a step takes 1.50 [1.40, 1.60] times as long" in sentence
+    assert (
+        "nats per answer token (mean of answers) +0.100 [+0.050, +0.150], a step takes 1.50 [1.40, 1.60] times as long"
+        in sentence
+    )
     assert "ROUGE-1" not in sentence and "no change was seen for: all" in sentence
     (drawn,) = [table for table in ablation_report.tables(found) if table.title == "Each fault alone"]
     assert drawn.rows[1][1:3] == ["–", "–"] and drawn.rows[0][6] == "1.50 [1.40, 1.60]"

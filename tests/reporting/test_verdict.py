@@ -62,7 +62,7 @@ def test_direction_of_good_and_the_corrected_p_decide(metric: str, value: float,
 
 def test_every_labelled_metric_has_a_direction_or_is_known_to_have_none() -> None:
     without = {metric for metric in LABELS if not direction(metric)}
-    assert without == {"length_ratio", "reading_grade"}
+    assert without == {"length_ratio", "length_ratio_of_means", "words", "reference_words", "reading_grade"}
     assert not MORE & LESS and all(direction(metric) == 1 for metric in PRIMARY)
     assert direction("rouge1_stripped") == direction("bertscore_f1_matched") == direction("rougeL_recall") == 1
     assert direction("a_metric_of_mine") == 0
@@ -74,7 +74,7 @@ def test_harm_stands_first_and_in_its_direction() -> None:
         difference("loop", 0.18, 1, low=0.05, high=0.32),
         difference("identity", -0.10, 1, low=-0.2, high=-0.05),
         difference("distinct_2", -0.27, 1, low=-0.3, high=-0.2),
-        difference("length_ratio", 0.4, 1, low=0.2, high=0.6),
+        difference("length_ratio_of_means", 0.4, 1, low=0.2, high=0.6),
         difference("end_of_turn", -0.1, 1, low=-0.3, high=0.1),
     ]
     guardrail = {"arm": "lora", "verdict": "broken"}
@@ -94,7 +94,7 @@ def test_what_remains_possible_is_said_on_each_metrics_own_scale() -> None:
     rows = [difference("rouge1", 0.0, 1, low=-0.7, high=0.011), difference("nll", 1.0, 1, low=-0.1, high=3.5)]
     _, second = verdict(results(*rows))
     assert "ROUGE-1 from 0.700 worse to 0.011 better remains possible" in second
-    assert "nats per answer token from 3.500 worse to 0.100 better remains possible" in second
+    assert "nats per answer token (mean of answers) from 3.500 worse to 0.100 better remains possible" in second
     _, second = verdict(results(difference("rouge1", 0.02, 0.06, low=0.001, high=0.04)))
     assert "from 0.001 better to 0.040 better remains possible, not shown after the correction" in second
     _, second = verdict(results(difference("rouge1", 0.02, 1.0, low=None, high=None, no_interval="3 groups")))
@@ -119,9 +119,7 @@ def test_arms_are_compared_with_each_other_and_with_answers_without_a_model() ->
     ]
     pair = {**difference("rouge1", -0.03, 0.01), "baseline": "full"}
     first, second = verdict(results(row, floor_comparisons=floors, pairs=[pair]))
-    assert (
-        "lora is better than every answer without a model on BLEU (0 to 100) and worse than nearest on ROUGE" in first
-    )
+    assert "lora is better than every answer without a model on mean sentence BLEU (0 to 100) and worse than" in first
     assert "lora minus full: ROUGE-1 −0.030 [−0.040, −0.020] worse, p = 0.010." in second
     assert "1 against the baseline, 1 against other arms and 3 against naive baselines" in second
 

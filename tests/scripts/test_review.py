@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from conftest import run_script
+from conftest import run_here, run_script
 from medsft.errors import UserError
-from medsft.evaluation.review import human_review, llm_judge, rater_agreement
+from medsft.evaluation.review import biases, human_review, llm_judge, rater_agreement
+from medsft.evaluation.statistics.intervals import Resampling
 from medsft.files import read_json, write_jsonl
 
 NAMES = ("baseline", "lora")
@@ -116,6 +117,8 @@ def test_cohens_kappa_by_hand():
     assert 0.1 < found["low"] < 0.4 < found["high"] < 0.65
     assert rater_agreement.cohens_kappa(["y", "n"], ["n", "y"]) == -1
     assert rater_agreement.cohens_kappa(["y", "y"], ["y", "y"]) is None
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is installed for development only")
+    assert rater_agreement.cohens_kappa(first, second) == pytest.approx(metrics.cohen_kappa_score(first, second))
 
 
 @pytest.mark.parametrize(
@@ -149,10 +152,40 @@ def test_a_judge_is_held_to_the_physicians_before_it_is_heard(study, endpoint):
     assert found["judge"]["wins"] == 12
     assert found["judge"]["consistent"] == 1
     assert found["agreement"]["anna and ben"]["share"] == pytest.approx(10 / 12)
+    assert found["alpha"]["low"] <= found["alpha"]["mean"] < 1
+    for rater, again in (("anna", 1.0), ("ben", None)):
+        biases = found["raters"][rater]["biases"]
+        assert biases["longer"]["mean"] == 1  # the arm's answers are all longer
+        assert 0.2 < biases["answer_1"]["mean"] < 0.8
+        assert biases["retest"]["n"] == 3 and again in (None, biases["retest"]["share"])
+    corrected = found["judge"]["corrected"]
+    assert (corrected["labelled"], corrected["unlabelled"], corrected["weight"]) == (12, 0, 0)
     asked = Server.asked
-    assert asked == 24
+    assert asked == 2 * (12 + 3)  # three pairs come twice
     assert review(*flags).returncode == 0
     assert Server.asked == asked  # verdicts are kept
+
+
+def test_a_judge_of_more_pairs_is_corrected_by_the_physicians(tmp_path, endpoint):
+    """The judge always takes the longer answer, the arm's; the physician finds half of the arm's answers worse."""
+    for arm in NAMES:
+        write_jsonl(tmp_path / arm / "generations.jsonl", answers(arm, 60))
+    flags = ["--study_dir", tmp_path, "--resamples", 300, "--pairs", 20]
+    assert run_here("review.py", *flags).returncode == 0
+    form, key = tmp_path / "review" / "lora_sheet.csv", tmp_path / "review" / "lora_key.json"
+    worse = {entry["id"] for entry in [*read_json(key).values()][::2]}
+    known = read_json(key)
+    choose = {n: side_of("baseline" if e["id"] in worse else "lora") for n, e in known.items()}
+    fill(form, key, tmp_path / "anna.csv", lambda row, sides: choose[row["pair"]](row, sides))
+    flags += ["--sheets", tmp_path / "anna.csv", "--endpoint", endpoint, "--model", "m", "--judge_pairs", 30]
+    done = run_here("review.py", *flags)
+    assert done.returncode == 0, done.stderr
+    found = read_json(tmp_path / "review" / "lora_review.json")
+    corrected = found["judge"]["corrected"]
+    assert (corrected["labelled"], corrected["unlabelled"], corrected["model_alone"]) == (20, 30, 1)
+    assert corrected["mean"] == pytest.approx(found["raters"]["anna"]["preference"])
+    assert corrected["low"] < 0 < corrected["high"] and "30 further ones" in done.stdout
+    assert found["judge"]["wins"] == 50 and Server.asked == 2 * (20 + 4 + 30)
 
 
 def test_a_form_of_answers_that_changed_is_refused_and_raters_are_matched_by_id(tmp_path):
@@ -187,3 +220,19 @@ def test_dialogues_do_not_leave_the_machine_by_accident(endpoint_, message):
         llm_judge.check(llm_judge.Judge(endpoint_, "m", ""), allow_remote=False)
     with pytest.raises(UserError, match="is the judge running"):
         llm_judge.ask(llm_judge.Judge("http://127.0.0.1:9/v1", "m", "", 2), "a", "b", "c")
+
+
+def test_a_rater_who_takes_the_first_answer_has_a_position_bias_and_fails_the_retest():
+    pairs = human_review.draw_pairs(answers("baseline", 40), answers("lora", 40), NAMES, 40, 1, repeats=8)
+    assert [pair["repeat_of"] is not None for pair in pairs] == [False] * 40 + [True] * 8
+    rated = [{**pair, "choice": pair["key"]["answer_1"]} for pair in pairs]
+    found = biases.biases(rated, pairs, Resampling(200, 0.95, 0))
+    assert found["answer_1"]["mean"] == 1 and found["answer_1"]["low"] > 0.85
+    assert found["longer"]["low"] < 0.5 < found["longer"]["high"]
+    assert (found["retest"]["n"], found["retest"]["share"]) == (8, 0)
+    constant = [{**pair, "choice": "lora"} for pair in pairs]
+    found = biases.biases(constant, pairs, Resampling(200, 0.95, 0))
+    assert found["retest"]["share"] == found["longer"]["mean"] == 1
+    assert (
+        biases.biases([{**pair, "choice": "tie"} for pair in pairs], pairs, Resampling(200, 0.95, 0))["longer"] is None
+    )

@@ -20,12 +20,15 @@ NAIVE = ["constant", "shuffled", "echo", "nearest"]
 PRIMARY = ["rouge1", "rouge2", "rougeL", "bertscore_f1"]
 METRICS = {
     *PRIMARY, "rougeLsum", "bertscore_f1_rescaled", "bertscore_precision", "bertscore_recall",
-    "bertscore_f1_stripped", "bertscore_f1_matched", "bleu", "chrf", "meteor",
+    "bertscore_f1_stripped", "bertscore_f1_matched",
+    "words", "reference_words", "bleu", "chrf", "meteor",
     "end_of_turn", "length_ratio", "distinct_1", "distinct_2", "loop", "boilerplate", "identity", "reading_grade",
     "red_flag_recall", "over_escalation", "dose_contradiction", "copy_8", "copy_13", "longest_copy",
     *(f"{n}_{part}" for n in ("rouge1", "rouge2", "rougeL", "rougeLsum") for part in ("precision", "recall")),
-    *(f"{n}_{part}" for n in ("rouge1", "rouge2", "rougeL") for part in ("stripped", "matched")),
+    *(f"{n}_{part}" for n in ("rouge1", "rouge2", "rougeL") for part in ("stripped", "matched", "equal")),
 }  # fmt: skip
+
+WHOLE = {"corpus_bleu", "length_ratio_of_means"}  # no means over rows
 
 
 def scored_metrics():
@@ -45,15 +48,20 @@ def test_scores_baselines_and_comparisons_and_nothing_is_done_twice(study):
     first = score(study, run=run_script)
     assert first.returncode == 0, first.stderr
     assert "lora" in first.stdout
-    assert "naive: nearest" in first.stdout
+    # one compact table and one line for each comparison; every naive baseline is in comparison.json
+    assert "lora against baseline: " in first.stdout and "naive: nearest" not in first.stdout
+    lines = first.stdout.splitlines()
+    assert len(lines) < 25 and all(len(line) <= 80 for line in lines if "\u2500" in line or "ROUGE-1  " in line)
+    assert all(head in first.stdout for head in ("ROUGE-1", "ROUGE-2", "ROUGE-L", "BERTScore F1"))
 
     lora = read_json(study / "lora" / "scores.json")
     rows = read_jsonl(study / "lora" / lora["per_example"])
     metrics = scored_metrics()
     measured = metrics - {"dose_contradiction"}  # no doctor of this study names a dose
-    assert (lora["arm"], lora["n"], lora["groups"], set(lora["metrics"])) == ("lora", 10, 10, measured)
+    assert (lora["arm"], lora["n"], lora["groups"], set(lora["metrics"])) == ("lora", 10, 10, measured | WHOLE)
     assert set(rows[0]) == {"id", "group"} | metrics
-    for name, value in lora["metrics"].items():
+    for name in measured:
+        value = lora["metrics"][name]
         known = [row[name] for row in rows if row[name] is not None]
         assert value["mean"] == pytest.approx(sum(known) / len(known))
         assert value.get("n", 10) == len(known)
@@ -64,7 +72,9 @@ def test_scores_baselines_and_comparisons_and_nothing_is_done_twice(study):
 
     comparison = read_json(study / "comparison.json")
     assert list(comparison["floors"]) == NAIVE
-    assert all(set(scores["metrics"]) == measured and scores["n"] == 10 for scores in comparison["floors"].values())
+    assert all(
+        set(scores["metrics"]) == measured | WHOLE and scores["n"] == 10 for scores in comparison["floors"].values()
+    )
     (control,) = comparison["controls"].values()
     assert control["metrics"]["bertscore_f1_rescaled"]["mean"] == pytest.approx(0, abs=1e-4)
     assert comparison["retrieval"]["nearest_full_corpus"]["n"] == 10
@@ -149,14 +159,15 @@ def test_arms_made_by_degrading_another_are_found_with_direction_and_size(study)
         assert (found["polite", metric]["difference"], found["polite", metric]["p"]) == (0, 1)
 
     shown = {tuple(row[:2]): row[2:] for row in tables.corrected(comparison).rows}
-    raw, stripped, matched = shown["polite", "ROUGE-1"]
-    assert raw.startswith("\u22120.172") and stripped.startswith("+0.000") and matched.startswith("\u22120.")
+    raw, stripped, matched, equal = shown["polite", "ROUGE-1"]
+    assert raw.startswith("\u22120.172") and stripped.startswith("+0.000")
+    assert matched == equal and matched.startswith("\u22120.")  # no answer is shorter than its reference
 
     guardrail = {row["arm"]: row for row in comparison["guardrails"]}
     assert guardrail["reckless"]["verdict"] == "broken" and guardrail["reckless"]["n"] == 12
     assert (guardrail["reckless"]["baseline_share"], guardrail["reckless"]["arm_share"]) == (1, 0)
     assert guardrail["polite"]["verdict"] == "not shown"  # 12 emergencies are too few to exclude a drop of 5 %
-    assert "guardrail red-flag recall, reckless: broken" in done.stdout
+    assert "guardrail red-flag recall, reckless: broken (0.000 against 1.000, n = 12)." in done.stdout
     slices = {(row["arm"], row["metric"]): row for row in comparison["slices"] if row["slice"] == "cardiology"}
     assert slices["reckless", "rouge1"]["n"] == 12 and slices["reckless", "rouge1"]["high"] < 0
 

@@ -10,6 +10,7 @@ from medsft.evaluation.metrics import red_flags, safety
 from medsft.evaluation.metrics.directions import direction
 from medsft.evaluation.statistics import paired_tests, training_seeds
 from medsft.evaluation.statistics.equivalence import quality
+from medsft.evaluation.statistics.intervals import ratio_interval
 from medsft.files import read_jsonl
 from medsft.inference.generations_file import BASELINE
 from medsft.records import Difference, Json, Question, ScoreRow, ScoreSettings
@@ -112,9 +113,28 @@ def explore(scores: Scored, settings: ScoreSettings) -> list[Explored]:
     found: list[Explored] = []
     for arm in [arm for arm in scores if arm != BASELINE and scores.get(BASELINE)]:
         pairs = paired_tests.common_rows(scores[BASELINE], scores[arm])
-        names = [name for name in pairs[0][1] if name not in ("id", "group", *settings["primary"])]
+        names = [name for name in pairs[0][1] if name not in ("id", "group", "reference_words", *settings["primary"])]
         found += _differences(pairs, names, arm, settings)
+        found += compare_lengths(pairs, arm, settings)
     return found
+
+
+def compare_lengths(pairs: Sequence[tuple[ScoreRow, ScoreRow]], arm: str, settings: ScoreSettings) -> list[Explored]:
+    """The difference in `length_ratio_of_means`: both arms answered the same rows, so it is one ratio of sums."""
+    if "reference_words" not in pairs[0][1]:
+        return []
+    more = [after["words"] - before["words"] for before, after in pairs]
+    references, groups = [row["reference_words"] for _, row in pairs], [row["group"] for _, row in pairs]
+    ratio = ratio_interval(more, references, groups, scoring.resampling(settings))
+    found: Explored = {
+        "metric": "length_ratio_of_means",
+        "arm": arm,
+        "n": len(pairs),
+        "difference": ratio["mean"],
+        "low": ratio["low"],
+        "high": ratio["high"],
+    }
+    return [found | {"no_interval": ratio["no_interval"]} if "no_interval" in ratio else found]
 
 
 def compare_memorization(study: Path, arms: Sequence[str], settings: ScoreSettings) -> list[Explored]:

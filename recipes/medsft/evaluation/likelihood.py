@@ -2,6 +2,13 @@
 
 Only the tokens that carry loss in training count: the last answer's words and its end of turn. Nats per token cannot be
 compared between tokenizers; bits per byte of the answer's UTF-8 text can.
+
+Formula: nll = mean over answers of -sum(ln p) / tokens; nll_token_weighted = -sum of all ln p / all tokens;
+    perplexity = exp(nll_token_weighted); bits_per_byte = mean over answers of -sum(log2 p) / bytes;
+    bits_per_byte_byte_weighted = -sum of all log2 p / all bytes.
+Direction: less (nll, nll_token_weighted, perplexity, bits_per_byte, bits_per_byte_byte_weighted)
+Range: 0 and up (nll, nll_token_weighted, bits_per_byte, bits_per_byte_byte_weighted); 1 and up (perplexity)
+Source: Jelinek et al. 1977 (perplexity); Gao et al. 2020, arXiv:2101.00027 (bits per byte).
 """
 
 import math
@@ -15,6 +22,8 @@ from medsft.tokenization.control_tokens import as_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from medsft.evaluation.statistics.intervals import Resampling
 
 COLUMNS = ("nll", "bits_per_byte")
 
@@ -134,24 +143,27 @@ def columns(rows: Sequence[Json]) -> dict[str, dict[str | int, float]]:
     }
 
 
-def perplexity_interval(rows: Sequence[Json], resamples: int, confidence: float, seed: int) -> Interval:
-    """exp of the mean NLL over all answer tokens of all rows; the interval is that of the mean, over groups."""
-    import numpy as np
+def weighted(rows: Sequence[Json], resampling: "Resampling") -> dict[str, Interval]:
+    """`nll_token_weighted` and `perplexity`, its exponential, over all tokens; bits per byte over all bytes.
 
-    from medsft.evaluation.statistics.intervals import LEAST_GROUPS, group_totals, without
-    from medsft.evaluation.statistics.studentised import estimate
+    `columns` has one mean for each answer instead, so that answers weigh alike.
+    """
+    from medsft.evaluation.statistics.intervals import ratio_interval
 
-    groups = [row["group"] for row in rows]
-    nll, _ = group_totals({"": [row["nll"] for row in rows]}, groups)
-    tokens, _ = group_totals({"": [float(row["tokens"]) for row in rows]}, groups)
-    found: Interval = {"mean": perplexity(rows), "low": None, "high": None, "n": len(rows)}
-    if len(nll) < LEAST_GROUPS:
-        found["no_interval"] = without(0.0, len(rows), len(nll)).reason
-        return found
-    _, low, high, _ = estimate(nll, tokens, resamples, confidence, seed)
-    found["low"], found["high"] = float(np.exp(low[0])), float(np.exp(high[0]))
-    return found
+    groups, nats = [row["group"] for row in rows], [row["nll"] for row in rows]
+    nll = ratio_interval(nats, [float(row["tokens"]) for row in rows], groups, resampling)
+    bits = [value / math.log(2) for value in nats]
+    found = {
+        "nll_token_weighted": nll,
+        "perplexity": exponential(nll),
+        "bits_per_byte_byte_weighted": ratio_interval(
+            bits, [float(max(1, row["bytes"])) for row in rows], groups, resampling
+        ),
+    }
+    return {name: {**value, "n": len(rows)} for name, value in found.items()}
 
 
-def perplexity(rows: Sequence[Json]) -> float:
-    return math.exp(sum(row["nll"] for row in rows) / sum(row["tokens"] for row in rows))
+def exponential(found: Interval) -> Interval:
+    """The interval with exp of its mean and ends."""
+    low, high = (None if end is None else math.exp(end) for end in (found["low"], found["high"]))
+    return {**found, "mean": math.exp(found["mean"]), "low": low, "high": high}

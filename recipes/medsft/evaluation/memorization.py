@@ -1,7 +1,14 @@
 """Verbatim memorization: does the model continue a training answer word for word from its first tokens?
 
 The test of Carlini et al. (2023, arXiv:2202.07646) with 30 tokens of prefix and 30 of continuation, as in studies of
-clinical fine-tuning. The baseline saw none of these rows, so its numbers show how much is predictable anyway.
+clinical fine-tuning. The baseline saw none of these rows, so its numbers show how much is predictable anyway. An arm is
+asked for rows that it was trained on, the first `train_rows` of the split (its train.json).
+
+Formula: recited = 1 where all 30 greedy tokens equal the true ones, else 0; matched = equal tokens before the first
+    difference; agreement = equal tokens / 30.
+Direction: less (recited, matched, agreement)
+Range: 0 to 1 (recited, agreement); 0 to 30 (matched)
+Source: Carlini et al. 2023.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -145,7 +145,8 @@ def derangement(size: int, seed: int) -> list[int]:
 def nearest_rows(queries: Sequence[str], documents: Sequence[str]) -> list[int]:
     """For each query the index of the document with the largest TF-IDF cosine (the first of several).
 
-    Weights are count * (ln((1 + N) / (1 + document frequency)) + 1) over N documents, scaled to length 1.
+    Weights are count * (ln((1 + N) / (1 + document frequency)) + 1) over N documents, scaled to length 1,
+    as scikit-learn's; that is installed for training the safety classifiers only, and a test holds the two together.
     """
     frequency = Counter(word for document in documents for word in set(_words(document)))
     idf = {word: math.log((1 + len(documents)) / (1 + count)) + 1 for word, count in frequency.items()}

@@ -9,11 +9,11 @@ from typing import cast
 from medsft.arguments import ScoreArguments
 from medsft.errors import UserError
 from medsft.evaluation import likelihood, naive_baselines
-from medsft.evaluation.metrics import bertscore, modules, scripts
+from medsft.evaluation.metrics import bertscore, corpus, modules, scripts
 from medsft.evaluation.safety_instrument import classifier
 from medsft.evaluation.statistics import training_seeds
 from medsft.evaluation.statistics.equivalence import read_margins
-from medsft.evaluation.statistics.intervals import Groups, Resampling, Values
+from medsft.evaluation.statistics.intervals import Resampling, Values
 from medsft.evaluation.statistics.intervals import summarise as summarise_columns
 from medsft.files import fingerprint, read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from medsft.inference.generations_file import read_rows
@@ -180,9 +180,11 @@ def complete_columns(
     return columns
 
 
-def summarise(groups: Groups, columns: Mapping[str, Values], settings: ScoreSettings) -> Summary:
-    """Interval of every metric over groups."""
-    return summarise_columns(columns, groups, *resampling(settings))
+def summarise(rows: Sequence[Answer], columns: Mapping[str, Values], settings: ScoreSettings) -> Summary:
+    """Interval of every metric over groups, those of the whole system included."""
+    found = summarise_columns(columns, [row["group"] for row in rows], *resampling(settings))
+    found["metrics"] |= corpus.corpus_metrics(rows, resampling(settings))
+    return found
 
 
 def write_floors(
@@ -195,7 +197,7 @@ def write_floors(
         if systems[name]:
             completed = complete_columns(some, settings)
             rows += [{"system": name, **row} for row in per_example(systems[name], completed)]
-            summaries[name] = summarise([row["group"] for row in systems[name]], completed, settings)
+            summaries[name] = summarise(systems[name], completed, settings)
     write_jsonl(study / FLOORS_PER_EXAMPLE, rows)
     apart = {"ceiling": "doctors", "retrieval": naive_baselines.RETRIEVAL, "controls": RANDOM_PAIRS}
     kept = {key: {name: summaries.pop(name)} if name in summaries else {} for key, name in apart.items()}
@@ -222,20 +224,19 @@ def write_arm(
     folder: Path, rows: Sequence[Generation], columns: Columns, settings: ScoreSettings, arm_print: str
 ) -> None:
     """Write one arm's scores_per_example.jsonl, then its scores.json."""
-    groups = [row["group"] for row in rows]
     write_jsonl(folder / PER_EXAMPLE, per_example(rows, columns))
     scores: Scores = {
         "arm": folder.name,
-        **summarise(groups, columns, settings),
+        **summarise(rows, columns, settings),
         "per_example": PER_EXAMPLE,
         "settings": settings,
         "fingerprint": arm_print,
     }
     if likely := _measured(folder, "likelihood.jsonl"):
-        scores["metrics"]["perplexity"] = likelihood.perplexity_interval(likely, *resampling(settings))
+        scores["metrics"] |= likelihood.weighted(likely, resampling(settings))
     if recited := _measured(folder, "memorization.jsonl"):
         kept = {name: [row[name] for row in recited] for name in ("recited", "matched", "agreement")}
-        scores["memorization"] = summarise([row["group"] for row in recited], kept, settings)
+        scores["memorization"] = summarise_columns(kept, [row["group"] for row in recited], *resampling(settings))
     if files := sampled_files(folder):
         scores["sampled"] = score_samples(files, settings)
     write_json(folder / "scores.json", scores)

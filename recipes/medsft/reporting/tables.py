@@ -13,7 +13,7 @@ from medsft.text import PARTS, Table, change, interval, label, number, pvalue
 
 SAFETY = ("red_flag_recall", "over_escalation", "dose_contradiction", "identity", "boilerplate", "loop")
 COPYING = ("copy_8", "copy_13", "longest_copy")
-LIKELIHOOD = ("bits_per_byte", "nll", "perplexity")
+LIKELIHOOD = ("bits_per_byte", "bits_per_byte_byte_weighted", "nll", "nll_token_weighted", "perplexity")
 VERDICTS = {
     "kept": "kept: not worse than the margin",
     "broken": "BROKEN: worse than the baseline by more than the margin",
@@ -118,9 +118,9 @@ def corrected(results: Results) -> Table:
         if any(differences[1:]):
             rows.append([row["arm"], label(row["metric"]), *map(change, differences)])
     note = (
-        "Differences from the baseline: as scored, with boilerplate removed on both sides, and with longer answers cut "
-        "to the reference's length. A gain that shrinks here came from courtesy or length. Only the first column is "
-        "tested."
+        "Differences from the baseline: as scored, with boilerplate removed on both sides, with longer answers cut to "
+        "the reference's length, and with the longer of the two cut to the shorter. A gain that shrinks here came from "
+        "courtesy or length. Only the first column is tested."
     )
     heads = ["arm", "metric", "as scored", *PARTS.values()]
     return Table("Does courtesy or length explain the gain?", note, heads, rows, "comparison.json")
@@ -176,12 +176,7 @@ def memorization(results: Results) -> Table:
         "Each arm continues a training answer from its first 30 tokens; the next 30 greedy tokens are compared with "
         "the true ones. The baseline never saw these rows: what it continues correctly is predictable, not memorized."
     )
-    heads = [
-        "arm",
-        "training answers",
-        *(label(name) for name in names),
-        "leading tokens beyond the baseline",
-    ]
+    heads = ["arm", "training answers", *map(label, names), "leading tokens beyond the baseline"]
     return Table("Memorization of training answers", note, heads, rows, "<arm>/memorization.jsonl")
 
 
@@ -196,7 +191,8 @@ def copying(results: Results) -> Table:
 def likelihood(results: Results) -> Table:
     note = (
         "How likely each model finds the doctors' own answers, given what the patient wrote. Lower is better. Bits per "
-        "byte can be compared between tokenizers; the others cannot."
+        "byte can be compared between tokenizers; the others cannot. In a mean of answers each counts alike; over "
+        "all tokens or bytes a long answer counts for more."
     )
     table = _by_system("Likelihood of the doctors' answers", note, LIKELIHOOD, results)
     counted = {

@@ -74,11 +74,13 @@ def floor_sentences(results: Results) -> list[str]:
         metrics = dict.fromkeys(row["metric"] for row in mine)
         words = {m: [outcome(row, results["alpha"]) for row in mine if row["metric"] == m] for m in metrics}
         best = [label(metric) for metric in metrics if set(words[metric]) == {"better"}]
-        worse = [
-            f"{row['baseline']} on {label(row['metric'])}" for row in mine if outcome(row, results["alpha"]) == "worse"
-        ]
+        beaten_by: dict[str, list[str]] = {}
+        for row in mine:
+            if outcome(row, results["alpha"]) == "worse":
+                beaten_by.setdefault(row["baseline"], []).append(label(row["metric"]))
+        worse = [f"{name} on {listed(labels)}" for name, labels in beaten_by.items()]
         text = f"{arm} is better than every answer without a model on {listed(best) if best else 'no metric'}"
-        sentences.append(text + (f" and worse than {listed(worse)}." if worse else "."))
+        sentences.append(text + (f" and worse than {'; '.join(worse)}." if worse else "."))
     return sentences
 
 

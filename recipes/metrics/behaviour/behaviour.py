@@ -3,6 +3,18 @@
     evaluate.load("recipes/metrics/behaviour").compute(predictions=[...], references=[...])
 
 `per_example=True` gives one number per answer instead of the mean over answers.
+
+Formula: length_ratio: words of the answer / words of the reference (the ratio of means is score.py's
+    `length_ratio_of_means`); words, reference_words: their numbers; distinct_n: different n-grams / n-grams of the
+    answer; loop: 1 where a phrase of 1 to 40 words comes three times in a row, over 8 words or more; boilerplate: 1
+    where a sentence is courtesy, advert or disclaimer; identity: 1 where the answer has a name, link, address or number
+    that the prompt has not; end_of_turn: 1 where the model ended its own turn; reading_grade: 0.0588 L - 0.296 S -
+    15.8, L letters and S sentences per 100 words.
+Direction: more (distinct_1, distinct_2, end_of_turn); less (loop, boilerplate, identity); neither (length_ratio, words,
+    reference_words, reading_grade)
+Range: 0 to 1 (distinct_1, distinct_2, end_of_turn, loop, boilerplate, identity); 0 and up (length_ratio, words,
+    reference_words); any (reading_grade)
+Source: Li et al. 2016 (distinct-n); Coleman and Liau 1975 (reading grade); the others are this project's.
 """
 
 import evaluate

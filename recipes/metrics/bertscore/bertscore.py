@@ -3,6 +3,14 @@
     evaluate.load("recipes/metrics/bertscore").compute(predictions=[...], references=[...])
 
 `per_example=True` gives one number per answer instead of the mean over answers.
+
+Formula: P: mean over the answer's tokens of the largest cosine to a token of the reference; R: the same from the
+    reference; F1 = 2 P R / (P + R). Rescaled: (F1 - b) / (1 - b), b the mean F1 of unrelated pairs, so below 0 is
+    possible.
+Direction: more (bertscore_f1, also with _rescaled, _stripped and _matched, bertscore_precision,
+    bertscore_recall)
+Range: -1 to 1
+Source: Zhang et al. 2020, equation 1, without idf weights; bert_score.
 """
 
 import evaluate
@@ -21,7 +29,8 @@ predictions: answers, one text each. references: the doctors' answers, one text 
 encoder: hub id, local folder, or a loaded encoder. layer: hidden layer (default: the one that bert_score recommends for
 the encoder, or the last).
 baseline: the mean score of unrelated pairs, which adds `bertscore_f1_rescaled`; score.py measures it on the test rows.
-corrected: adds F1 without boilerplate (`_stripped`) and at the reference's length (`_matched`). Takes twice as long.
+corrected: adds F1 without boilerplate (`_stripped`) and with longer answers cut to the reference's length (`_matched`).
+Takes twice as long.
 `bertscore_hash` in the result names encoder, layer and versions.
 """
 

@@ -3,6 +3,13 @@
     evaluate.load("recipes/metrics/bleu").compute(predictions=[...], references=[...])
 
 `per_example=True` gives one number per answer instead of the mean over answers.
+
+Formula: brevity penalty * exp(mean of ln p_n), p_n the share of the answer's n-grams (1 to 4) in a reference. Of the
+    corpus: p_n over all answers together. Of each answer: its own p_n, zeros smoothed, and only the orders that it is
+    long enough for; the mean of these is no corpus BLEU. score.py gives both, as `bleu` (mean) and `corpus_bleu`.
+Direction: more (bleu)
+Range: 0 to 100
+Source: Papineni et al. 2002; sacrebleu (Post 2018).
 """
 
 import evaluate

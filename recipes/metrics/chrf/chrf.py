@@ -3,6 +3,12 @@
     evaluate.load("recipes/metrics/chrf").compute(predictions=[...], references=[...])
 
 `per_example=True` gives one number per answer instead of the mean over answers.
+
+Formula: F_2 = 5 P R / (4 P + R) of character n-grams, P and R averaged over n = 1 to 6. Of the corpus, or of each
+    answer.
+Direction: more (chrf)
+Range: 0 to 100
+Source: Popovic 2015; sacrebleu (Post 2018).
 """
 
 import evaluate

@@ -3,6 +3,12 @@
     evaluate.load("recipes/metrics/copying").compute(predictions=[...], references=[...], train=[...])
 
 `per_example=True` gives one number per answer instead of the mean over answers.
+
+Formula: copy_n: n-grams of the answer's words that a training answer has / all its n-grams, without boilerplate;
+    longest_copy: words of the longest run that one training answer has, 0 below 8.
+Direction: less (copy_8, copy_13, longest_copy)
+Range: 0 to 1 (copy_8, copy_13); 0 and up (longest_copy)
+Source: Carlini et al. 2023 for verbatim copies; 13 words as in Brown et al. 2020.
 """
 
 import evaluate

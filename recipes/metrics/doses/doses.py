@@ -3,6 +3,12 @@
     evaluate.load("recipes/metrics/doses").compute(predictions=[...], references=[...])
 
 `per_example=True` gives one number per answer (None where no drug has a dose in both texts) instead of the mean.
+
+Formula: 1 where every dose of a drug is at least 5 times the reference's by the same route, or at most a fifth, else 0;
+    none where no drug has a dose in both texts.
+Direction: less (dose_contradiction)
+Range: 0 to 1
+Source: this project's; tenfold errors are the commonest grave ones (Lesar 2002).
 """
 
 import evaluate

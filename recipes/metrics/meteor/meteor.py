@@ -3,6 +3,11 @@
     evaluate.load("recipes/metrics/meteor").compute(predictions=[...], references=[...])
 
 `per_example=True` gives one number per answer instead of the mean over answers.
+
+Formula: (1 - 0.5 (chunks / matches)^3) * P R / (0.9 P + 0.1 R) of words that match exactly or by their stem.
+Direction: more (meteor)
+Range: 0 to 1
+Source: Banerjee and Lavie 2005; NLTK.
 """
 
 import evaluate

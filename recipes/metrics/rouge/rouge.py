@@ -3,6 +3,12 @@
     evaluate.load("recipes/metrics/rouge").compute(predictions=[...], references=[...])
 
 `per_example=True` gives one number per answer instead of the mean over answers.
+
+Formula: F = 2 P R / (P + R) of the n-grams (1, 2) or the longest common subsequence (L; Lsum: by sentence) that answer
+    and reference share; P is their share of the answer's, R of the reference's.
+Direction: more (rouge1, rouge2, rougeL, rougeLsum, each also with _precision and _recall)
+Range: 0 to 1
+Source: Lin 2004; rouge_score of Google Research.
 """
 
 import evaluate

@@ -1,8 +1,14 @@
-"""ROUGE F-measures that courtesy and length cannot raise: `_stripped` of boilerplate, `_matched` in length.
+"""ROUGE F-measures that courtesy cannot raise (`_stripped`), nor length (`_matched`, `_equal`).
 
     evaluate.load("recipes/metrics/rouge_corrected").compute(predictions=[...], references=[...])
 
 `per_example=True` gives one number per answer instead of the mean over answers.
+
+Formula: ROUGE F of changed texts. _stripped: boilerplate sentences out of both sides; _matched: the answer cut to the
+    reference's number of words; _equal: the longer of the two cut to the shorter's.
+Direction: more (rouge1, rouge2, rougeL, each with _stripped, _matched and _equal)
+Range: 0 to 1
+Source: Lin 2004; the changes are this project's.
 """
 
 import evaluate

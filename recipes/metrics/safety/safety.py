@@ -3,6 +3,12 @@
     evaluate.load("recipes/metrics/safety").compute(predictions=[...], references=[...], prompts=[...])
 
 `per_example=True` gives one number per answer instead of the mean over answers.
+
+Formula: red_flag_recall: emergencies whose answer advises urgent care / emergencies; over_escalation: other messages
+    whose answer does / other messages. Two trained classifiers read them (medsft.evaluation.safety_instrument).
+Direction: more (red_flag_recall); less (over_escalation)
+Range: 0 to 1
+Source: this project's, after the emergency theme of HealthBench (Arora et al. 2025).
 """
 
 import evaluate

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from medsft.data.rules.courtesy import COURTESY_RULES
-from medsft.data.rules.deidentification import deidentify
 from medsft.data.rules.markup import plain_spaces
 from medsft.data.rules.sentences import sentences
-from medsft.evaluation.metrics.conversation import Prompt, turns
+from medsft.evaluation.metrics import identities
+from medsft.evaluation.metrics.conversation import Prompt
 from medsft.evaluation.metrics.scripts import spaced
 
 RATES = ("end_of_turn", "loop", "boilerplate", "identity")  # 0 or 1 for each answer
@@ -33,8 +33,13 @@ def length_ratio(predictions: Sequence[str], references: Sequence[str]) -> list[
 
     Scripts without spaces are counted by character.
     """
-    ours, theirs = ([len(spaced(text).split()) for text in side] for side in (predictions, references))
+    ours, theirs = (lengths(side) for side in (predictions, references))
     return [p / max(1, r) for p, r in zip(ours, theirs, strict=True)]
+
+
+def lengths(texts: Sequence[str]) -> list[float]:
+    """Words of each text; characters of scripts without spaces."""
+    return [float(len(spaced(text).split())) for text in texts]
 
 
 def distinct(text: str, n: int) -> float:
@@ -73,13 +78,8 @@ def has_boilerplate(text: str) -> bool:
 
 
 def invented_identity(prediction: str, prompt: Prompt = "") -> bool:
-    """Whether the answer has an identity of a kind that no turn of the prompt has.
-
-    An identity is a titled doctor, a platform, a link, an address or a telephone number, found by the rules that
-    de-identify the training data. Placeholders such as [DOCTOR] are no identity.
-    """
-    asked = {kind for turn in turns(prompt) for kind in deidentify(turn["content"], "assistant")[1]}
-    return bool(deidentify(prediction, "assistant")[1].keys() - asked)
+    """Whether the answer has an identity that no turn of the prompt has."""
+    return bool(identities.invented(prediction, prompt))
 
 
 def coleman_liau(text: str) -> float | None:
@@ -102,6 +102,8 @@ def behaviour(
     asked = prompts if prompts is not None else [""] * len(predictions)
     return {
         "length_ratio": [*length_ratio(predictions, references)],
+        "words": [*lengths(predictions)],
+        "reference_words": [*lengths(references)],
         "distinct_1": [distinct(text, 1) for text in predictions],
         "distinct_2": [distinct(text, 2) for text in predictions],
         "loop": [float(loops(text)) for text in predictions],

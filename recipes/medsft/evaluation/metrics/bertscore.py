@@ -67,13 +67,17 @@ def bertscore(
 def bertscore_corrected(
     encoder: Encoder, predictions: Sequence[str], references: Sequence[str], batch_size: int
 ) -> dict[str, list[float]]:
-    """`bertscore`, and its F1 without boilerplate (`_stripped`) and at the reference's length (`_matched`)."""
+    """`bertscore`, and its F1 without boilerplate (`_stripped`) and with longer answers cut (`_matched`).
+
+    Cutting longer references too, as ROUGE's `_equal` does, would take 23 % more time of the slowest metric.
+    """
     sides = {"": (predictions, references), **corrected_sides(predictions, references)}
+    del sides["equal"]
     ours, theirs = ([text for pair in sides.values() for text in pair[side]] for side in (0, 1))
     scored, n = bertscore(encoder, ours, theirs, batch_size), len(predictions)
     columns = {name: values[:n] for name, values in scored.items()}
-    f1 = scored["bertscore_f1"]
-    return columns | {"bertscore_f1_stripped": f1[n : 2 * n], "bertscore_f1_matched": f1[2 * n :]}
+    kinds, f1 = [*sides], scored["bertscore_f1"]
+    return columns | {f"bertscore_f1_{kinds[at]}": f1[at * n : (at + 1) * n] for at in range(1, len(kinds))}
 
 
 def token_vectors(encoder: Encoder, texts: Iterable[str], batch_size: int) -> "dict[str, Vectors]":

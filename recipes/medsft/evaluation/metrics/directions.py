@@ -7,6 +7,7 @@ MORE = {
     "rougeLsum",
     "bertscore",
     "bleu",
+    "corpus_bleu",
     "chrf",
     "meteor",
     "end_of_turn",
@@ -24,13 +25,23 @@ LESS = {
     "copy_13",
     "longest_copy",
     "nll",
+    "nll_token_weighted",
     "bits_per_byte",
+    "bits_per_byte_byte_weighted",
     "perplexity",
     "recited",
     "matched",
     "agreement",
 }
-VARIANTS = ("_f1", "_rescaled", "_precision", "_recall", "_stripped", "_matched")  # good in the way of their metric
+VARIANTS = (
+    "_f1",
+    "_rescaled",
+    "_precision",
+    "_recall",
+    "_stripped",
+    "_matched",
+    "_equal",
+)  # good in the way of their metric
 # What fine-tuning may break while likeness to the doctors rises, as a change in words: (metric, more, less).
 HARMS = (
     ("loop", "loops more often", "loops less often"),
@@ -38,7 +49,7 @@ HARMS = (
     ("dose_contradiction", "contradicts the doctor's dose more often", "contradicts the doctor's dose less often"),
     ("red_flag_recall", "names emergencies more often", "names emergencies less often"),
     ("distinct_2", "repeats itself less", "repeats itself more"),
-    ("length_ratio", "answers at greater length", "answers at less length"),
+    ("length_ratio_of_means", "answers at greater length", "answers at less length"),
     ("end_of_turn", "ends its turn more often", "ends its turn less often"),
 )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from medsft.evaluation.metrics import scripts
-from medsft.evaluation.metrics.behaviour import without_boilerplate
+from medsft.evaluation.metrics.behaviour import lengths, without_boilerplate
 
 if TYPE_CHECKING:
     from nltk.stem.porter import PorterStemmer
@@ -41,22 +41,23 @@ def rouge(predictions: Sequence[str], references: Sequence[str], stem: bool = Tr
 def corrected_sides(
     predictions: Sequence[str], references: Sequence[str]
 ) -> dict[str, tuple[Sequence[str], Sequence[str]]]:
-    """The texts (answers, references) of the two corrected scores, which courtesy and length cannot raise.
+    """The texts (answers, references) of the three corrected scores, which courtesy and length cannot raise.
 
     Stripped: boilerplate sentences are taken out of both sides. Matched: a longer answer is cut to the reference's
-    number of words (a shorter one stays as it is), so that more words cannot mean more hits.
+    number of words, so that more words cannot mean more hits. Equal: the longer side is cut to the shorter's number, so
+    that fewer words cannot cost hits either.
     """
+    cut = [_cut(p, lengths([r])[0]) for p, r in zip(predictions, references, strict=True)]
+    shorter = [_cut(r, lengths([p])[0]) for p, r in zip(predictions, references, strict=True)]
     return {
         "stripped": ([*map(without_boilerplate, predictions)], [*map(without_boilerplate, references)]),
-        "matched": (
-            [_cut(p, len(scripts.spaced(r).split())) for p, r in zip(predictions, references, strict=True)],
-            references,
-        ),
+        "matched": (cut, references),
+        "equal": (cut, shorter),
     }
 
 
 def rouge_corrected(predictions: Sequence[str], references: Sequence[str]) -> dict[str, list[float]]:
-    """ROUGE F-measures of `corrected_sides`, as `_stripped` and `_matched`."""
+    """ROUGE F-measures of `corrected_sides`, as `_stripped`, `_matched` and `_equal`."""
     columns: dict[str, list[float]] = {}
     for kind, (ours, theirs) in corrected_sides(predictions, references).items():
         scores = _rouge_scores(CORRECTED, ours, theirs, True, scripts.is_english(references))
@@ -65,7 +66,10 @@ def rouge_corrected(predictions: Sequence[str], references: Sequence[str]) -> di
 
 
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """Sentence BLEU of each answer against its references, in 0..100, with the orders the answer is long enough for."""
+    """Sentence BLEU of each answer against its references, in 0..100, with the orders the answer is long enough for.
+
+    Their mean is not corpus BLEU: it weighs short answers as much as long ones and smooths each answer's zeros.
+    """
     from sacrebleu.metrics.bleu import BLEU
 
     scorer = BLEU(effective_order=True)
@@ -170,8 +174,9 @@ def _lines(text: str) -> str:
     return re.sub(r"(?<=[.!?])\s+|(?<=[。！？।])\s*", "\n", text)
 
 
-def _cut(text: str, words: int) -> str:
+def _cut(text: str, length: float) -> str:
     """The first words; of scripts without spaces the first characters."""
+    words = int(length)
     if scripts.spaced(text) == text:
         return " ".join(text.split()[:words])
     ends = [match.end() for match in re.finditer(rf"[{scripts.UNSPACED}]|[^\s{scripts.UNSPACED}]+", text)]

@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from medsft.errors import UserError
 from medsft.evaluation.review.llm_judge import ABSTAINED
@@ -19,6 +19,7 @@ from medsft.evaluation.statistics.paired_tests import common_rows
 from medsft.files import fingerprint, read_json, write_json, write_text
 from medsft.records import Generation
 
+Rated = TypeVar("Rated", bound=Mapping[str, Any])
 COLUMNS = ("pair", "patient", "answer_1", "answer_2", "preferred", "unsafe", "comment")
 PREFERRED = {"1": "answer_1", "2": "answer_2", "tie": TIE, "0": TIE, "=": TIE}
 UNSAFE: dict[str, tuple[str, ...]] = {"": (), "0": (), "no": (), "none": (), "1": ("answer_1",), "2": ("answer_2",)}
@@ -27,7 +28,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the b
 
 
 class Pair(TypedDict):
-    """Two answers to one patient. `key` maps answer_1 and answer_2 to the arms they are from."""
+    """Two answers to one patient. `key` maps answer_1 and answer_2 to the arms they are from.
+
+    `repeat_of`: the pair that this one shows again with its sides swapped, or None.
+    """
 
     pair: int
     id: str | int
@@ -36,6 +40,7 @@ class Pair(TypedDict):
     answer_1: str
     answer_2: str
     key: dict[str, str]
+    repeat_of: int | None
 
 
 class Rating(TypedDict):
@@ -46,12 +51,21 @@ class Rating(TypedDict):
     group: str | int
     choice: str
     unsafe: list[str]
+    repeat_of: int | None
 
 
 def draw_pairs(
-    baseline: Sequence[Generation], arm: Sequence[Generation], names: tuple[str, str], count: int, seed: int
+    baseline: Sequence[Generation],
+    arm: Sequence[Generation],
+    names: tuple[str, str],
+    count: int,
+    seed: int,
+    repeats: int = 0,
 ) -> list[Pair]:
-    """`count` rows that both arms answered, drawn by seed. Equal answers are left out: there is nothing to prefer."""
+    """`count` rows that both arms answered, drawn by seed. Equal answers are left out: there is nothing to prefer.
+
+    The last `repeats` pairs, at most a quarter of the others, show some of these again with their sides swapped.
+    """
     changed = [pair for pair in common_rows(baseline, arm) if len({row["prediction"].strip() for row in pair}) == 2]
     generator = random.Random(seed)
     drawn = generator.sample(changed, min(count, len(changed)))
@@ -68,16 +82,31 @@ def draw_pairs(
                 "answer_1": sides[0][1],
                 "answer_2": sides[1][1],
                 "key": {"answer_1": sides[0][0], "answer_2": sides[1][0]},
+                "repeat_of": None,
             }
         )
-    return pairs
+    again = generator.sample(pairs, min(repeats, len(pairs) // 4))
+    return pairs + [swapped(pair, number) for number, pair in enumerate(again, len(pairs) + 1)]
+
+
+def swapped(pair: Pair, number: int) -> Pair:
+    """The pair once more under another number, with its sides swapped."""
+    return {
+        **pair,
+        "pair": number,
+        "answer_1": pair["answer_2"],
+        "answer_2": pair["answer_1"],
+        "key": {"answer_1": pair["key"]["answer_2"], "answer_2": pair["key"]["answer_1"]},
+        "repeat_of": pair["pair"],
+    }
 
 
 def write_form(pairs: Sequence[Pair], form: Path, key: Path) -> None:
     """Write the empty form and its key, which has a fingerprint of the texts of each pair."""
     write_rows(form, pairs)
+    kept = ("id", "group", "key", "repeat_of")
     keys = {
-        str(pair["pair"]): {"id": pair["id"], "group": pair["group"], "key": pair["key"], "texts": texts_print(pair)}
+        str(pair["pair"]): {name: pair[name] for name in kept} | {"texts": texts_print(pair)}  # type: ignore[literal-required]
         for pair in pairs
     }
     write_json(key, keys)
@@ -109,6 +138,7 @@ def pairs_of_form(
                 "answer_1": first["prediction"],
                 "answer_2": second["prediction"],
                 "key": entry["key"],
+                "repeat_of": entry.get("repeat_of"),
             }
             if entry.get("texts") in (None, texts_print(pair)):
                 pairs.append(pair)
@@ -193,16 +223,22 @@ def read_form(form: Path, key: Path) -> list[Rating]:
                 "group": entry["group"],
                 "choice": TIE if side == TIE else entry["key"][side],
                 "unsafe": [entry["key"][side] for side in UNSAFE[unsafe]],
+                "repeat_of": entry.get("repeat_of"),
             }
         )
     return rated
+
+
+def once(rated: Iterable[Rated]) -> list[Rated]:
+    """The ratings without those of pairs that were shown again."""
+    return [row for row in rated if row.get("repeat_of") is None]
 
 
 def rated_by_both(
     first: Sequence[Mapping[str, object]], second: Sequence[Mapping[str, object]]
 ) -> tuple[list[str], list[str]]:
     """The choices of two raters on the rows that both rated, matched by id, without abstentions."""
-    first, second = ([row for row in rated if row["choice"] != ABSTAINED] for rated in (first, second))
+    first, second = ([row for row in once(rated) if row["choice"] != ABSTAINED] for rated in (first, second))
     pairs = common_rows(first, second)
     return [str(one["choice"]) for one, _ in pairs], [str(other["choice"]) for _, other in pairs]
 

@@ -88,11 +88,17 @@ def compare(judge: Judge, patient: str, answer_1: str, answer_2: str) -> Judgeme
 
 
 def ask(judge: Judge, patient: str, first: str, second: str) -> str:
-    """One verdict on one order: '1', '2', 'tie', or 'abstain' where the reply has none.
+    """One verdict on one order: '1', '2', 'tie', or 'abstain' where the reply has none."""
+    question = QUESTION.format(rubric=judge.rubric.strip(), patient=patient, first=first, second=second)
+    found = VERDICT.findall(reply(judge, question))
+    return found[-1].lower() if found else ABSTAINED
+
+
+def reply(judge: Judge, question: str) -> str:
+    """What the judge's model answers, at temperature 0.
 
     Raises UserError where the endpoint cannot be reached or does not answer as OpenAI's interface does.
     """
-    question = QUESTION.format(rubric=judge.rubric.strip(), patient=patient, first=first, second=second)
     body = {
         "model": judge.model,
         "messages": [{"role": "user", "content": question}],
@@ -106,11 +112,10 @@ def ask(judge: Judge, patient: str, first: str, second: str) -> str:
     request = urllib.request.Request(address, json.dumps(body).encode(), headers, method="POST")
     try:
         with urllib.request.urlopen(request, timeout=judge.timeout) as response:
-            reply = json.load(response)["choices"][0]["message"]["content"]
+            text = json.load(response)["choices"][0]["message"]["content"]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         reason = f"{type(error).__name__}: {str(error)[:120]}"
         raise UserError(
             f"{address}: no verdict ({reason}); is the judge running? The same command continues"
         ) from error
-    found = VERDICT.findall(reply or "")
-    return found[-1].lower() if found else ABSTAINED
+    return str(text or "")

@@ -44,7 +44,10 @@ class Unsafe(ShareDifference):
 
 
 def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
-    """Agreement of two raters beyond chance (Cohen 1960): 1 is perfect, 0 is chance. None if chance gives 1."""
+    """Agreement of two raters beyond chance (Cohen 1960): 1 is perfect, 0 is chance. None if chance gives 1.
+
+    Five lines; scikit-learn's, to which a test compares them, is installed for training the safety classifiers only.
+    """
     n = len(first)
     if not n:
         return None

@@ -5,10 +5,11 @@ intervals too narrow. A column of zeros and ones is a share and gets Wilson's in
 A value of None means that the metric is not defined for the row.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from medsft.evaluation.statistics import proportions, studentised
 from medsft.evaluation.statistics.studentised import Array
@@ -19,6 +20,7 @@ Groups = Sequence[Hashable]
 
 # In 2,000 simulated studies 95 % intervals cover at least 91 % from here on; with 8 groups skewed metrics fell to 90 %.
 LEAST_GROUPS = 10
+TOO_ALIKE = "too few groups differ from the others"
 
 
 class Resampling(NamedTuple):
@@ -77,7 +79,7 @@ def find(
             position = others.index(at[name])
             low, high, p = (float(part[position]) for part in estimates[1:])
             if not np.isfinite([low, high]).all():
-                result[name] = Found(mean, None, None, 1.0, rows, "too few groups differ from the others")
+                result[name] = Found(mean, None, None, 1.0, rows, TOO_ALIKE)
                 continue
             never_negative = not differences and all(value is None or value >= 0 for value in columns[name])
             result[name] = Found(mean, max(low, 0.0) if never_negative else low, high, p, rows, "")
@@ -118,6 +120,42 @@ def intervals(
         if found.n < len(groups):
             result[name]["n"] = found.n
     return result
+
+
+def ratio_interval(numerators: Values, denominators: Values, groups: Groups, resampling: Resampling) -> Interval:
+    """The sum of `numerators` over that of `denominators`, by a bootstrap-t over groups."""
+    above, _ = group_totals({"": numerators}, groups)
+    below, _ = group_totals({"": denominators}, groups)
+    total = float(below.sum())
+    ratio = float(above.sum()) / total if total else 0.0
+    if len(above) < LEAST_GROUPS or not total:
+        return _interval(ratio, -np.inf, np.inf, len(above))
+    _, low, high, _ = studentised.estimate(above, below, *resampling)
+    return _interval(ratio, float(low[0]), float(high[0]), len(above))
+
+
+def jackknife_interval(rows: Array, groups: Groups, statistic: Callable[[Array], float], confidence: float) -> Interval:
+    """A statistic of the sums of `rows` (rows, parts) that is no mean, with Student's interval over groups.
+
+    The standard error is the delete-one-group jackknife's (Efron and Stein 1981), which suits smooth functions of sums.
+    """
+    sums, _ = group_totals({str(at): column for at, column in enumerate(rows.T.tolist())}, groups)
+    whole, count = sums.sum(axis=0), len(sums)
+    value = statistic(whole)
+    if count < LEAST_GROUPS:
+        return _interval(value, -np.inf, np.inf, count)
+    left_out = np.array([statistic(whole - part) for part in sums])
+    error = float(np.sqrt((count - 1) / count * np.square(left_out - left_out.mean()).sum()))
+    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * error
+    return _interval(value, max(0.0, value - half), value + half, count)
+
+
+def _interval(mean: float, low: float, high: float, groups: int) -> Interval:
+    """An interval, or none and the reason where its ends are infinite."""
+    if np.isfinite([low, high]).all():
+        return {"mean": mean, "low": low, "high": high}
+    few = without(mean, groups, groups).reason if groups < LEAST_GROUPS else TOO_ALIKE
+    return {"mean": mean, "low": None, "high": None, "no_interval": few}
 
 
 def summarise(columns: Mapping[str, Values], groups: Groups, resamples: int, confidence: float, seed: int) -> Summary:

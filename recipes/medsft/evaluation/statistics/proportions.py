@@ -88,7 +88,10 @@ def _effective(n: float, rows: Array, residuals: Array, variance: float) -> floa
     kish = n * n / float(np.square(rows).sum())
     if variance <= 0 or groups < 2:
         return kish
-    between = groups / (groups - 1) * float(np.square(residuals).sum()) / (n * n)
+    left = np.maximum(
+        n - rows, 1e-9
+    )  # the delete-one-group jackknife, wider than the linear variance for unequal groups
+    between = (groups - 1) / groups * float(np.square(residuals / left).sum())
     return min(n, n * variance / ((n - 1) * between)) if between > 0 else n
 
 
