@@ -70,6 +70,9 @@ def print_report(report: DataReport, study_dir: str) -> None:
         table.add_row("languages", ", ".join(f"{count:,} {name}" for name, count in languages.items()))
     if left := report.get("english_rules", {}).get("rows_left_alone"):
         table.add_row("English rules", f"not run on {left:,} rows in other languages")
+    if system := report.get("system_turns", {}).get("rows"):
+        done = {"keep": "kept", "merge": "put before the patient's first message", "drop": "dropped"}
+        table.add_row("system turns", f"{done[report['system_turns']['how']]} in {system:,} of the rows read")
     table.add_row("shortened", f"{report['truncated']['prompt']:,} prompts to the token budget, no answer")
     Console().print(table)
 

@@ -12,26 +12,33 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from medsft import manifest
 from medsft.arguments import GenerateArguments
 from medsft.errors import UserError
+from medsft.files import read_json
 from medsft.inference import generation
 from medsft.models import loading
 from medsft.models.model_checks import positions
-from medsft.records import Turn
+from medsft.records import SystemTurns, Turn
 from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
+from medsft.tokenization.system_turns import DROP, placed
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+NO_SYSTEM: SystemTurns = {"rows": 0, "how": DROP, "text": ""}
 Base = tuple[str, str | None]  # base model and quantization
 
 
 class LoadedArm(NamedTuple):
-    """An arm and its network, which may be shared: within `with arm.active():` it is this arm's."""
+    """An arm and its network, which may be shared: within `with arm.active():` it is this arm's.
+
+    `system`: the system turns of the study's rows; with their common text the arm is asked as it was trained.
+    """
 
     network: "PreTrainedModel | PeftModel"
     tokenizer: "PreTrainedTokenizerBase"
     active: Callable[[], AbstractContextManager[None]]
+    system: SystemTurns = NO_SYSTEM
 
 
 def arm_names(study_dir: Path, asked: str = "") -> list[str]:
@@ -63,7 +70,9 @@ def load(study_dir: Path, names: list[str], base_model: str, dtype: str) -> dict
         else:
             answerer = generation.load(args)
             arms[name] = LoadedArm(cast("PreTrainedModel", answerer.network), answerer.tokenizer, nullcontext)
-    return {name: arms[name] for name in names}
+    prepared = study_dir / "data" / "data_report.json"
+    system = read_json(prepared).get("system_turns", NO_SYSTEM) if prepared.is_file() else NO_SYSTEM
+    return {name: arms[name]._replace(system=system) for name in names}
 
 
 def _adapted(
@@ -95,9 +104,14 @@ def _switch(network: "PeftModel", name: str) -> Callable[[], AbstractContextMana
     return activate
 
 
+def asked_ids(arm: LoadedArm, messages: Sequence[Turn]) -> list[int]:
+    """The prompt of a dialogue, after the system text of the study's rows."""
+    return prompt_ids(arm.tokenizer, placed(arm.system["text"], messages, arm.system["how"]))
+
+
 def has_room(arm: LoadedArm, messages: Sequence[Turn], max_new_tokens: int) -> bool:
     """Whether the dialogue and an answer fit the model's context."""
-    return len(prompt_ids(arm.tokenizer, messages)) + max_new_tokens <= positions(arm.network.config)
+    return len(asked_ids(arm, messages)) + max_new_tokens <= positions(arm.network.config)
 
 
 def answer(
@@ -112,7 +126,7 @@ def answer(
 
     draw = torch.Generator().manual_seed(seed)
     stops, cache, produced = stop_ids(arm.tokenizer), DynamicCache(), list[int]()
-    ids = prompt_ids(arm.tokenizer, messages)
+    ids = asked_ids(arm, messages)
     for _ in range(max_new_tokens):
         with torch.inference_mode(), arm.active():
             inputs = torch.tensor([ids], device=arm.network.device)
