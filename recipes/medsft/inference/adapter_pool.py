@@ -16,7 +16,7 @@ from medsft.files import read_json
 from medsft.inference import generation
 from medsft.models import loading
 from medsft.models.model_checks import positions
-from medsft.records import SystemTurns, Turn
+from medsft.records import DataReport, SystemTurns, Turn
 from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 from medsft.tokenization.system_turns import DROP, placed
@@ -70,9 +70,15 @@ def load(study_dir: Path, names: list[str], base_model: str, dtype: str) -> dict
         else:
             answerer = generation.load(args)
             arms[name] = LoadedArm(cast("PreTrainedModel", answerer.network), answerer.tokenizer, nullcontext)
-    prepared = study_dir / "data" / "data_report.json"
-    system = read_json(prepared).get("system_turns", NO_SYSTEM) if prepared.is_file() else NO_SYSTEM
+    system = system_of(study_dir)
     return {name: arms[name]._replace(system=system) for name in names}
+
+
+def system_of(study_dir: Path) -> SystemTurns:
+    """The system turns of a study's prepared rows."""
+    prepared = study_dir / "data" / "data_report.json"
+    report: DataReport | None = read_json(prepared) if prepared.is_file() else None
+    return report.get("system_turns", NO_SYSTEM) if report else NO_SYSTEM
 
 
 def _adapted(

@@ -9,6 +9,7 @@ from medsft.arguments import ExportArguments
 from medsft.errors import UserError
 from medsft.files import read_json, write_json, write_text
 from medsft.hub import hub_reachable
+from medsft.inference.adapter_pool import system_of
 from medsft.inference.vllm_backend import lora_rank
 from medsft.models import loading
 from medsft.models.model_checks import positions
@@ -78,9 +79,8 @@ def modelfile(
 
 def kept_system(study: Path) -> str:
     """The system text that most training rows keep; '' where there is none, or where the patient's message holds it."""
-    prepared = study / "data" / "data_report.json"
-    found = read_json(prepared).get("system_turns") if prepared.is_file() else None
-    return str(found["text"]) if found and found["how"] == KEEP else ""
+    found = system_of(study)
+    return found["text"] if found["how"] == KEEP else ""
 
 
 def context_length(config: "PretrainedConfig", trained: int, max_new_tokens: int) -> int:
