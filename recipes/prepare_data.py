@@ -10,8 +10,8 @@
 The format of a file is detected by its content. Rules that --skip_rules leaves out: mojibake, html, spaces,
 dangling_arrow, greeting, advert, opening_formula, closing_formula, chat_doctor, boilerplate_only; email, url,
 ip_address, birth_date, record_number, device_number, phone, age_over_89, address, doctor_name, civil_name, signature,
-patient_name, relative, date, place, platform, sign_off; or all. Control tokens in the dialogues ('</s>', '[INST]') are
-always broken into ordinary text. Dropped rows are kept in study_dir/data/dropped.jsonl with their reasons.
+patient_name, relative, named_person, date, place, platform, sign_off; or all. Control tokens in the dialogues ('</s>',
+'[INST]') are always broken into ordinary text. Dropped rows are kept in study_dir/data/dropped.jsonl with reasons.
 """
 
 from medsft import terminal

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parent / "labelled"
 MARK = re.compile(r"\{([A-Z_]+):([^}]*)\}")
 ROLES = {"patient": "user", "doctor": "assistant"}
 # Words of a mark that may stay, because they identify nobody.
-BARE = re.compile(r"\b(?:mrs?|dr|the|of|years?|old|y/?o|in)\b|\W", re.IGNORECASE)
+BARE = re.compile(r"\b(?:mrs?|ms|miss|dr|the|of|years?|old|y/?o|in)\b|\W", re.IGNORECASE)
 
 
 class Sentence(NamedTuple):
