@@ -287,22 +287,11 @@ class RowCounts(TypedDict):
     english_rules: NotRequired[Json]
 
 
-class SystemTurns(TypedDict):
-    """`rows` that were read with a system turn, and what was done with it: `how` is keep, merge or drop.
-
-    `text` is the one of more than half of the training rows, '' where there is no such; with it the chat page asks.
-    """
-
-    rows: int
-    how: str
-    text: str
-
-
 class DataReport(RowCounts):
     """data_report.json: what became of every row of the source."""
 
     deidentification: NotRequired[Json]
-    system_turns: NotRequired[SystemTurns]
+    system_turns: NotRequired[Json]  # tokenization.system_turns.SystemTurns
     samples: dict[str, dict[str, str]]  # {rule: its first change, before and after}
     seconds: dict[str, float]
     inputs: str

@@ -20,7 +20,7 @@ DRUGS = ["Amoxicillin", "Ramipril", "Metformin", "Warfarin", "Ibuprofen", "Parac
         ("Linnea is my sister. She faints.", "user", "[PERSON] is my sister. She faints."),
         ("my old friend Bashir Khan has it", "user", "my old friend [PERSON] has it"),
         ("The midwife, Sunniva, was kind.", "user", "The midwife, [DOCTOR], was kind."),
-        ("I was seen by doctor Varga today.", "user", "I was seen by [DOCTOR] today."),
+        ("I was seen by doctor Varga today.", "user", "I was seen by doctor [DOCTOR] today."),
         ("I, Odile Varga, am 40.", "user", "I, [PATIENT], am 40."),
         ("The patient Odile Varga is my aunt.", "user", "The patient [PATIENT] is my aunt."),
         ("on behalf of Odile Varga I ask", "user", "on behalf of [PATIENT] I ask"),

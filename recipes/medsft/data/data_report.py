@@ -12,9 +12,9 @@ from medsft.data.rules.courtesy import COURTESY_RULES
 from medsft.data.rules.deidentification import NAME_RULES
 from medsft.data.rules.language import ENGLISH
 from medsft.data.rules.rule_examples import RuleExample
-from medsft.records import RowCounts, SystemTurns, Turn
+from medsft.records import RowCounts, Turn
 from medsft.tokenization.control_tokens import as_text
-from medsft.tokenization.system_turns import DROP, parted
+from medsft.tokenization.system_turns import DROP, SystemTurns, parted
 
 if TYPE_CHECKING:
     from datasets import Dataset

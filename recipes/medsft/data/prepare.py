@@ -104,7 +104,7 @@ def run(
         report: DataReport = {
             **data_report.count_rows(tables, rejected, rows),
             "deidentification": {"level": level, "held_out": measure("held_out", level)},
-            "system_turns": data_report.system_turn_counts(tables, rows, system),
+            "system_turns": {**data_report.system_turn_counts(tables, rows, system)},
             "samples": data_report.examples(tables, tokenizer, skip_cleaning, skip_identifiers, level),
             "seconds": pipeline.seconds,
             "inputs": inputs,

@@ -16,16 +16,15 @@ from medsft.files import read_json
 from medsft.inference import generation
 from medsft.models import loading
 from medsft.models.model_checks import positions
-from medsft.records import DataReport, SystemTurns, Turn
+from medsft.records import Turn
 from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
-from medsft.tokenization.system_turns import DROP, placed
+from medsft.tokenization.system_turns import NO_SYSTEM, SystemTurns, of_report, placed
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-NO_SYSTEM: SystemTurns = {"rows": 0, "how": DROP, "text": ""}
 Base = tuple[str, str | None]  # base model and quantization
 
 
@@ -77,8 +76,7 @@ def load(study_dir: Path, names: list[str], base_model: str, dtype: str) -> dict
 def system_of(study_dir: Path) -> SystemTurns:
     """The system turns of a study's prepared rows."""
     prepared = study_dir / "data" / "data_report.json"
-    report: DataReport | None = read_json(prepared) if prepared.is_file() else None
-    return report.get("system_turns", NO_SYSTEM) if report else NO_SYSTEM
+    return of_report(read_json(prepared) if prepared.is_file() else None)
 
 
 def _adapted(

@@ -1,10 +1,10 @@
 """System turns, the instructions before a conversation: kept, put into the patient's first message, or dropped."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from medsft.errors import UserError
-from medsft.records import Turn
+from medsft.records import DataReport, Turn
 from medsft.tokenization.chat_template import PLAIN, takes_system
 
 if TYPE_CHECKING:
@@ -12,6 +12,25 @@ if TYPE_CHECKING:
 
 AUTO, KEEP, MERGE, DROP = "auto", "keep", "merge", "drop"
 CHOICES = (AUTO, KEEP, MERGE, DROP)
+
+
+class SystemTurns(TypedDict):
+    """In data_report.json: `rows` that were read with a system turn, and what was done with it: keep, merge or drop.
+
+    `text` is the one of more than half of the training rows, '' where there is no such; with it the chat page asks.
+    """
+
+    rows: int
+    how: str
+    text: str
+
+
+NO_SYSTEM: SystemTurns = {"rows": 0, "how": DROP, "text": ""}
+
+
+def of_report(report: DataReport | None) -> SystemTurns:
+    """The system turns of a study's rows; none without a report, or in one from before there were any."""
+    return cast(SystemTurns, report.get("system_turns", NO_SYSTEM)) if report else NO_SYSTEM
 
 
 def choose(asked: str, tokenizer: "PreTrainedTokenizerBase", template: str, model: str) -> str:

@@ -13,7 +13,7 @@ from medsft.files import fingerprint, read_json
 from medsft.models import loading
 from medsft.records import DataReport, Json
 from medsft.tokenization import chat_template
-from medsft.tokenization.system_turns import KEEP
+from medsft.tokenization.system_turns import KEEP, of_report
 from medsft.training.setup.rows_per_step import rows_per_step
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def check_system_turns(
     report: DataReport, tokenizer: "PreTrainedTokenizerBase", template: str, base_model: str
 ) -> None:
     """Raise UserError where the rows keep system turns and the template of this arm would print none of them."""
-    kept = report.get("system_turns")
-    if kept and kept["rows"] and kept["how"] == KEEP and not chat_template.prints_system(tokenizer, template):
+    kept = of_report(report)
+    if kept["rows"] and kept["how"] == KEEP and not chat_template.prints_system(tokenizer, template):
         raise UserError(
             f"the prepared rows have system turns, and the chat template for '{base_model}' takes none; run "
             "prepare_data.py with --system_turns merge, or drop"
