@@ -54,8 +54,8 @@ NOT_BASIC = ONLY_SAFE_HARBOR | {
     "named_person",
 }
 LEVELS = {"basic": {*RULES} - NOT_BASIC, STANDARD: {*RULES} - ONLY_SAFE_HARBOR, SAFE_HARBOR: {*RULES}}
-NAME_RULES = ("civil_name", "signature", "patient_name", "relative", "named_person")  # of English words
-NAME_RULES += ("birth_date", "age_over_89", "place")
+ENGLISH_NAMES = ("civil_name", "signature", "patient_name", "relative", "named_person")
+NAME_RULES = (*ENGLISH_NAMES, "birth_date", "age_over_89", "place")  # they know English words only
 NAMES = ("DOCTOR", "PATIENT", "PERSON")
 ASKED_BIRTH = re.compile(r"\b(?:date of birth|birth ?day|d\.?o\.?b\b|when were you born)", re.IGNORECASE)
 
