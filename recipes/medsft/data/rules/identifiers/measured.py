@@ -1,7 +1,7 @@
 """Recall and precision of the rules on labelled sentences (the folder labelled beside this module).
 
-No rule was changed after it was measured on 'held_out', whose first lines say what is known of it; 'own' was written with
-the rules, and shows whether a change loses something.
+No rule was changed after it was measured on 'held_out', whose first lines say how it was written; 'own' was written
+with the rules, and shows whether a change loses something.
 """
 
 import re
