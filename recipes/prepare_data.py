@@ -10,8 +10,8 @@
 The format of a file is detected by its content. Rules that --skip_rules leaves out: mojibake, html, spaces,
 dangling_arrow, greeting, advert, opening_formula, closing_formula, chat_doctor, boilerplate_only; email, url,
 ip_address, birth_date, record_number, device_number, phone, age_over_89, address, doctor_name, civil_name, signature,
-patient_name, relative, date, place, platform, sign_off; or all. Control tokens in the dialogues ('</s>', '[INST]') are
-always broken into ordinary text. Dropped rows are kept in study_dir/data/dropped.jsonl with their reasons.
+patient_name, relative, named_person, date, place, platform, sign_off; or all. Control tokens in the dialogues ('</s>',
+'[INST]') are always broken into ordinary text. Dropped rows are kept in study_dir/data/dropped.jsonl with reasons.
 """
 
 from medsft import terminal
@@ -70,6 +70,9 @@ def print_report(report: DataReport, study_dir: str) -> None:
         table.add_row("languages", ", ".join(f"{count:,} {name}" for name, count in languages.items()))
     if left := report.get("english_rules", {}).get("rows_left_alone"):
         table.add_row("English rules", f"not run on {left:,} rows in other languages")
+    if system := report.get("system_turns", {}).get("rows"):
+        done = {"keep": "kept", "merge": "put before the patient's first message", "drop": "dropped"}
+        table.add_row("system turns", f"{done[report['system_turns']['how']]} in {system:,} of the rows read")
     table.add_row("shortened", f"{report['truncated']['prompt']:,} prompts to the token budget, no answer")
     Console().print(table)
 

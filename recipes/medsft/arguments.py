@@ -22,6 +22,10 @@ class DataArguments:
     data_split: str = option("train", "which split of a hub dataset to train on")
     official_split: bool = option(True, "a test split that the source brings stays the test split")
     skip_rules: list[str] = option([], "cleaning and de-identification rules to leave out, by name; or all")
+    system_turns: str = option(
+        "auto",
+        "instructions before a dialogue: keep, merge into the patient's first message, drop; auto: keep or merge",
+    )
     deid_level: str = option("standard", "what de-identification replaces: basic, standard or safe_harbor")
     presidio_model: str | None = option(
         None, "spaCy model (package or folder) with which Presidio looks for full names in running text; an extra"

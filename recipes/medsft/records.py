@@ -291,6 +291,7 @@ class DataReport(RowCounts):
     """data_report.json: what became of every row of the source."""
 
     deidentification: NotRequired[Json]
+    system_turns: NotRequired[Json]  # tokenization.system_turns.SystemTurns
     samples: dict[str, dict[str, str]]  # {rule: its first change, before and after}
     seconds: dict[str, float]
     inputs: str

@@ -83,6 +83,12 @@ SHAPES: dict[str, Callable[[list[Any]], Any]] = {
     "plain prompt and completion": lambda d: {"prompt": d[0]["content"], "completion": d[1]["content"]},
     "list of turns": lambda d: d,
     "sharegpt": lambda d: {"conversations": sharegpt(d), "system": ""},
+    "sharegpt with a system column": lambda d: {"conversations": sharegpt(d), "system": "Be kind."},
+    "alpaca with a system column": lambda d: {
+        "instruction": d[0]["content"],
+        "output": d[1]["content"],
+        "system": "Be kind.",
+    },
     "list of sharegpt turns": sharegpt,
     "content parts": lambda d: {"messages": parts(d)},
     "tools": lambda d: {
@@ -115,6 +121,9 @@ SHAPES: dict[str, Callable[[list[Any]], Any]] = {
 }
 
 
+WITH_SYSTEM = {"tools", "sharegpt with a system column", "alpaca with a system column"}
+
+
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("form", ["json", "jsonl", "parquet"])
 def test_every_shape_of_messages_is_read(tmp_path: Path, name: str, form: str) -> None:
@@ -126,9 +135,9 @@ def test_every_shape_of_messages_is_read(tmp_path: Path, name: str, form: str) -
     else:
         path.write_bytes(json.dumps(rows).encode() if form == "json" else jsonl(*rows))
     dialogues, rejected, _ = read_all(path)
-    assert [row.turns for row in dialogues] == PAIRS and not rejected
-    left_out = {"tools": ["left_out_system", "left_out_tool"], "sharegpt tools": ["left_out_tool"]}
-    assert dialogues[0].repairs == left_out.get(name, [])
+    system = [{"role": "system", "content": "Be kind."}] if name in WITH_SYSTEM else []
+    assert [row.turns for row in dialogues] == [[*system, *pair] for pair in PAIRS] and not rejected
+    assert dialogues[0].repairs == (["left_out_tool"] if "tools" in name else [])
 
 
 def test_earlier_pairs_of_alpaca_are_earlier_turns(tmp_path: Path) -> None:

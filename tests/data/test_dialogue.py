@@ -11,9 +11,10 @@ from medsft.data.reading.dialogue import BEGINS, Dialogue, Rejected, arrange, co
 from medsft.data.reading.row_schemas import MEDDIALOG
 from medsft.data.reading.sources import Part
 from medsft.records import Turn
+from medsft.tokenization.system_turns import parted
 
 TURN = st.fixed_dictionaries(
-    {"role": st.sampled_from(["user", "assistant"]), "content": st.text("ab", min_size=1, max_size=3)}
+    {"role": st.sampled_from(["user", "assistant", "system"]), "content": st.text("ab", min_size=1, max_size=3)}
 )
 
 
@@ -22,7 +23,8 @@ def test_arranged_turns_alternate_from_patient_to_doctor(given_turns: list[Turn]
     before = [dict(turn) for turn in given_turns]
     arranged, _ = arrange(given_turns)
     assert given_turns == before, "the turns given are left as they are"
-    assert [turn["role"] for turn in arranged] == ["user", "assistant"] * (len(arranged) // 2)
+    spoken = parted(arranged)[1]
+    assert [turn["role"] for turn in spoken] == ["user", "assistant"] * (len(spoken) // 2)
     assert arrange(arranged) == (arranged, [])
     if arranged:  # no word of the doctor is lost
         said = [line for turn in given_turns if turn["role"] == "assistant" for line in turn["content"].split("\n")]
@@ -30,6 +32,11 @@ def test_arranged_turns_alternate_from_patient_to_doctor(given_turns: list[Turn]
         assert kept == said
 
 
+def said(text: str) -> Turn:
+    return {"role": "system", "content": text}
+
+
+SYSTEM = said("Be kind.")
 OPENED = [{"role": "user", "content": BEGINS}, *turns("", "Hello", "Hi", "Yes?")[1:]]
 
 
@@ -39,7 +46,12 @@ OPENED = [{"role": "user", "content": BEGINS}, *turns("", "Hello", "Hi", "Yes?")
         (turns("", "Hello", "Hi", "Yes?")[1:], ["doctor_opened"], OPENED),
         (turns("Hi", "Yes?", "Thanks"), ["trailing_patient_turn"], turns("Hi", "Yes?")),
         ([*turns("Hi"), *turns("Doctor", "Yes?")], ["merged_turns"], turns("Hi\nDoctor", "Yes?")),
-        ([{"role": "system", "content": "Be kind."}, *turns("Hi", "Yes?")], ["left_out_system"], turns("Hi", "Yes?")),
+        ([SYSTEM, *turns("Hi", "Yes?")], [], [SYSTEM, *turns("Hi", "Yes?")]),
+        ([SYSTEM, SYSTEM, *turns("Hi", "Yes?")], [], [said("Be kind.\nBe kind."), *turns("Hi", "Yes?")]),
+        ([SYSTEM, *turns("", "Hello", "Hi", "Yes?")[1:]], ["doctor_opened"], [SYSTEM, *OPENED]),
+        ([*turns("Hi"), SYSTEM, *turns("", "Yes?")[1:]], ["left_out_system"], turns("Hi", "Yes?")),
+        ([said(" "), *turns("Hi", "Yes?")], [], turns("Hi", "Yes?")),
+        ([SYSTEM, *turns("Hi")], ["trailing_patient_turn"], []),
         (turns("", "Hello", "Hi")[1:], ["trailing_patient_turn"], []),
         ([*OPENED[:1], *turns("Hi", "Yes?")], [], turns("Hi", "Yes?")),
     ],

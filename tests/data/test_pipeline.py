@@ -95,7 +95,7 @@ def test_turns_keep_their_shape_from_cleaning_to_the_token_budget() -> None:
     assert set(keys) == set(GROUP_KEYS.columns) and keys["opening"] == ["i cough rest", ""]
     tokenizer = load_tokenizer("embedded/SmolLM2-135M-Instruct")
     batch = {"turns": redacted["turns"]}
-    fitted = transforms.fit_batch(batch, tokenizer, training_template(tokenizer), 64)  # type: ignore[arg-type]
+    fitted = transforms.fit_batch(batch, tokenizer, training_template(tokenizer), 64, "keep")  # type: ignore[arg-type]
     assert fitted["messages"] == cleaned["turns"]
     assert [count > 0 for count in fitted["prompt_tokens"]] == [True, False]  # type: ignore[operator]
 

@@ -36,7 +36,7 @@ EXAMPLES = {
     "alpaca": ({"instruction": "My ear hurts.", "input": "", "output": "Since when?"}, PAIR),
     "messages": (
         {"messages": [{"role": "system", "content": "Be kind."}, *TURNS]},
-        TURNS,
+        [{"role": "system", "content": "Be kind."}, *TURNS],
     ),
     "sharegpt": (
         {"conversations": [{"from": "human" if t["role"] == "user" else "gpt", "value": t["content"]} for t in TURNS]},

@@ -1,5 +1,6 @@
 """Arms that share one base answer as each of them does alone, also when they alternate."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from conftest import write_adapter_arm
 from medsft.errors import UserError
 from medsft.inference import adapter_pool
 from medsft.models import loading
+from medsft.tokenization.chat_template import prompt_ids
+from medsft.tokenization.system_turns import placed
 
 ASKED = [{"role": "user", "content": "My knee hurts when I walk."}]
 NAMES = ["baseline", "lora_a", "lora_b"]
@@ -45,6 +48,26 @@ def test_taking_turns_changes_no_answer(study: Path, tiny_model: Path, arms: dic
     *_, texts = adapter_pool.side_by_side({name: adapter_pool.answer(arms[name], ASKED, 12, 0, 0) for name in NAMES})
     assert texts == {name: alone(study, tiny_model, name) for name in NAMES}
     assert len(set(texts.values())) == 3
+
+
+@pytest.mark.parametrize("how", ["keep", "merge", "drop"])
+def test_arms_are_asked_after_the_system_text_of_their_rows(
+    study: Path, arms: dict[str, adapter_pool.LoadedArm], how: str
+) -> None:
+    text = "" if how == "drop" else "Answer in two sentences."
+    report = {"system_turns": {"rows": 9, "how": how, "text": text}}
+    (study / "data").mkdir(exist_ok=True)
+    (study / "data" / "data_report.json").write_text(json.dumps(report))
+    arm = arms["baseline"]._replace(system=adapter_pool.system_of(study))
+    trained = placed("Answer in two sentences.", ASKED, how)
+    assert adapter_pool.asked_ids(arm, ASKED) == prompt_ids(arm.tokenizer, trained)
+
+
+def test_a_study_from_before_there_were_system_turns_is_asked_without(tmp_path: Path) -> None:
+    assert adapter_pool.system_of(tmp_path)["text"] == ""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "data_report.json").write_text("{}")
+    assert adapter_pool.system_of(tmp_path)["text"] == ""
 
 
 def test_a_seed_repeats_a_sampled_answer(arms: dict[str, adapter_pool.LoadedArm]) -> None:

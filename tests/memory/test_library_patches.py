@@ -26,6 +26,7 @@ REPLACED = {
     "transformers/integrations/deepspeed.py": {"is_deepspeed_zero3_enabled": "8969a2f9e605"},
     "transformers/modeling_utils.py": {"get_torch_context_manager_or_global_device": "d7f0d60088cc"},
     "deepspeed/comm/torch.py": {"build_shm_op": "5ee7daeb8dd5"},
+    "deepspeed/runtime/zero/partition_parameters.py": {"zero_wrapper_for_fp_tensor_constructor": "19f8f8463f17"},
     "deepspeed/runtime/zero/utils.py": {
         "assert_ints_same_as_other_ranks": "50132da68b55",
         "assert_lst_len_same_as_other_ranks": "5ab1a1fd204d",

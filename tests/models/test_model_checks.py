@@ -43,6 +43,27 @@ def test_rows_longer_than_the_models_positions_are_refused_with_the_length_that_
         model_checks.check_answers(config, 96, 1)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_budget_over_the_models_positions_names_the_limit_and_is_told_without_transformers(
+    tiny_model: Path, tmp_path: Path, nested: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stated = {"max_position_embeddings": 96}
+    folder = copied(tiny_model, tmp_path / "m", **({"text_config": stated} if nested else stated))
+    monkeypatch.setattr(model_checks, "load_config", lambda name: pytest.fail("config.json says it"))
+    with pytest.raises(UserError, match="max_length 512: model .* has 96 positions; use --max_length 96"):
+        model_checks.check_length(str(folder), 512)
+    model_checks.check_length(str(folder), 96)
+
+
+def test_positions_that_a_config_leaves_to_its_architecture_count_too(tiny_model: Path, tmp_path: Path) -> None:
+    folder = copied(tiny_model, tmp_path / "m", max_position_embeddings=None)
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_positions": 1024}))
+    with pytest.raises(UserError, match="use --max_length 1024"):
+        model_checks.check_length(str(folder), 1025)
+    (folder / "config.json").unlink()  # a tokenizer alone has no positions
+    model_checks.check_length(str(folder), 10**6)
+
+
 def test_a_token_without_a_row_in_the_embedding_is_refused() -> None:
     config = LlamaConfig(vocab_size=100)
     model_checks.check_vocabulary("m", config, 99, "<|end|>")

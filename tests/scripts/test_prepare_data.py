@@ -194,6 +194,63 @@ def test_the_script_refuses_an_unusable_file_with_status_2_and_one_line(
     assert not (tmp_path / "study" / "data").exists()
 
 
+def test_a_budget_over_the_models_positions_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    done = script("--data", str(tmp_path / "missing.jsonl"), "--study_dir", str(tmp_path / "s"), "--max_length", "8193")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "error: max_length 8193: model 'embedded/SmolLM2-135M-Instruct' has 8192 positions; use --max_length 8192"
+    ]
+
+
+SYSTEM = "You are a doctor for ears. My name is Elvira Quill."
+
+
+def with_system() -> list[dict[str, Any]]:
+    """Twelve rows of messages, of which the last has no system turn."""
+    rows = []
+    for row in some_rows():
+        asked = {"role": "user", "content": row["patient_message"]}
+        answer = {"role": "assistant", "content": row["doctor_response"]}
+        rows.append({"messages": [{"role": "system", "content": SYSTEM}, asked, answer]})
+    rows[-1]["messages"].pop(0)
+    return rows
+
+
+@pytest.mark.parametrize("how", ["auto", "keep", "merge", "drop"])
+def test_system_turns_are_in_the_split_as_the_switch_says(tmp_path: Path, how: str) -> None:
+    source = write(tmp_path / "mine.jsonl", with_system())
+    report = prepare(DataArguments(study_dir=str(tmp_path), data=[str(source)], system_turns=how, workers=1))
+    text = SYSTEM.replace("Elvira Quill", "[DOCTOR]")  # it is cleaned and de-identified as the other turns are
+    done = "keep" if how == "auto" else how  # the embedded model's template prints a system turn
+    assert report["system_turns"] == {"rows": 11, "how": done, "text": "" if how == "drop" else text}
+    rows = [row for name in ("train", "dev", "test") for row in load_split(str(tmp_path), name)]
+    first = {row["id"]: row["messages"] for row in rows}
+    assert len(first) == 12
+    for name, messages in first.items():
+        has = name != "mine:12"
+        roles = ["system"] * (has and done == "keep") + ["user", "assistant"]
+        assert [turn["role"] for turn in messages] == roles
+        assert (text in messages[0]["content"]) == (has and done != "drop")
+        assert messages[-2]["content"].startswith(text if has and done == "merge" else "My ")
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert {"keep": "kept", "merge": "put before", "drop": "dropped"}[done] in card
+
+
+def test_rows_that_differ_in_the_system_turn_alone_are_copies(tmp_path: Path) -> None:
+    rows = with_system()
+    other = {"messages": [{"role": "system", "content": "Be brief."}, *rows[0]["messages"][1:]]}
+    report = prepare(
+        DataArguments(study_dir=str(tmp_path), data=[str(write(tmp_path / "mine.jsonl", [*rows, other]))], workers=1)
+    )
+    assert report["dropped"] == {"exact_duplicate": 1}
+
+
+def test_an_unknown_way_with_system_turns_names_the_nearest(tmp_path: Path) -> None:
+    source = write(tmp_path / "mine.jsonl", with_system())
+    with pytest.raises(UserError, match="system_turns: 'merged' is not known: did you mean 'merge'"):
+        prepare(DataArguments(study_dir=str(tmp_path), data=[str(source)], system_turns="merged"))
+
+
 def test_the_help_lists_every_rule() -> None:
     documented = " ".join((ROOT / "recipes" / "prepare_data.py").read_text(encoding="utf-8").split('"""')[1].split())
     listed = re.search(r"--skip_rules leaves out: (.*?); or all", documented)

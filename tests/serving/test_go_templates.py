@@ -120,6 +120,17 @@ def test_an_unknown_chat_template_is_refused_with_the_remedy() -> None:
         export_formats.go_template(tokenizer, None)
 
 
+def test_the_modelfile_holds_the_system_text_of_the_training_rows(tmp_path: Path) -> None:
+    written = export_formats.modelfile(tokenizer_with("chatml"), "T", 512, 64, "Answer briefly.")
+    assert 'SYSTEM """Answer briefly."""' in written.splitlines()
+    assert "SYSTEM" not in export_formats.modelfile(tokenizer_with("chatml"), "T", 512, 64)
+    (tmp_path / "data").mkdir()
+    for how, text in (("keep", "Answer briefly."), ("merge", ""), ("drop", "")):
+        report = {"system_turns": {"rows": 1, "how": how, "text": "Answer briefly."}}
+        (tmp_path / "data" / "data_report.json").write_text(json.dumps(report))
+        assert export_formats.kept_system(tmp_path) == text
+
+
 def test_quotes_that_would_end_the_modelfile_early_are_refused() -> None:
     with pytest.raises(export_formats.UserError, match="quotes"):
         export_formats.modelfile(tokenizer_with("chatml"), 'a """ b', 512, 64)

@@ -1,55 +1,26 @@
 """Llama-3's, Qwen's and DeepSeek's real vocabularies, which `make test` installs apart: tokens as their makers say."""
 
-import base64
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trl
 
-from conftest import ROOT
 from medsft.tokenization import chat_template
 from medsft.tokenization.chat_template import PROBE, prompt_ids, render, stop_ids, training_template
+from real_vocabularies import from_tiktoken, llama_3, package_data
 
 SHIPPED = Path(trl.__file__).parent / "chat_templates"
 QWEN_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-LLAMA_3 = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>"]
-LLAMA_3 += ["<|finetune_right_pad_id|>", "<|step_id|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>"]
-LLAMA_3 += ["<|eot_id|>", "<|python_tag|>"]
 pytestmark = pytest.mark.slow  # a vocabulary of 150,000 tokens takes five seconds to convert
-
-
-def package_data(package: str, file: str) -> Path:
-    for folder in [Path(sys.prefix) / "test-only", ROOT / ".venv" / "test-only"]:
-        if (folder / package / file).is_file():
-            return folder / package / file
-    pytest.fail(f"{package} is not installed; run the tests by `make test`")
-
-
-def from_tiktoken(file: Path, special: list[str], **pattern: str) -> Any:
-    """A tokenizer from a file of 'base64 rank' lines, its special tokens after the last rank."""
-    from transformers import PreTrainedTokenizerFast
-    from transformers.convert_slow_tokenizer import TikTokenConverter
-
-    class Converter(TikTokenConverter):
-        @staticmethod
-        def load_tiktoken_bpe(tiktoken_url: str) -> dict[bytes, int]:
-            words = (line.split() for line in Path(tiktoken_url).read_bytes().splitlines() if line)
-            return {base64.b64decode(token): int(rank) for token, rank in words}
-
-    made = Converter(str(file), extra_special_tokens=special, **pattern).converted()
-    return PreTrainedTokenizerFast(tokenizer_object=made)
 
 
 @pytest.fixture(scope="module")
 def llama() -> Any:
-    tokenizer = from_tiktoken(package_data("llama_models", "llama3/tokenizer.model"), LLAMA_3)
-    tokenizer.bos_token, tokenizer.eos_token = "<|begin_of_text|>", "<|eot_id|>"
-    return tokenizer
+    return llama_3()
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,18 @@
 """Every chat template that TRL ships, trained as it asks: a new one of theirs is tested for free."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trl
 
 from conftest import RECIPES
 from loss_runs import supervised
 from medsft.errors import UserError
-from medsft.models import embedded, loading
 from medsft.tokenization import answer_marks, chat_template
 from medsft.tokenization.chat_template import NO_THINKING, PLAIN, PROBE, prompt_ids, render, stop_ids, training_template
 from medsft.training.saving import generation_config
+from template_families import FAMILIES, PARTS_ONLY, PHI_4_MINI, SHIPPED, tokenizer_of_all_families
 
-SHIPPED = Path(trl.__file__).parent / "chat_templates"
-FAMILIES = sorted(path.stem for path in SHIPPED.glob("*.jinja") if not path.stem.endswith("_training"))
-PARTS_ONLY = {"idefics3", "smolvlm", "llava_next"}  # vision models, whose templates print lists of parts, not text
-PHI_4_MINI = (  # as in microsoft/Phi-4-mini-instruct; TRL has none of it
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% else %}{{ eos_token }}{% endif %}"
-)
 # The template of each folder of recipes: what a prompt ends with, and what ends an answer
 RECIPES_TEMPLATES = {
     "llama31_8b": ("llama3_1", "<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"),
@@ -45,14 +36,7 @@ DIALOGUES = {
 
 @pytest.fixture(scope="module")
 def every_token() -> Any:
-    """The embedded model's tokenizer, which also knows the control tokens of every family."""
-    tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
-    text = "".join((SHIPPED / f"{name}.jinja").read_text() for name in FAMILIES)
-    found = set(re.findall(r"<\|?[^\s<>'\"{}|]{1,40}\|?>|<\|?[A-Za-z_]+\|?>|<｜[^<>\s]{1,40}｜>|\[[A-Z_/]+\]", text))
-    tokenizer.add_special_tokens({"additional_special_tokens": sorted(found - {"<think>", "</think>"})})
-    tokenizer.add_tokens(["<think>", "</think>"])  # ordinary added tokens, as in Qwen3
-    tokenizer.bos_token = "<bos>"
-    return tokenizer
+    return tokenizer_of_all_families()
 
 
 def of_family(tokenizer: Any, name: str) -> str:

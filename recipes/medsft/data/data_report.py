@@ -14,6 +14,7 @@ from medsft.data.rules.language import ENGLISH
 from medsft.data.rules.rule_examples import RuleExample
 from medsft.records import RowCounts, Turn
 from medsft.tokenization.control_tokens import as_text
+from medsft.tokenization.system_turns import DROP, SystemTurns, parted
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -101,6 +102,20 @@ def answers_of(keys: "Dataset") -> Callable[[int], list[str]]:
     """The keys of a row's answers, by its position."""
     column = keys.data.table["answers"]
     return lambda position: column[position].as_py()  # type: ignore[no-any-return]
+
+
+def system_turn_counts(tables: Tables, rows: SplitRows, how: str) -> SystemTurns:
+    """How many rows were read with a system turn, and the text of most training rows."""
+    from pyarrow import compute
+
+    firsts = compute.list_element(tables.read.data.table["turns"], 0)
+    found = int(compute.sum(compute.equal(compute.struct_field(firsts, "role"), "system")).as_py() or 0)
+    train = [row.position for row in rows.parts["train"]]
+    if not found or how == DROP or not train:
+        return {"rows": found, "how": how, "text": ""}
+    texts = Counter(parted(turns)[0] for turns in tables.named.select(train)["turns"])
+    text, count = texts.most_common(1)[0]
+    return {"rows": found, "how": how, "text": text if 2 * count > len(train) else ""}
 
 
 def answer_counts(tables: Tables, parts: dict[str, list[Row]]) -> dict[str, dict[str, int]]:

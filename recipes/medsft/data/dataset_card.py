@@ -40,12 +40,13 @@ clinical standard, and no one should act on one.
   Rules do not find names without a title in running text, so these rows are still personal data.
 - Languages, by letters and common words: {{ languages }}. Rules that know English only were not run on the others.
 - Loss: {{ loss }}.
+- System turns: {{ system_turns }}.
 - Near-duplicates: the patients' opening words have a Jaccard similarity of at least {{ threshold }}.
 {{ leakage }}
 - Token budget {{ max_length }}: the patient's side was shortened in {{ shortened }} rows; no answer was cut.
 
-Fields: `id` (source file and row), `source`, `group`, `messages` (role user: the patient, assistant: the doctor),
-`prompt_tokens`, `answer_tokens`.
+Fields: `id` (source file and row), `source`, `group`, `messages` (role user: the patient, assistant: the doctor,
+system: instructions), `prompt_tokens`, `answer_tokens`.
 
 ## Rights and risks
 Corpora crawled from consultation sites are under the sites' copyright (healthcaremagic.com and icliniq.com for
@@ -103,6 +104,7 @@ def dataset_card(report: DataReport) -> str:
         level=arguments.get("deid_level", "standard"),
         languages=listed(report.get("languages", {})),
         loss=loss_of(report),
+        system_turns=system_turns_of(report),
         shortened=report["truncated"]["prompt"],
     )
     return str(card).rstrip() + "\n"
@@ -114,6 +116,15 @@ def loss_of(report: DataReport) -> str:
     if answers["times"] == answers["with_loss"]:
         return "each answer of the training split carries loss once"
     return f"{answers['with_loss']} answers of the training split carry loss {answers['times']} times together"
+
+
+def system_turns_of(report: DataReport) -> str:
+    """What was done with the instructions before the dialogues, in words."""
+    found = report.get("system_turns")
+    if not found or not found["rows"]:
+        return "no row had one"
+    done = {"keep": "kept", "merge": "put before the patient's first message", "drop": "dropped"}[found["how"]]
+    return f"{done} in {found['rows']} of the rows read"
 
 
 def listed(counts: dict[str, int]) -> str:

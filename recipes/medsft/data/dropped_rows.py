@@ -13,7 +13,7 @@ from medsft.data.reading.dialogue import Rejected
 from medsft.data.rules.deidentification import deidentify
 from medsft.records import Json, Turn
 
-NAMES = {"user": "Patient", "assistant": "Doctor"}
+NAMES = {"user": "Patient", "assistant": "Doctor", "system": "System"}
 
 
 def write_dropped(path: Path, rows: Iterable[Json]) -> None:

@@ -10,6 +10,7 @@ from medsft.data.rules.cleaning import RULES as CLEANING_RULES
 from medsft.data.rules.deidentification import LEVELS
 from medsft.data.rules.deidentification import RULES as IDENTIFIER_RULES
 from medsft.errors import UserError
+from medsft.tokenization.system_turns import CHOICES
 
 
 def check_options(args: DataArguments) -> None:
@@ -21,6 +22,8 @@ def check_options(args: DataArguments) -> None:
         raise UserError("seed must be between 0 and 4294967295, and preview at least 0")
     if args.deid_level not in LEVELS:
         raise UserError(f"deid_level: '{args.deid_level}' is not known: {nearest(args.deid_level, LEVELS)}")
+    if args.system_turns not in CHOICES:
+        raise UserError(f"system_turns: '{args.system_turns}' is not known: {nearest(args.system_turns, CHOICES)}")
     if args.max_length < 1 or (args.max_rows is not None and args.max_rows < 1):
         raise UserError("max_length and max_rows must be at least 1")
     if min(args.dev_fraction, args.test_fraction) <= 0 or args.dev_fraction + args.test_fraction >= 1:

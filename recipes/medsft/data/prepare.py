@@ -26,7 +26,9 @@ from medsft.data.split_files import write_splits
 from medsft.errors import UserError
 from medsft.files import fingerprint, new_folder, read_json, write_json
 from medsft.models.loading import load_tokenizer
+from medsft.models.model_checks import check_length
 from medsft.records import DataReport, Json
+from medsft.tokenization import system_turns
 from medsft.tokenization.chat_template import training_template
 from medsft.versions import code_fingerprint
 
@@ -42,18 +44,20 @@ def prepare(args: DataArguments) -> DataReport:
     unusable input.
     """
     check_options(args)
+    check_length(args.model_name_or_path, args.max_length)
     sources = parts_of(args)
     schemas_of(args, sources)  # refuses unreadable sources in a second, before the tokenizer takes five to load
     recognizer = presidio.version(args.presidio_model) if args.presidio_model else ""
     tokenizer = load_tokenizer(args.model_name_or_path)
     template = training_template(tokenizer, args.chat_template_path)
+    system = system_turns.choose(args.system_turns, tokenizer, template, args.model_name_or_path)
     pipeline = Pipeline(Path(args.study_dir) / ".cache", args.workers)
     with pipeline.locked():
         code = code_fingerprint("data", "tokenization")
         wanted = relevant_options(args), recognizer, template, tokenizer_key(tokenizer)
         inputs = fingerprint(wanted, read_key(args, sources), code)
         report = finished(Path(args.study_dir) / "data", inputs)
-        return report or run(args, sources, pipeline, tokenizer, template, recognizer, inputs)
+        return report or run(args, sources, pipeline, tokenizer, template, system, recognizer, inputs)
 
 
 def finished(folder: Path, inputs: str) -> DataReport | None:
@@ -73,6 +77,7 @@ def run(
     pipeline: Pipeline,
     tokenizer: "PreTrainedTokenizerBase",
     template: str,
+    system: str,
     recognizer: str,
     inputs: str,
 ) -> DataReport:
@@ -87,7 +92,7 @@ def run(
     if args.presidio_model:
         named = pipeline.run(transforms.FIND_NAMES, redacted, depends_on=recognizer, model=args.presidio_model)
     keys = pipeline.run(transforms.GROUP_KEYS, named)
-    budget = {"template": template, "max_length": args.max_length}
+    budget = {"template": template, "max_length": args.max_length, "system_turns": system}
     fitted = pipeline.run(transforms.FIT, named, tokenizer_key(tokenizer), tokenizer=tokenizer, **budget)
     tables = Tables(read.rows, cleaned.rows, redacted.rows, named.rows, keys.rows, fitted.rows)
     with pipeline.timed("group and split"):
@@ -99,6 +104,7 @@ def run(
         report: DataReport = {
             **data_report.count_rows(tables, rejected, rows),
             "deidentification": {"level": level, "held_out": measure("held_out", level)},
+            "system_turns": {**data_report.system_turn_counts(tables, rows, system)},
             "samples": data_report.examples(tables, tokenizer, skip_cleaning, skip_identifiers, level),
             "seconds": pipeline.seconds,
             "inputs": inputs,

@@ -107,14 +107,14 @@ def keys_batch(batch: TurnsBatch) -> dict[str, list[object]]:
 
 
 def fit_batch(
-    batch: TurnsBatch, tokenizer: "PreTrainedTokenizerBase", template: str, max_length: int
+    batch: TurnsBatch, tokenizer: "PreTrainedTokenizerBase", template: str, max_length: int, system_turns: str
 ) -> dict[str, list[object]]:
     """Messages within the token budget; none, and 0 tokens, where the row cannot be made to fit."""
     from medsft.tokenization.truncation import fit
 
     out = empty(FIT.columns)
     for turns in batch["turns"]:
-        fitted = fit(tokenizer, template, turns, max_length) if turns else None
+        fitted = fit(tokenizer, template, turns, max_length, system_turns) if turns else None
         out["messages"].append(fitted.messages if fitted else [])
         out["prompt_tokens"].append(fitted.prompt_tokens if fitted else 0)
         out["answer_tokens"].append(fitted.answer_tokens if fitted else 0)

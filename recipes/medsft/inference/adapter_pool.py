@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from medsft import manifest
 from medsft.arguments import GenerateArguments
 from medsft.errors import UserError
+from medsft.files import read_json
 from medsft.inference import generation
 from medsft.models import loading
 from medsft.models.model_checks import positions
 from medsft.records import Turn
 from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
+from medsft.tokenization.system_turns import NO_SYSTEM, SystemTurns, of_report, placed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -27,11 +29,15 @@ Base = tuple[str, str | None]  # base model and quantization
 
 
 class LoadedArm(NamedTuple):
-    """An arm and its network, which may be shared: within `with arm.active():` it is this arm's."""
+    """An arm and its network, which may be shared: within `with arm.active():` it is this arm's.
+
+    `system`: the system turns of the study's rows; with their common text the arm is asked as it was trained.
+    """
 
     network: "PreTrainedModel | PeftModel"
     tokenizer: "PreTrainedTokenizerBase"
     active: Callable[[], AbstractContextManager[None]]
+    system: SystemTurns = NO_SYSTEM
 
 
 def arm_names(study_dir: Path, asked: str = "") -> list[str]:
@@ -63,7 +69,14 @@ def load(study_dir: Path, names: list[str], base_model: str, dtype: str) -> dict
         else:
             answerer = generation.load(args)
             arms[name] = LoadedArm(cast("PreTrainedModel", answerer.network), answerer.tokenizer, nullcontext)
-    return {name: arms[name] for name in names}
+    system = system_of(study_dir)
+    return {name: arms[name]._replace(system=system) for name in names}
+
+
+def system_of(study_dir: Path) -> SystemTurns:
+    """The system turns of a study's prepared rows."""
+    prepared = study_dir / "data" / "data_report.json"
+    return of_report(read_json(prepared) if prepared.is_file() else None)
 
 
 def _adapted(
@@ -95,9 +108,14 @@ def _switch(network: "PeftModel", name: str) -> Callable[[], AbstractContextMana
     return activate
 
 
+def asked_ids(arm: LoadedArm, messages: Sequence[Turn]) -> list[int]:
+    """The prompt of a dialogue, after the system text of the study's rows."""
+    return prompt_ids(arm.tokenizer, placed(arm.system["text"], messages, arm.system["how"]))
+
+
 def has_room(arm: LoadedArm, messages: Sequence[Turn], max_new_tokens: int) -> bool:
     """Whether the dialogue and an answer fit the model's context."""
-    return len(prompt_ids(arm.tokenizer, messages)) + max_new_tokens <= positions(arm.network.config)
+    return len(asked_ids(arm, messages)) + max_new_tokens <= positions(arm.network.config)
 
 
 def answer(
@@ -112,7 +130,7 @@ def answer(
 
     draw = torch.Generator().manual_seed(seed)
     stops, cache, produced = stop_ids(arm.tokenizer), DynamicCache(), list[int]()
-    ids = prompt_ids(arm.tokenizer, messages)
+    ids = asked_ids(arm, messages)
     for _ in range(max_new_tokens):
         with torch.inference_mode(), arm.active():
             inputs = torch.tensor([ids], device=arm.network.device)

@@ -20,7 +20,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "stopped": bool,
     "new_tokens": int,
 }
-LABELS = {"user": "Patient: ", "assistant": "Doctor: ", "system": ""}  # of the turns in `prompt`
+LABELS = {"user": "Patient: ", "assistant": "Doctor: ", "system": "System: "}  # of the turns in `prompt`
 REMEDY = "delete the file and run generate.py again"
 
 

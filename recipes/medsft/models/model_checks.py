@@ -1,9 +1,11 @@
 """Whether a model can be trained and asked here, from its config.json: before weights are read."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medsft.errors import UserError
-from medsft.models.loading import load_config
+from medsft.files import read_json
+from medsft.models.loading import load_config, resolve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -14,6 +16,30 @@ UNBOUNDED = 2**31  # state-space models have no positions
 def positions(config: "PreTrainedConfig") -> int:
     """Tokens that a row of this model may have, question and answer together."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or UNBOUNDED)
+
+
+def check_length(name: str, max_length: int) -> None:
+    """Raise UserError where rows of `max_length` tokens have more than the positions of model `name`.
+
+    A folder's config.json is read without transformers, whose import takes seconds; without one it is a tokenizer.
+    """
+    folder = Path(resolve(name))
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return
+    known = _stated_positions(folder / "config.json") if folder.is_dir() else 0
+    known = known or positions(load_config(name))
+    if max_length > known:
+        raise UserError(f"max_length {max_length}: model '{name}' has {known} positions; use --max_length {known}")
+
+
+def _stated_positions(file: Path) -> int:
+    """max_position_embeddings as a config.json has it, 0 where it leaves that to the architecture."""
+    config = read_json(file)
+    if not isinstance(config, dict):
+        return 0
+    text = config.get("text_config")
+    stated = (text if isinstance(text, dict) else config).get("max_position_embeddings")
+    return stated if isinstance(stated, int) else 0
 
 
 def check_base(name: str, max_length: int | None) -> "PreTrainedConfig":

@@ -70,6 +70,8 @@ def build(pool: Pool, folder: Path, vote_file: Path) -> gr.Blocks:
     choices = [f"{letter} is better" for letter in LETTERS[: len(pool)]] + [votes.TIE]
     with gr.Blocks(title="medsft chat", analytics_enabled=False) as page:
         gr.Markdown(f"# Arms side by side\n{NOTICE}", elem_id="notice")
+        if text := next(iter(pool.values())).system["text"]:  # the same for all arms of a study
+            gr.Textbox(text, label="Asked after this text of the training rows", interactive=False, elem_id="system")
         state = gr.State(lambda: new_conversation([*pool]))
         banner = gr.Markdown(visible=False, elem_id="red-flags")
         with gr.Row():

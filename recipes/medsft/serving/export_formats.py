@@ -9,11 +9,13 @@ from medsft.arguments import ExportArguments
 from medsft.errors import UserError
 from medsft.files import read_json, write_json, write_text
 from medsft.hub import hub_reachable
+from medsft.inference.adapter_pool import system_of
 from medsft.inference.vllm_backend import lora_rank
 from medsft.models import loading
 from medsft.models.model_checks import positions
 from medsft.records import TrainRecord
 from medsft.tokenization import chat_template
+from medsft.tokenization.system_turns import KEEP
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -62,14 +64,23 @@ def go_template(tokenizer: "PreTrainedTokenizerBase", path: str | None) -> str:
     return source.replace(GO_EOS, str(tokenizer.eos_token))
 
 
-def modelfile(tokenizer: "PreTrainedTokenizerBase", template: str, context: int, max_new_tokens: int) -> str:
-    """An Ollama Modelfile for the weights in the same folder: template, stops, greedy, `context` tokens."""
-    if '"""' in template:
-        raise UserError('a Go template with """ in it would end the Modelfile\'s own quotes')
+def modelfile(
+    tokenizer: "PreTrainedTokenizerBase", template: str, context: int, max_new_tokens: int, system: str = ""
+) -> str:
+    """An Ollama Modelfile for the weights in its folder: template, system text, stops, greedy, `context` tokens."""
+    if '"""' in template + system:
+        raise UserError('a Go template or system text with """ in it would end the Modelfile\'s own quotes')
     stops = [tokenizer.convert_ids_to_tokens(i) for i in sorted(chat_template.stop_ids(tokenizer))]
-    lines = ["FROM .", f'TEMPLATE """{template}"""', *(f"PARAMETER stop {json.dumps(stop)}" for stop in stops)]
+    lines = ["FROM .", f'TEMPLATE """{template}"""', *([f'SYSTEM """{system}"""'] if system else [])]
+    lines += [f"PARAMETER stop {json.dumps(stop)}" for stop in stops]
     lines += ["PARAMETER temperature 0", f"PARAMETER num_predict {max_new_tokens}", f"PARAMETER num_ctx {context}"]
     return "\n".join(lines) + "\n"
+
+
+def kept_system(study: Path) -> str:
+    """The system text that most training rows keep; '' where there is none, or where the patient's message holds it."""
+    found = system_of(study)
+    return found["text"] if found["how"] == KEEP else ""
 
 
 def context_length(config: "PretrainedConfig", trained: int, max_new_tokens: int) -> int:
@@ -109,7 +120,8 @@ def write_commands(
     config = loading.load_config(str(new) if not adapter.is_file() else base)
     context = context_length(config, int(train["settings"].get("max_length") or 1024), args.max_new_tokens)
     if args.format == "ollama":
-        write_text(new / "Modelfile", modelfile(tokenizer, template, context, args.max_new_tokens))
+        system = kept_system(Path(args.study_dir))
+        write_text(new / "Modelfile", modelfile(tokenizer, template, context, args.max_new_tokens, system))
         return [f"cd {shlex.quote(str(folder))}", f"ollama create {args.arm} -f Modelfile", f"ollama run {args.arm}"]
     rank = lora_rank(adapter) if adapter.is_file() else None
     line = vllm_line(folder.resolve(), args.arm, dtype, context, loading.resolve(base), rank)

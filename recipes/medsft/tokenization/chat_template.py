@@ -251,6 +251,18 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def takes_system(tokenizer: "PreTrainedTokenizerBase", template: str) -> bool:
+    """Whether a training template prints a system turn by itself: not where one is put before the patient's words
+    because the model's own template refuses it, or leaves it out."""
+    asking = answer_marks.unmarked(template)
+    return answer_marks.MERGED_SYSTEM not in asking and answer_marks.keeps_system(tokenizer, asking, PROBE)
+
+
+def prints_system(tokenizer: "PreTrainedTokenizerBase", template: str) -> bool:
+    """Whether a system turn is in the text of a training template, wherever it stands."""
+    return answer_marks.keeps_system(tokenizer, answer_marks.unmarked(template), PROBE)
+
+
 def _text(tokenizer: "PreTrainedTokenizerBase", template: str, **switches: Any) -> str:
     """The probe rendered with and without a generation prompt; '' where the template raises an error."""
     from jinja2.exceptions import TemplateError

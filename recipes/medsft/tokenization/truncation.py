@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from medsft.records import Turn
 from medsft.tokenization.chat_template import render
 from medsft.tokenization.control_tokens import as_text
+from medsft.tokenization.system_turns import DROP, KEEP, parted, placed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,35 +39,43 @@ class Fitted:
         return self.prompt_tokens + self.answer_tokens
 
 
-def fit(tokenizer: "PreTrainedTokenizerBase", template: str, messages: list[Turn], max_length: int) -> Fitted | None:
+def fit(
+    tokenizer: "PreTrainedTokenizerBase", template: str, messages: list[Turn], max_length: int, system_turns: str = KEEP
+) -> Fitted | None:
     """A dialogue shortened to `max_length` tokens, those of the template included; typed control tokens are broken.
 
-    The oldest exchanges are removed first, then words from the start of the patient's last message. None where the
-    last answer does not fit together with one word of the patient.
+    The oldest exchanges are removed first, then words from the start of the patient's last message; never the system
+    turn, which is placed as `system_turns` says. None where the last answer does not fit together with one word of the
+    patient.
     """
-    given, messages = messages, as_text(tokenizer, messages)
-    fitted = _shortened(tokenizer, template, messages, max_length)
+    given = parted(messages)[1] if system_turns == DROP else messages
+    messages = as_text(tokenizer, given)
+    fitted = _shortened(tokenizer, template, messages, max_length, system_turns)
     return replace(fitted, broken=messages != given) if fitted else None
 
 
 def _shortened(
-    tokenizer: "PreTrainedTokenizerBase", template: str, messages: list[Turn], max_length: int
+    tokenizer: "PreTrainedTokenizerBase", template: str, messages: list[Turn], max_length: int, system_turns: str
 ) -> Fitted | None:
-    exchanges = len(messages) // 2
+    system, spoken = parted(messages)
+    exchanges = len(spoken) // 2
+
+    def measured(turns: list[Turn], shortened: bool) -> Fitted:
+        return _measure(tokenizer, template, placed(system, turns, system_turns), shortened)
 
     def from_exchange(start: int) -> Fitted:
-        return _measure(tokenizer, template, messages[2 * start :], shortened=start > 0)
+        return measured(spoken[2 * start :], shortened=start > 0)
 
     fitted = _first_that_fits(from_exchange, exchanges, max_length)
     if fitted is not None:
         return fitted
-    question, answer = messages[-2:]
+    question, answer = spoken[-2:]
     asked = question["content"].rstrip()  # blank lines at its end would count as tokens instead of words
     words = word_starts(asked)
 
     def from_word(start: int) -> Fitted:
         shorter: Turn = {**question, "content": asked[words[start] :]}
-        return _measure(tokenizer, template, [shorter, answer], shortened=True)
+        return measured([shorter, answer], shortened=True)
 
     return _first_that_fits(from_word, len(words), max_length)
 

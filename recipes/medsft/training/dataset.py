@@ -11,8 +11,9 @@ from medsft.data.split_files import load_split
 from medsft.errors import UserError
 from medsft.files import fingerprint, read_json
 from medsft.models import loading
-from medsft.records import Json
+from medsft.records import DataReport, Json
 from medsft.tokenization import chat_template
+from medsft.tokenization.system_turns import KEEP, of_report
 from medsft.training.setup.rows_per_step import rows_per_step
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Data(NamedTuple):
 
 def load_data(study: StudyArguments, max_length: int | None, base_model: str, template_path: str | None) -> Data:
     """The study's split, ready for the trainer. Raises UserError where its answers would not fit `max_length`."""
-    report = read_json(Path(study.study_dir) / "data" / "data_report.json")
+    report: DataReport = read_json(Path(study.study_dir) / "data" / "data_report.json")
     prepared = report["arguments"]["max_length"]
     if max_length is not None and max_length < report["tokens"]["train"]["max"] and not study.truncate_answers:
         raise UserError(
@@ -49,6 +50,7 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
     tokenizer = loading.load_tokenizer(base_model)
     own = None if template_path else tokenizer.chat_template
     template = chat_template.training_template(tokenizer, template_path)
+    check_system_turns(report, tokenizer, template, base_model)
     if study.double_bos:
         template = chat_template.with_second_bos(tokenizer, template)
     if not study.end_of_turn_loss:
@@ -69,6 +71,18 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
         longest=max(map(sum, zip(train["answer_tokens"], train["prompt_tokens"], strict=True))),
         fingerprint=report["fingerprint"],
     )
+
+
+def check_system_turns(
+    report: DataReport, tokenizer: "PreTrainedTokenizerBase", template: str, base_model: str
+) -> None:
+    """Raise UserError where the rows keep system turns and the template of this arm would print none of them."""
+    kept = of_report(report)
+    if kept["rows"] and kept["how"] == KEEP and not chat_template.prints_system(tokenizer, template):
+        raise UserError(
+            f"the prepared rows have system turns, and the chat template for '{base_model}' takes none; run "
+            "prepare_data.py with --system_turns merge, or drop"
+        )
 
 
 def comparable(study: StudyArguments, config: "SFTConfig", data: Data) -> Json:

@@ -35,7 +35,8 @@ def digest(turns: Iterable[Turn]) -> str:
 
 
 def group_keys(turns: list[Turn]) -> GroupKeys:
-    """The keys of a dialogue."""
+    """The keys of a dialogue. A system turn is no part of them: rows that differ in it alone are copies."""
+    turns = [turn for turn in turns if turn["role"] != "system"]
     question = turns[0]["content"]
     text = opening(turns)
     answers, telling = answer_keys(turns)

@@ -1,4 +1,5 @@
-"""Dialogues: turns that alternate, from the patient's first message to the doctor's last answer.
+"""Dialogues: turns that alternate, from the patient's first message to the doctor's last answer; before them the
+system turn, if the row has one.
 
 Where the doctor speaks first, a turn of the patient with the stage direction BEGINS stands before the doctor's opening
 question. Many chat templates (Mistral's, Gemma's) refuse a conversation that the assistant opens, and without its
@@ -9,20 +10,24 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from medsft.data.reading.row_fields import BadRow
+from medsft.data.reading.row_fields import INVISIBLE, BadRow
 from medsft.data.reading.row_schemas import RowSchema, read_turns
 from medsft.records import Turn
 
 if TYPE_CHECKING:
     from medsft.data.reading.sources import Part
 
+SPEAKERS = ("user", "assistant")
 BEGINS = "(The consultation begins.)"
 KEPT_TEXT = 20_000  # characters of a rejected row that are kept to look at
 
 
 @dataclass
 class Dialogue:
-    """One row. The roles of `turns` are user and assistant in alternation; the first is user, the last assistant."""
+    """One row. The roles of `turns` are user and assistant in alternation; the first is user, the last assistant.
+
+    A system turn may stand before them.
+    """
 
     id: str
     source: str
@@ -65,11 +70,15 @@ def content_of(row: object) -> str:
 def arrange(turns: list[Turn]) -> tuple[list[Turn], list[str]]:
     """Alternating turns from the patient to the doctor, and the repairs made. [] where no patient is answered.
 
-    System messages and tool calls are left out, consecutive turns of one role are merged, a trailing turn of the
-    patient goes, and a leading one of the doctor comes after BEGINS.
+    System messages before the conversation become one system turn; later ones, which most chat templates refuse, and
+    tool calls are left out. Consecutive turns of one role are merged, a trailing turn of the patient goes, and a
+    leading one of the doctor comes after BEGINS.
     """
-    spoken = [turn for turn in turns if turn["role"] in ("user", "assistant") and turn["content"] != BEGINS]
-    repairs = sorted({f"left_out_{turn['role']}" for turn in turns if turn["role"] not in ("user", "assistant")})
+    begin = next((number for number, turn in enumerate(turns) if turn["role"] in SPEAKERS), len(turns))
+    system = system_turn(turns[:begin])
+    spoken = [turn for turn in turns if turn["role"] in SPEAKERS and turn["content"] != BEGINS]
+    left_out = {turn["role"] for turn in turns[:begin]} - {"system"} | {turn["role"] for turn in turns[begin:]}
+    repairs = [f"left_out_{role}" for role in sorted(left_out - {*SPEAKERS})]
     merged: list[Turn] = []
     for turn in spoken:
         if merged and merged[-1]["role"] == turn["role"]:
@@ -81,10 +90,16 @@ def arrange(turns: list[Turn]) -> tuple[list[Turn], list[str]]:
     if merged and merged[-1]["role"] == "user":
         merged.pop()
         repairs.append("trailing_patient_turn")
-    if not merged or merged[0]["role"] == "user":
-        return merged, repairs
-    if len(merged) == 1:
+    if len(merged) < 2:
         return [], repairs
-    if turns[0]["content"] != BEGINS:
+    if merged[0]["role"] == "user":
+        return [*system, *merged], repairs
+    if turns[begin]["content"] != BEGINS:
         repairs.append("doctor_opened")
-    return [{"role": "user", "content": BEGINS}, *merged], repairs
+    return [*system, {"role": "user", "content": BEGINS}, *merged], repairs
+
+
+def system_turn(turns: list[Turn]) -> list[Turn]:
+    """The system messages among these turns as one, in a list; [] where none of them says anything."""
+    texts = [turn["content"] for turn in turns if turn["role"] == "system" and INVISIBLE.sub("", turn["content"])]
+    return [{"role": "system", "content": "\n".join(texts)}] if texts else []

@@ -61,13 +61,25 @@ def text_or_messages(row: RawRow, column: str, role: str) -> list[Turn]:
 def turn_list(column: str) -> Reader:
     """Reads a list of objects with a role and a text, under any of the keys in use.
 
-    System messages and tool calls keep their role; `arrange` leaves them out and counts it.
+    System messages and tool calls keep their role; `arrange` decides what becomes of them.
     """
 
     def read(row: RawRow) -> list[Turn]:
         return [turn_of(item, column) for item in list_of(row, column)]
 
     return read
+
+
+def with_system_column(read: Reader) -> Reader:
+    """Reads also the column `system` that ShareGPT's and Alpaca's rows may have, unless the turns bring their own."""
+
+    def read_both(row: RawRow) -> list[Turn]:
+        turns, text = read(row), row.get("system")
+        if not isinstance(text, str) or any(turn["role"] == "system" for turn in turns):
+            return turns
+        return [{"role": "system", "content": checked_text(text, "system")}, *turns]
+
+    return read_both
 
 
 def turn_of(item: object, column: str) -> Turn:
@@ -140,15 +152,15 @@ MEDDIALOG = RowSchema(
 )
 # Rows that have the columns of several schemas are read by the first of them.
 SCHEMAS = (
-    RowSchema(("messages",), turn_list("messages")),
-    RowSchema(("conversations",), turn_list("conversations")),
+    RowSchema(("messages",), with_system_column(turn_list("messages"))),
+    RowSchema(("conversations",), with_system_column(turn_list("conversations"))),
     RowSchema(("dialogue_turns",), turn_list("dialogue_turns")),
     RowSchema(("utterances",), utterances),
     RowSchema(("prompt", "completion"), patient_and_doctor("prompt", "completion")),
     MEDDIALOG,
     # ruslanmv/ai-medical-chatbot; its Description repeats the question in one line and is left out
     RowSchema(("Patient", "Doctor"), patient_and_doctor("Patient", "Doctor")),
-    RowSchema(("instruction", "output"), instruction_input_output, optional="input"),
+    RowSchema(("instruction", "output"), with_system_column(instruction_input_output), optional="input"),
     RowSchema(("dialogue",), transcript),
 )
 PATIENT_LIKE = re.compile(r"patient|question|query|ask|prompt|input|user|symptom|complaint|problem", re.IGNORECASE)

@@ -37,7 +37,7 @@ def clean(turns: list[Turn], skip: Collection[str] = ()) -> tuple[list[Turn] | N
     if not INVISIBLE.sub("", cleaned[-1]["content"]):
         return None, ["boilerplate_only" if turns[-1]["content"].strip() and fired else "empty_after_cleaning"]
     kept, repairs = arrange([turn for turn in cleaned if INVISIBLE.sub("", turn["content"])])
-    if len(kept) < 2:
+    if not kept:
         return None, ["empty_after_cleaning"]
     return kept, sorted({*fired, *repairs})
 

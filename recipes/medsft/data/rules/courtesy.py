@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from medsft.data.rules.markup import plain_spaces
-from medsft.data.rules.platform_names import PLATFORM
+from medsft.data.rules.platform_names import PLATFORM, may_name_platform
 from medsft.data.rules.sentences import sentences
 
 # The groups are free words; each of them must be courtesy too.
@@ -72,6 +72,8 @@ CONTENT = re.compile(r"[^\W_a-z]")
 SITE_NUMBER = re.compile(
     r"\b24 ?[x/*] ?7\b|\b\d+ (?=free (?:follow-?ups?|questions?)\b|stars?\b)|(?<=within )\d+ (?=minutes\b)"
 )
+GLUED = re.compile(r"(?<=[a-z])(?=[A-Z])")  # 'hiWarm welcome', as crawled
+ODD_BLANKS = re.compile(r" \s+|[^\S ]\s*")  # all but a single plain space
 BARE_GREETING = re.compile(
     r"(?:hi+|hello|hey|dear|greetings|good (?:morning|day|evening))"
     r"(?:[ ,]+(?:hi|hello|dear|user|sir|madam|ma'am|there|friend|doctor|good (?:morning|day|evening)))*"
@@ -153,9 +155,9 @@ def drop_sentences(text: str, unwanted: Callable[[str], bool]) -> str:
 @lru_cache(maxsize=256)  # several rules look at the same sentences in turn
 def plain_words(sentence: str) -> str:
     """The sentence in lower case, platform names as one word, without outer punctuation."""
-    text = PLATFORM.sub(" platform ", sentence)
-    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).lower().replace("’", "'")  # 'hiWarm welcome', as crawled
-    return re.sub(r"\s+", " ", text).strip(" \n.,;:!?-()\"'")
+    text = PLATFORM.sub(" platform ", sentence) if may_name_platform(sentence) else sentence
+    text = GLUED.sub(" ", text).lower().replace("’", "'")
+    return ODD_BLANKS.sub(" ", text).strip(" \n.,;:!?-()\"'")
 
 
 def courteous(words: str, known: frozenset[str] = COURTESY) -> bool:

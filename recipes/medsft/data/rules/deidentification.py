@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from medsft.data.reading.dialogue import arrange
 from medsft.data.rules.cleaning import Change
 from medsft.data.rules.courtesy import GREETING
-from medsft.data.rules.identifiers import contacts, dates_and_places, person_names
+from medsft.data.rules.identifiers import contacts, dates_and_places, names_by_context, person_names
 from medsft.data.rules.identifiers.not_names import is_no_name
 from medsft.data.rules.identifiers.placeholders import replaced
 from medsft.data.rules.signatures import drop_signatures
@@ -36,6 +36,7 @@ RULES: dict[str, Callable[[str, str, Counter[str]], str]] = {
     "signature": person_names.signing_names,
     "patient_name": person_names.introductions,
     "relative": person_names.relatives,
+    "named_person": names_by_context.named_persons,
     "date": dates_and_places.dates,
     "place": dates_and_places.places,
     "platform": contacts.platform_names,
@@ -43,9 +44,18 @@ RULES: dict[str, Callable[[str, str, Counter[str]], str]] = {
 }
 STANDARD, SAFE_HARBOR = "standard", "safe_harbor"
 ONLY_SAFE_HARBOR = {"date", "place", "device_number"}
-NOT_BASIC = ONLY_SAFE_HARBOR | {"ip_address", "birth_date", "age_over_89", "address", "civil_name", "relative"}
+NOT_BASIC = ONLY_SAFE_HARBOR | {
+    "ip_address",
+    "birth_date",
+    "age_over_89",
+    "address",
+    "civil_name",
+    "relative",
+    "named_person",
+}
 LEVELS = {"basic": {*RULES} - NOT_BASIC, STANDARD: {*RULES} - ONLY_SAFE_HARBOR, SAFE_HARBOR: {*RULES}}
-NAME_RULES = ("civil_name", "signature", "patient_name", "relative", "birth_date", "age_over_89", "place")  # in English
+ENGLISH_NAMES = ("civil_name", "signature", "patient_name", "relative", "named_person")
+NAME_RULES = (*ENGLISH_NAMES, "birth_date", "age_over_89", "place")  # they know English words only
 NAMES = ("DOCTOR", "PATIENT", "PERSON")
 ASKED_BIRTH = re.compile(r"\b(?:date of birth|birth ?day|d\.?o\.?b\b|when were you born)", re.IGNORECASE)
 

@@ -76,6 +76,6 @@ def language_of(text: str, script: str | None = None) -> str:
 
 def whole_text(turns: Iterable[Turn]) -> str:
     """The words of a dialogue as far as they are looked at, of every turn about as many."""
-    contents = [turn["content"] for turn in turns]
+    contents = [turn["content"] for turn in turns if turn["role"] != "system"]  # often English whatever the patient's
     share = LOOKED_AT // max(1, len(contents))
     return "\n".join(content[: max(100, share)] for content in contents)

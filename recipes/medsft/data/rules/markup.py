@@ -17,6 +17,7 @@ MOJIBAKE = ftfy.TextFixerConfig(
     fix_character_width=False,  # full-width punctuation is Chinese and Japanese as it should be
     normalization=None,  # it would make other characters of units: the sign of ohm, of kelvin, of angstrom
 )
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 ENTITY = re.compile(r"&(?:#\d{1,6}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,20});", re.IGNORECASE)
 ATTRIBUTES = r"(?:\s+[a-z-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s<>]+))*"
 BREAK_TAG = re.compile(rf"</?(?:br|p|div|li|tr|h[1-6]){ATTRIBUTES}\s*/?>", re.IGNORECASE)
@@ -26,10 +27,14 @@ TAG = re.compile(
 )
 SUPERSCRIPT = re.compile(r"<sup>\s*([-+−]?\d+[-+]?)\s*</sup>", re.IGNORECASE)  # 10<sup>9</sup>/L is not 109/L
 RAISED = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
+# Runs of blanks, but for a single plain space, which may stay; the full-width one of CJK is none.
+ODD_SPACES = re.compile(r" [^\S\n\u3000]+|[^\S\n\u3000 ][^\S\n\u3000]*")
 ARROW = re.compile(r"\s*(?:-{2,}>\s*<link>|<link>|(?<=online)\s*-{2,}>|-{2,}>(?=\s*(?:\n|\Z))|>>(?=\s*(?:\n|\Z)))")
 
 
 def fix_mojibake(text: str) -> str:
+    if text.isascii() and not CONTROL.search(text):  # there is nothing to repair, and ftfy takes 0.1 ms to say so
+        return text
     return ftfy.fix_text(text, MOJIBAKE)
 
 
@@ -46,10 +51,13 @@ def strip_html(text: str) -> str:
 def plain_spaces(text: str) -> str:
     """Plain spaces for no-break and other odd ones but not for the full-width one of CJK, no zero-width characters, at
     most one empty line in a row."""
-    text = re.sub(r"\r\n?|[\u2028\u2029\x85]", "\n", text)
-    text = re.sub(r"[\x00\u200b\u2060\ufeff\xad]", "", text)
-    text = re.sub(r"[^\S\n\u3000]+", " ", text)
-    return re.sub(r" ?\n ?(?:\n ?)*\n ?", "\n\n", re.sub(r" ?\n ?", "\n", text)).strip()
+    if not text.isascii() or "\r" in text or "\x00" in text:
+        text = re.sub(r"\r\n?|[\u2028\u2029\x85]", "\n", text)
+        text = re.sub(r"[\x00\u200b\u2060\ufeff\xad]", "", text)
+    text = ODD_SPACES.sub(" ", text)
+    if "\n" in text:
+        text = re.sub(r"\n{3,}", "\n\n", text.replace(" \n", "\n").replace("\n ", "\n"))
+    return text.strip()
 
 
 def drop_dangling_arrow(text: str) -> str:

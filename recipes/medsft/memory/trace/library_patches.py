@@ -6,7 +6,7 @@ All of them are here. tests/memory/test_library_patches.py fails when a library 
 import contextlib
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -183,7 +183,13 @@ def _replace_for_good(on_gpu: bool) -> None:
     from deepspeed.accelerator import set_accelerator
     from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
     from deepspeed.ops.adam import cpu_adam
-    from deepspeed.runtime.zero import linear, partitioned_param_coordinator, stage_1_and_2, utils
+    from deepspeed.runtime.zero import (
+        linear,
+        partition_parameters,
+        partitioned_param_coordinator,
+        stage_1_and_2,
+        utils,
+    )
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
     from trl.kernels import chunked_logprob
@@ -198,6 +204,7 @@ def _replace_for_good(on_gpu: bool) -> None:
         (linear, "get_accelerator", lambda: real),
         (stage_1_and_2.DeepSpeedZeroOptimizer, "has_overflow", lambda *_args, **_kwargs: False),
         *((utils, name, nothing) for name in AGREEMENT),
+        (partition_parameters, "zero_wrapper_for_fp_tensor_constructor", _in_dtype),
         (partitioned_param_coordinator, AGREEMENT[0], nothing),
         (transformers.modeling_utils, "get_torch_context_manager_or_global_device", lambda: torch.device("meta")),
         (torch, "is_autocast_enabled", lambda device="cpu": device != "meta" and autocast(device)),
@@ -210,6 +217,21 @@ def _replace_for_good(on_gpu: bool) -> None:
     ALL_MASK_ATTENTION_FUNCTIONS.register("sdpa", nothing)
     ALL_ATTENTION_FUNCTIONS.register("sdpa", _flash_attention)
     deepspeed.init_distributed("gloo")
+
+
+def _in_dtype(
+    make: Callable[..., torch.Tensor], target_fp_dtype: torch.dtype | None, target_device: torch.device | None
+) -> Callable[..., torch.Tensor]:
+    """What zero.Init puts in place of torch.tensor and the like. DeepSpeed's own sets `.data`, which a fake tensor of
+    torch.tensor refuses; Gemma 3 makes one."""
+
+    def made(*args: object, **kwargs: object) -> torch.Tensor:
+        if kwargs.get("device") is None and target_device is not None:
+            kwargs["device"] = target_device
+        tensor = make(*args, **kwargs)
+        return tensor.to(target_fp_dtype) if target_fp_dtype and tensor.is_floating_point() else tensor
+
+    return made
 
 
 class NoKernel:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import phonenumbers
 
 from medsft.data.rules.identifiers.placeholders import replace
-from medsft.data.rules.platform_names import PLATFORM
+from medsft.data.rules.platform_names import PLATFORM, may_name_platform
 
 EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]+(?:(?:\.[\w-]+)*\.[a-z]{2,}|,(?:com|net|org)\b)", re.IGNORECASE)
 SPOKEN_EMAIL = re.compile(
@@ -125,7 +125,7 @@ def phones(text: str, role: str, counts: Counter[str]) -> str:
 
 
 def platform_names(text: str, role: str, counts: Counter[str]) -> str:
-    return replace(PLATFORM, "PLATFORM", text, counts)
+    return replace(PLATFORM, "PLATFORM", text, counts) if may_name_platform(text) else text
 
 
 def _phone_spans(text: str) -> Iterator[tuple[int, int]]:

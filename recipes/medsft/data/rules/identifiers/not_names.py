@@ -28,6 +28,7 @@ weekly weeks well went were what when where whether which while white who whole 
 working worried would wrong year years yes yesterday yet you young your yours yourself
 """
 CONSULTING = """
+buddy everyone folks mam member mum mummy parent user users
 administered admitted adult advice advised age aged allergic allergy ambulance antenatal antibiotic antibiotics
 appointment assistant baby blood boy breast breastfeeding brother by capsule cardiology case cell child clinic
 clinical community complaint condition consultant consultation control cream cure dad daughter dental dentist

@@ -33,6 +33,8 @@ PARTED = re.compile(  # the last words of a message
     rf"(\b(?i:thanks|thank you|thx|cheers|regards|sincerely|yours truly|best wishes)[,.! \n-]+)"
     rf"({FULL_NAME}|(?<=\n){CAPITALISED})(?=\W*\Z)"
 )
+# One of these is in every text that SIGNED or PARTED matches; both take long over texts without.
+PARTING_WORDS = ("regards", "sincerely", "signed", "wishes", "truly", "faithfully", "thank", "thx", "cheers")
 DEGREED = re.compile(rf"((?:\A|[\n.!?-])\s{{0,3}})({FULL_NAME})(?=,\s?{DEGREE}[^\n]{{0,60}}\Z)")
 SIGNED_LOWER = re.compile(  # a word of its own: 'Drink water' and 'drowsiness' begin like a title
     r"((?:\A|[.!?,…\n]|(?i:regards|thanks|take care))\s{0,3})[Dd]r(?:\. ?| )[a-z]{3,}(?: [a-z]{3,})?(?=[\s.]*\Z)"
@@ -80,9 +82,13 @@ def civil_names(text: str, role: str, counts: Counter[str]) -> str:
 
 def signing_names(text: str, role: str, counts: Counter[str]) -> str:
     """The name under a doctor's answer."""
-    if role == "assistant":
-        for pattern in (SIGNED, PARTED, DEGREED, SIGNED_LOWER):
-            text = replace_after(pattern, "DOCTOR", text, counts)
+    if role != "assistant":
+        return text
+    lower = text.lower()
+    parted = not text.isascii() or any(word in lower for word in PARTING_WORDS)
+    patterns = [SIGNED, PARTED] if parted else []
+    for pattern in (*patterns, DEGREED, SIGNED_LOWER):
+        text = replace_after(pattern, "DOCTOR", text, counts)
     return text
 
 
