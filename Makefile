@@ -31,6 +31,7 @@ DEVICE ?= auto
 ROWS ?=
 FRESH ?=
 WHEELS ?=
+GPU_IMAGE ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 ACCELERATE := $(VENV)/bin/accelerate launch

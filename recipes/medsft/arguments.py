@@ -5,7 +5,11 @@
 
 from dataclasses import dataclass
 
+from medsft.options import BeyondArguments as BeyondArguments
 from medsft.options import CheckSafetyArguments as CheckSafetyArguments
+from medsft.options import CompareArguments as CompareArguments
+from medsft.options import DoctorArguments as DoctorArguments
+from medsft.options import SweepArguments as SweepArguments
 from medsft.options import option
 
 
@@ -89,45 +93,6 @@ class StudyArguments:
     end_of_turn_loss: bool = option(True, "learn where a turn ends; false only to reproduce the source study")
     truncate_answers: bool = option(False, "let max_length cut answers; true only to reproduce the source study")
     double_bos: bool = option(False, "put a second BOS before each row; true only to reproduce the source study")
-
-
-@dataclass
-class SweepArguments:
-    """Options of sweep.py."""
-
-    config_dir: str = option("recipes/configs/demo", "folder of the recipes")
-    study_dir: str = option("runs/demo", "folder of the study; the sweep is written to its sweep/")
-    arms: list[str] = option([], "names of recipes in config_dir; those of lora, qlora, full, full_8bit if not given")
-    factors: list[float] = option([0.33, 1.0, 3.0], "multiples of the recipe's own learning rate to try")
-    widenings: int = option(3, "further rates to try, one by one, while the best is the lowest or the highest one")
-    steps: int = option(40, "optimizer steps of each run; a tenth of an epoch is usually enough to rank rates")
-    evaluations: int = option(2, "how often the dev loss is measured in a run, besides before its first step")
-    max_dev_rows: int | None = option(
-        None, "measure the dev loss on at most this many rows; as the recipe if not given"
-    )
-    seed: int = option(42, "seed of every run")
-
-
-@dataclass
-class BeyondArguments:
-    """Options of train_beyond.py."""
-
-    study_dir: str = option("runs/beyond", "folder for the weights, the states and the result; it needs a fast disk")
-    data: list[str] = option(["sample"], "dialogues to train on, as prepare_data.py takes them")
-    times: float = option(1.5, "12 bytes a parameter, as a multiple of this machine's memory")
-    steps: int = option(4, "optimizer steps, all on the same batch")
-    rows: int = option(2, "dialogues in the batch")
-    max_length: int = option(256, "tokens of a dialogue at most")
-    max_rows: int = option(400, "dialogues read, of which the batch is taken")
-    learning_rate: float = option(1e-4, "rate of AdamW, constant")
-    seed: int = option(42, "draws the weights")
-
-
-@dataclass
-class DoctorArguments:
-    """Options of doctor.py."""
-
-    study_dir: str = option("runs", "folder whose disk is looked at")
 
 
 @dataclass
@@ -261,15 +226,6 @@ class ChatArguments:
     password_file: str | None = option(None, "file whose first line is the password (user 'medsft')")
     votes: str | None = option(None, "JSON Lines file of the votes; default: STUDY_DIR/chat/votes.jsonl")
     review_only: bool = option(False, "only the blinded review of drawn answers: no model is loaded")
-
-
-@dataclass
-class CompareArguments:
-    """Options of compare.py."""
-
-    studies: str = option("", "study folders, or their names under runs/, separated by blanks or commas")
-    output_dir: str = option("runs/compare", "folder for compare.html, compare.md and compare.json")
-    title: str = option("Studies side by side", "heading of the page")
 
 
 RUBRIC = """You are a careful physician. Judge two answers to a patient's message by, in this order:

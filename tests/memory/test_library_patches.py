@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from medsft.memory.trace import library_patches
+from medsft.memory.trace import deepspeed_patches, library_patches
 
 # {file of an installed library: {function or class: first digits of the SHA-256 of its source}}
 REPLACED = {
@@ -124,3 +124,21 @@ def test_only_a_large_product_of_nf4_needs_a_workspace():
     assert library_patches.workspace("bitsandbytes.gemm_4bit.default", (small, None, (32, 8))) == 0
     assert library_patches.workspace("bitsandbytes.gemm_4bit.default", (large, None, (32, 8))) == 2 * 32 * 8
     assert library_patches.workspace("aten.mm.default", (large, None, (32, 8))) == 0
+
+
+def test_a_gpus_dropout_keeps_a_byte_a_value():
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        for on_gpu in (True, False):
+            kept.clear()
+            with library_patches.dropout_of_device(on_gpu):
+                out = torch.nn.Dropout(0.5)(torch.ones(64, requires_grad=True))
+            assert set(out.tolist()) <= {0.0, 2.0}
+            largest = max(t.element_size() for t in kept if t.numel() == 64)
+            assert largest == (1 if on_gpu else 4)
+
+
+def test_what_stands_in_for_kernels_does_nothing_and_a_constructor_casts():
+    assert deepspeed_patches.NoKernel().load().create_adam(0, 1e-3) is None
+    make = deepspeed_patches._in_dtype(torch.tensor, torch.bfloat16, torch.device("cpu"))
+    assert make([1.0]).dtype == torch.bfloat16 and make([1]).dtype == torch.int64

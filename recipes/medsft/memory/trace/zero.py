@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from medsft.memory.trace import library_patches
+from medsft.memory.trace import deepspeed_patches, library_patches
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ def main() -> None:
     requests: list[EngineConfig] = json.loads(sys.argv[1])
     os.environ.update(ENVIRONMENT)
     out, sys.stdout = sys.stdout, sys.stderr  # DeepSpeed talks on standard output
-    library_patches.import_engine()
+    deepspeed_patches.import_engine()
     gc.disable()  # a tenth of the time; what a short dry run leaves behind is small
     # one process for each: what it replaces, and its process group, are for good
     with multiprocessing.get_context("fork").Pool(min(2, len(requests)), maxtasksperchild=1) as pool:
@@ -61,7 +61,7 @@ def dry_run(request: "EngineConfig") -> "EnginePeaks":
 
     os.environ["WORLD_SIZE"] = str(request["ranks"])
     tracker = DeviceHostTracker()
-    library_patches.stand_in_devices(request["ranks"], request["on_gpu"], tracker)
+    deepspeed_patches.stand_in_devices(request["ranks"], request["on_gpu"], tracker)
     values = dict(request["config"])
     config = AutoConfig.for_model(values.pop("model_type"), **values)
     settings = engine_settings(request)
@@ -75,7 +75,7 @@ def dry_run(request: "EngineConfig") -> "EnginePeaks":
         "host": highest(tracker.peaks["host"], ""),
         "pinned": tracker.most_pinned,
         "pinned_rounding": tracker.most_rounding,
-        "largest_group": library_patches.largest_group(engine),
+        "largest_group": deepspeed_patches.largest_group(engine),
     }
 
 
@@ -128,7 +128,7 @@ def make_engine(config: "PreTrainedConfig", request: "EngineConfig", settings: d
         model.to = lambda *_args, **_kwargs: model  # type: ignore[assignment]
     engine, *_ = deepspeed.initialize(model=model, model_parameters=list(model.parameters()), config=settings)
     if not sharded:
-        library_patches.keep_shapes_off_the_device(engine)
+        deepspeed_patches.keep_shapes_off_the_device(engine)
     return engine
 
 
@@ -145,7 +145,7 @@ def train(engine: "DeepSpeedEngine", request: "EngineConfig", tracker: Tracker) 
     parent, name, layers = layer_list(model)
     for round_, depth in (("warm", 2), ("learning", request["layers"]), ("measured", request["layers"])):
         setattr(parent, name, torch.nn.ModuleList(list(layers)[:depth]))
-        for category, tensors in library_patches.buffers_of(engine):
+        for category, tensors in deepspeed_patches.buffers_of(engine):
             tracker.assign(tensors, category)
         tracker.category = "activations"
         tracker.enter(f"{round_}/forward")
