@@ -91,7 +91,10 @@ def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) 
     dump(folder / "comparison.json", comparison | found)
     report, results, _ = write_report(arguments(folder))
     first, second = results["verdict"]
-    assert "on n = 40 held-out dialogues: end of turn carries no loss: nats per answer token +0.010 [" in first
+    assert (
+        "on n = 40 held-out dialogues: end of turn carries no loss: nats per answer token (mean of answers) +0.010 ["
+        in first
+    )
     assert "from +0.070 to +0.070 against the baseline on ROUGE-1, and for 0 % of the dialogues" in second
     assert [*results["arms"]] == arms and len(results["faults"]) == len(ablations.FAULTS)
     page = Page((report / "report.html").read_text(encoding="utf-8"))

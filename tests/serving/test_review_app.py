@@ -28,7 +28,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i in range(4)
         ]
         write_jsonl(folder / arm / "generations.jsonl", rows)
-    done = run_script("review.py", "--study_dir", folder, "--arm", "lora")
+    done = run_script("review.py", "--study_dir", folder, "--arm", "lora", "--repeats", 0)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -64,7 +64,9 @@ def test_a_clinician_rates_every_pair_in_a_browser(page: tuple[Any, list[str], s
     assert window.evaluate("window.hacked") is None
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
 
-    done = run_script("review.py", "--study_dir", study, "--arm", "lora")  # reads the ratings of the page
+    done = run_script(
+        "review.py", "--study_dir", study, "--arm", "lora", "--repeats", 0
+    )  # reads the ratings of the page
     assert done.returncode == 0, done.stderr
     assert "anna (physician): lora better in 4, equal in 0, worse in 0 of 4" in done.stdout
     found = read_json(study / "review" / "lora_review.json")["raters"]["anna"]
