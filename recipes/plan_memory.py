@@ -9,7 +9,7 @@
     python recipes/plan_memory.py --calibrate runs/demo/lora/train.json       # learn from a short run on this machine
     python recipes/plan_memory.py --calibrate runs/gpu_check/gpu_check.json   # or from make gpu-check
 
-Each training step is traced on fake tensors (half a minute for 7B on two cores; kept for the next time).
+Each training step is traced on fake tensors (some fifty seconds for 7B on two cores; kept for the next time).
 Writes plan.json and plan.png into --output_dir (default: --study_dir) and names the accelerate config to use.
 Exit status 3 where nothing fits, or the recipe does not, with what would.
 """

@@ -1,6 +1,6 @@
 """What a strategy needs at the least, by arithmetic on the model's config.json: a hopeless run is refused in a second.
 
-Weights, gradients and optimizer states only. What is above the bound is traced (`planner`), which takes half a minute.
+Weights, gradients and optimizer states only. What is above the bound is traced (`planner`), which takes up to a minute.
 """
 
 import os
