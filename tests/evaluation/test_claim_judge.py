@@ -1,15 +1,13 @@
 """A judge held against physicians' labels of statements, over an endpoint of the test's own."""
 
-import json
 import random
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from conftest import run_here
+from local_judge import LocalJudge, serving
 from medsft.errors import UserError
 from medsft.evaluation.review import claim_judge
 from medsft.evaluation.statistics.intervals import Resampling
@@ -19,31 +17,21 @@ LABELLED = Path(__file__).resolve().parents[3] / "shared" / "data" / "kqa_labels
 RESAMPLING = Resampling(300, 0.95, 0)
 
 
-class WordMatcher(BaseHTTPRequestHandler):
+class WordMatcher(LocalJudge):
     """Entailment where most long words of the statement stand in the answer, else neutral; mute on a long answer."""
 
-    def do_POST(self):  # noqa: N802 - the name that http.server calls
-        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+    def answer(self, question):
         _, answer, claim = re.findall(r"<<<\n(.*?)\n>>>", question, re.DOTALL)
         words = set(re.findall(r"[a-z]{4,}", claim.lower()))
         share = sum(word in answer.lower() for word in words) / max(1, len(words))
         text = "VERDICT: ENTAILMENT" if share > 0.6 else "It is not said.\nVERDICT: NEUTRAL"
-        body = json.dumps({"choices": [{"message": {"content": "" if "mute" in claim else text}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+        return "" if "mute" in claim else text
 
 
 @pytest.fixture
 def endpoint():
-    server = HTTPServer(("127.0.0.1", 0), WordMatcher)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
+    with serving(WordMatcher) as address:
+        yield address
 
 
 def statement(number, claim, labels):

@@ -1,14 +1,12 @@
 """Blinded review forms, raters' agreement and the judge, against a server of the test's own."""
 
 import csv
-import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from conftest import run_here, run_script
+from local_judge import LocalJudge, serving
 from medsft.errors import UserError
 from medsft.evaluation.review import biases, human_review, llm_judge, rater_agreement
 from medsft.evaluation.statistics.intervals import Resampling
@@ -26,35 +24,23 @@ def answers(arm, count=12):
     ]
 
 
-class Server(BaseHTTPRequestHandler):
+class Server(LocalJudge):
     """Prefers the longer answer, or always the first; counts what it was asked."""
 
     style, asked = "longer", 0
 
-    def do_POST(self):  # noqa: N802 - the name that http.server calls
-        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+    def answer(self, question):
         type(self).asked += 1
         _, first, second = re.findall(r"<<<\n(.*?)\n>>>", question, re.DOTALL)
         side = 1 if self.style == "first" or len(first) > len(second) else 2
-        text = "No idea." if self.style == "mute" else f"It says more.\nVERDICT: {side}"
-        body = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+        return "No idea." if self.style == "mute" else f"It says more.\nVERDICT: {side}"
 
 
 @pytest.fixture
 def endpoint():
-    server = HTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     Server.style, Server.asked = "longer", 0
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
+    with serving(Server) as address:
+        yield address
 
 
 @pytest.fixture

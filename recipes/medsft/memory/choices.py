@@ -75,10 +75,15 @@ def candidates(batch: int, checkpointing: bool, share: int, grows: bool, leaves_
     """(rows, recomputes) that a run may choose from, its recipe's own first: larger micro-batches of the same step
     where it `grows`, without recomputation where it `leaves_out`.
     """
-    sizes = [size for size in range(share, batch, -1) if share % size == 0] if grows else []
+    sizes = [size for size in divisors(share) if size > batch] if grows else []
     kinds = [False, True] if checkpointing and leaves_out else [checkpointing]
     own = (batch, checkpointing)
     return [own, *(pair for size in [*sizes, batch] for kind in kinds if (pair := (size, kind)) != own)]
+
+
+def divisors(rows: int) -> list[int]:
+    """Micro-batches that make up `rows` exactly, largest first."""
+    return [size for size in range(rows, 0, -1) if rows % size == 0]
 
 
 def lines(

@@ -15,13 +15,13 @@ from medsft.errors import DoesNotFit
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, launched, machine
 from medsft.memory import calibration, choices, planner
+from medsft.memory.choices import divisors
 from medsft.memory.step_config import StepSettings
 from medsft.memory.strategies import STRATEGIES
 from medsft.models import loading
 from medsft.models.parameter_counts import count_parameters
 from medsft.records import Memory, PlanRow
 from medsft.training.run_folder import ArmFolder
-from medsft.training.setup.rows_per_step import divisors
 
 if TYPE_CHECKING:
     from trl import SFTConfig

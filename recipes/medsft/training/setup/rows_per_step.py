@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from medsft.arguments import StudyArguments
 from medsft.errors import UserError
+from medsft.memory.choices import divisors
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -36,8 +37,3 @@ def spread(study: StudyArguments, config: "SFTConfig", argv: list[str]) -> None:
     share, asked = rows // processes, config.per_device_train_batch_size
     config.per_device_train_batch_size = max(size for size in divisors(share) if size <= max(1, asked))
     config.gradient_accumulation_steps = share // config.per_device_train_batch_size
-
-
-def divisors(rows: int) -> list[int]:
-    """Micro-batches that make up `rows` exactly, largest first."""
-    return [size for size in range(rows, 0, -1) if rows % size == 0]
