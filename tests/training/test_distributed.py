@@ -70,8 +70,12 @@ TWO_MACHINES = [
     Launch("multi_node.yaml", "lora", "DistributedDataParallel"),
     Launch("zero3_multi_node.yaml", "full_zero3", "ZeRO-3"),
 ]
+QLORA = [
+    Launch("multi_gpu.yaml", "qlora", "DistributedDataParallel", more=UNPAGED),
+    Launch("zero2.yaml", "qlora", "ZeRO-2", more=UNPAGED),
+]
 IN_BF16 = Launch("zero3_offload.yaml", "full_offload_bf16", "ZeRO-3", "cpu", "cpu")
-WITHOUT_LAUNCHER = ("full", "full_adafactor", "qlora")
+WITHOUT_LAUNCHER = ("full", "full_adafactor")
 
 
 def marked(launch: Launch) -> Any:
@@ -144,7 +148,7 @@ def study(tiny_study: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathF
 
 
 def test_every_accelerate_config_and_every_training_recipe_is_launched() -> None:
-    launches = [*ALONE, *TOGETHER, *TWO_MACHINES, IN_BF16]
+    launches = [*ALONE, *TOGETHER, *TWO_MACHINES, *QLORA, IN_BF16]
     assert {launch.config for launch in launches} == {path.name for path in CONFIGS.glob("*.yaml")}
     recipes = {path.stem for path in MISTRAL.glob("*.yaml") if "learning_rate" in path.read_text()}
     assert {launch.recipe for launch in launches} | {*WITHOUT_LAUNCHER, *GPU_ONLY} == recipes
@@ -172,6 +176,21 @@ def test_a_launch_wraps_as_its_recipe_says_and_learns_as_alone(
     if alone == "full_fp32":
         check_saved(study / arm / "model", study / alone / "model")
         assert dev_losses(study, arm) == pytest.approx(dev_losses(study, alone), abs=0.01)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_qlora_in_two_processes_learns_the_same_under_ddp_and_zero_2(
+    study: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    arms = [launch.name.replace(" ", "_") for launch in QLORA]
+    for launch, arm in zip(QLORA, arms, strict=True):
+        run(study, tiny_model, launch, arm, tmp_path)
+        check_wrapped(study, arm, launch)
+        assert record(study, arm)["quantization"] == "nf4"
+        assert (study / arm / "adapter" / "adapter_model.safetensors").is_file()
+    assert losses(study, arms[1]) == pytest.approx(losses(study, arms[0]), abs=0.01)
+    assert losses(study, arms[0])[-1] < losses(study, arms[0])[0]
 
 
 def dev_losses(study: Path, arm: str) -> list[float]:
