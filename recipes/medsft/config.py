@@ -108,9 +108,9 @@ def peek(name: str, default: object, argv: list[str]) -> object:
     return getattr(parser.parse_known_args(argv)[0], name)
 
 
-def is_on(option: str, argv: list[str]) -> bool:
+def is_on(option: str, argv: list[str], default: bool = False) -> bool:
     """Whether a boolean option is true, by `peek`, in any word that the parser takes for true."""
-    return str(peek(option, False, argv)).lower() in ("yes", "true", "t", "y", "1")
+    return str(peek(option, default, argv)).lower() in ("yes", "true", "t", "y", "1")
 
 
 def settings(parsed: tuple[object, ...], argv: list[str]) -> Json:

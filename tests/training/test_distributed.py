@@ -27,6 +27,7 @@ ROW_COUNTS = ("--max_train_rows", 80, "--max_dev_rows", 4, "--per_device_eval_ba
 # with 80 rows the sampler groups them alike for one process and for two
 GPU_ONLY = {  # recipe: why its own flags do not start here
     "full_8bit": "its 8-bit AdamW is for GPUs",
+    "full_flash": "its kernels are for GPUs (test_flash_adamw.py)",
     "full_8bit_in_backward": "its 8-bit AdamW is for GPUs",
     "sound": "QLoRA as in qlora, its optimizer is paged by CUDA",
     "paper": "QLoRA as in qlora, its optimizer is paged by CUDA",

@@ -99,6 +99,7 @@ class EnginePeaks(TypedDict):
     largest_group: int
 
 
+FLASH = "flash_adamw"  # no name of the Trainer's
 IN_FLOAT32: StepSettings = {"dtype": "float32", "autocast": False}
 
 
@@ -111,7 +112,7 @@ def of_recipe(study: "StudyArguments", config: "SFTConfig", model_args: "ModelCo
     targets: str | list[str] = model_args.lora_target_modules or ["all-linear"]
     return {
         "dtype": model_args.dtype or "float32",
-        "optimizer": str(getattr(config.optim, "value", config.optim)),
+        "optimizer": FLASH if study.flash_adamw else str(getattr(config.optim, "value", config.optim)),
         "checkpointing": bool(config.activation_checkpointing or config.gradient_checkpointing),
         "reentrant": isinstance(kwargs, dict) and bool(kwargs.get("use_reentrant", False)),
         "autocast": bool(config.bf16),

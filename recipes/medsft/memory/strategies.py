@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from medsft.config import nearest
 from medsft.errors import UserError
-from medsft.memory.step_config import StepSettings
+from medsft.memory.step_config import FLASH, StepSettings
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
@@ -51,6 +51,9 @@ STRATEGIES = {
         {"optimizer": "adamw_torch_8bit", "in_backward": True}, states=2.03,
         note="the same, updated during the backward pass: not clipped",
     ),
+    "full_flash": Strategy(
+        {"optimizer": FLASH}, states=3.125, note="bf16 and 8 more bits of each weight; FlashAdamW"
+    ),
     "full_adafactor": Strategy({"optimizer": "adafactor"}, states=0.01, note="bf16, which loses small updates"),
     "full_zero2": Strategy(engine="zero2", states=12, config="zero2.yaml", note="fp32 master"),
     "full_zero3": Strategy(engine="zero3", states=12, config="zero3.yaml", note="fp32 master"),
@@ -91,7 +94,8 @@ ORDER = {
     "full_zero3_offload": "full fine-tuning with parameters and optimizer in host memory",
     "full_fsdp2_offload": "full fine-tuning with parameters and optimizer in host memory, without DeepSpeed",
     "full_8bit": "full fine-tuning in bf16 with stochastic rounding and 8-bit optimizer states",
-    "full_8bit_in_backward": "the same without holding gradients, and so without clipping them",
+    "full_flash": "full fine-tuning with 24-bit masters and 8-bit moments by FlashAdamW, which has not run here",
+    "full_8bit_in_backward": "as full_8bit without holding gradients, and so without clipping them",
     "full": "full fine-tuning in bf16, which loses updates below a 256th of a weight",
     "full_zero3_offload_bf16": "full fine-tuning by offload in bf16, which loses updates below a 256th of a weight",
     "full_adafactor": "full fine-tuning with Adafactor, which is another optimizer than AdamW",
@@ -106,6 +110,7 @@ GPU_ONLY = (
     "full_fp32",
     "full_8bit",
     "full_8bit_in_backward",
+    "full_flash",
     "full_adafactor",
     "full_zero2",
     "full_zero3",
@@ -157,7 +162,9 @@ def check_options(name: str, study: "StudyArguments", config: "SFTConfig", model
         wrong = f"bf16_states: {study.bf16_states}".lower()
     elif strategy.step.get("in_backward", False) != study.optimizer_in_backward:
         wrong = f"optimizer_in_backward: {study.optimizer_in_backward}".lower()
-    elif strategy.trains_all and _saves_by(optimizer) != _saves_by(strategy.step.get("optimizer", "")):
+    elif (strategy.step.get("optimizer") == FLASH) != study.flash_adamw:
+        wrong = f"flash_adamw: {study.flash_adamw}".lower()
+    elif strategy.trains_all and not study.flash_adamw and _saves_by(optimizer) != _saves_by(strategy.step.get("optimizer", "")):
         wrong = f"optim: {optimizer}"
     elif name == "full_fp32" and model_args.dtype != "float32":
         wrong = f"dtype: {model_args.dtype}"

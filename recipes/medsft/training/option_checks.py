@@ -12,7 +12,7 @@ from medsft.arguments import StudyArguments
 from medsft.distributed.deepspeed_config import offload_device, states_on, zero_stage
 from medsft.errors import UserError
 from medsft.memory.strategies import STRATEGIES, check_options
-from medsft.models import loading, model_checks
+from medsft.models import flash_adamw, loading, model_checks
 from medsft.tokenization.chat_template import PROBE, render, training_template
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def check_training(study: StudyArguments, config: "SFTConfig", model_args: "Mode
         raise UserError("early_stopping_patience needs load_best_model_at_end: true, or the last weights are kept")
     if not study.end_of_turn_loss and (config.packing or config.padding_free):
         raise UserError("end_of_turn_loss: false works on padded rows; remove packing and padding_free")
+    if study.truncate_answers and config.padding_free and not config.packing:
+        raise UserError("truncate_answers: true works on padded rows; remove padding_free")
     optimizer = OptimizerNames(config.optim).value
     if optimizer.startswith("adamw_torch_") and optimizer.endswith("bit") and find_spec("torchao") is None:
         raise UserError(f"optim {optimizer} is torchao's; install it: .venv/bin/python -m pip install torchao==0.18.0")
@@ -109,6 +111,17 @@ def check_in_backward(study: StudyArguments, config: "SFTConfig") -> None:
         )
     if config.fp16:
         raise UserError("optimizer_in_backward does not scale losses, as fp16 needs; use bf16: true")
+
+
+def check_flash_adamw(study: StudyArguments, config: "SFTConfig") -> None:
+    """Raise UserError where FlashAdamW cannot run or would not be AdamW of whole bf16 weights."""
+    if not study.flash_adamw:
+        return
+    flash_adamw.check()
+    if _engine(config)[0]:
+        raise UserError("flash_adamw holds all states on one GPU; launch without DeepSpeed and FSDP")
+    if study.optimizer_in_backward:
+        raise UserError("flash_adamw and optimizer_in_backward are two strategies; leave one out")
 
 
 def check_lora(study: StudyArguments, config: "SFTConfig", model_args: "ModelConfig") -> None:

@@ -48,7 +48,7 @@ def record(
     history = [row for row in history if "loss" in row or "eval_loss" in row]
     evals = [row for row in history if "eval_loss" in row]
     trainable, total = parameter_counts(trainer.model)
-    precision = master_precision(trainer.model, args)
+    precision = master_precision(trainer.model, args, trainer.uses_flash_adamw)
     seconds = sum(meter.step_seconds)
     peak: Memory = {
         "device_bytes": used,
@@ -110,10 +110,11 @@ def parameter_counts(network: torch.nn.Module) -> tuple[int, int]:
     return trainable, total
 
 
-def master_precision(network: torch.nn.Module, args: "SFTConfig") -> str:
+def master_precision(network: torch.nn.Module, args: "SFTConfig", flash: bool = False) -> str:
     """In what the optimizer keeps the trained weights: what an update below their last bit is added to.
 
     'bfloat16' loses updates below a 256th of a weight; 'bfloat16, stochastic rounding' keeps them on average.
+    `flash`: by FlashAdamW, which keeps 8 more bits of each bf16 weight.
     """
     if args.deepspeed_plugin is not None:  # float32 master weights, unless bf16_states asks for others
         keeps = args.deepspeed_plugin.deepspeed_config.get("bf16", {}).get("bf16_master_weights_and_grads")
@@ -121,7 +122,8 @@ def master_precision(network: torch.nn.Module, args: "SFTConfig") -> str:
     kinds = sorted({str(p.dtype).removeprefix("torch.") for p in network.parameters() if p.requires_grad})
     stochastic = "bf16_stochastic_round=true" in str(args.optim_args or "").lower().replace(" ", "")
     lowest = kinds[0] if kinds else "float32"  # bfloat16 and float16 sort before float32
-    return f"{lowest}, stochastic rounding" if stochastic and lowest == "bfloat16" else lowest
+    kept = ", stochastic rounding" if stochastic else " and 8 bits more" if flash else ""
+    return lowest + (kept if lowest == "bfloat16" else "")
 
 
 def _over_ranks(trainer: RecipeTrainer, values: list[int], how: str) -> list[int]:

@@ -18,7 +18,7 @@ from medsft.patches.transformers import sft_config
 from medsft.training import checkpoints, micro_batch
 from medsft.training.callbacks.stopping import StopEarly
 from medsft.training.dataset import load_data
-from medsft.training.option_checks import check_deepspeed, check_in_backward
+from medsft.training.option_checks import check_deepspeed, check_flash_adamw, check_in_backward
 from medsft.training.record import forget_mapped_weights, record
 from medsft.training.run_folder import ensure_split, open_arm
 from medsft.training.saving import save
@@ -51,6 +51,7 @@ def train_arm(
     spread(study, config, argv)
     check_deepspeed(config)
     check_in_backward(study, config)
+    check_flash_adamw(study, config)
     ensure_split(study, config, argv)
     arm = open_arm(study, settings(parsed, argv), config.should_save)
     if waiting.decided(config.process_index == 0, lambda: arm.done):

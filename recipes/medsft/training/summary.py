@@ -50,7 +50,7 @@ def print_summary(trainer: "RecipeTrainer", data: Data, study: StudyArguments, p
     table.add_row("parameters", f"{trainable:,} trainable of {total:,} ({100 * trainable / total:.3f} %)")
     table.add_row(
         "precision",
-        f"trained {', '.join(kinds)} (kept in {master_precision(trainer.model, args)}); frozen "
+        f"trained {', '.join(kinds)} (kept in {master_precision(trainer.model, args, trainer.uses_flash_adamw)}); frozen "
         f"{', '.join(frozen) or 'none'}; autocast {_autocast(args)}",
     )
     swept = chosen_rate(Path(study.study_dir), study.arm)

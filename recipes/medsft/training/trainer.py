@@ -10,7 +10,7 @@ from trl import SFTTrainer
 from medsft.arguments import StudyArguments
 from medsft.distributed import deepspeed_config, wrapping
 from medsft.hardware.malloc import keep_freed_memory, return_freed_memory
-from medsft.models import answer_loss, loading, lora_linear
+from medsft.models import answer_loss, flash_adamw, loading, lora_linear
 from medsft.models.optimizer_in_backward import BackwardOptimizer
 from medsft.patches import bitsandbytes, deepspeed
 from medsft.tokenization import chat_template
@@ -46,6 +46,7 @@ class RecipeTrainer(SFTTrainer):
     train_dataset: "Dataset"
     answers_only = False  # the model computes its loss by answer_loss
     steps_in_backward = False
+    uses_flash_adamw = False
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: object, **kwargs: object
@@ -82,11 +83,14 @@ class RecipeTrainer(SFTTrainer):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """As the Trainer makes it; stepped by the backward pass where the recipe says so."""
+        """As the Trainer makes it; FlashAdamW, or stepped by the backward pass, where the recipe says so."""
         made: torch.optim.Optimizer = super().create_optimizer(model)
-        if self.steps_in_backward:
+        groups = [{key: group[key] for key in ("params", "weight_decay")} for group in made.param_groups]
+        if self.uses_flash_adamw:
+            rate, betas = self.args.learning_rate, (self.args.adam_beta1, self.args.adam_beta2)
+            self.optimizer = made = flash_adamw.make(groups, rate, betas, self.args.adam_epsilon)
+        elif self.steps_in_backward:
             kind, values = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            groups = [{key: group[key] for key in ("params", "weight_decay")} for group in made.param_groups]
             self.optimizer = made = BackwardOptimizer(groups, lambda given: kind(given, **values))
         return made
 
@@ -112,6 +116,9 @@ def build_trainer(
     set_seed(config.seed)  # before the adapters are drawn; the Trainer's own call comes too late for them
     path = loading.resolve(base_model)
     loading.check_weights(path)
+    max_length = config.max_length
+    if config.padding_free and not config.packing:
+        config.max_length = None  # TRL cuts no rows that lie end to end; all are within it (`dataset.load_data`)
     trainer = RecipeTrainer(
         model=path,
         args=config,
@@ -121,7 +128,8 @@ def build_trainer(
         callbacks=callbacks,
         **adapters,
     )
-    trainer.steps_in_backward = study.optimizer_in_backward
+    config.max_length = max_length
+    trainer.steps_in_backward, trainer.uses_flash_adamw = study.optimizer_in_backward, study.flash_adamw
     if not config.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(Progress())

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from medsft.errors import UserError
-from medsft.memory.step_config import StepConfig
+from medsft.memory.step_config import FLASH, StepConfig
 from medsft.memory.trace import library_patches, nf4
 from medsft.memory.trace.model import build, materialize
 from medsft.memory.trace.trackers import CUDA_BLOCK, Peaks, PlaceholderScalars, StorageTracker
 from medsft.models import answer_loss, lora_linear
+from medsft.models.flash_adamw import FlashStates
 from medsft.models.optimizer_in_backward import BackwardOptimizer
 
 if TYPE_CHECKING:
@@ -169,6 +170,11 @@ def make_optimizer(model: "PreTrainedModel", step: StepConfig) -> torch.optim.Op
     """The optimizer that transformers would make, over matrices and over the rest as the Trainer groups them."""
     from transformers import Trainer
 
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [[p for p in trained if p.ndim > 1], [p for p in trained if p.ndim < 2]]
+    given = [{"params": group} for group in groups if group]
+    if step.optimizer == FLASH:
+        return FlashStates(given)
     names = {
         "optim": TRACED_AS.get(step.optimizer, step.optimizer),
         "optim_args": None,
@@ -180,9 +186,6 @@ def make_optimizer(model: "PreTrainedModel", step: StepConfig) -> torch.optim.Op
     plain = kind.__module__.startswith("torch.optim") and "fused" not in values
     if plain and step.on_gpu:
         values["foreach"] = True  # torch's own choice on CUDA
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [[p for p in trained if p.ndim > 1], [p for p in trained if p.ndim < 2]]
-    given = [{"params": group} for group in groups if group]
     return BackwardOptimizer(given, lambda g: kind(g, **values)) if step.in_backward else kind(given, **values)
 
 
