@@ -26,9 +26,10 @@ from medsft.errors import DoesNotFit, UserError
 from medsft.files import fingerprint, read_json, write_json
 from medsft.hardware.specs import Hardware, described, machine
 from medsft.memory import lower_bound
+from medsft.memory.plan_records import Plan
 from medsft.memory.recipe import Recipe, read_recipe
 from medsft.memory.strategies import applies
-from medsft.records import Plan, TrainRecord
+from medsft.records import TrainRecord
 from medsft.reporting.plan_table import show, show_published, summary
 
 ROWS_PER_STEP = 16  # of the recipes, where the plan reads none

@@ -32,7 +32,7 @@ def main() -> None:
     scoring.check_options(arguments)
     study = Path(arguments.study_dir)
     output = study / "comparison.json"
-    arms, test_rows = read_rows(study)
+    arms, test_rows = read_rows(study, arguments.max_rows)
     trained = comparability.read_records(study, arms)
     unequal = comparability.check(trained, arguments.allow_unequal)
     terms = naive_baselines.terms(study, [*arms], trained)
@@ -85,6 +85,8 @@ def score_new(
 
     without = scoring.systems_without_model(study, test_rows, terms, arguments.seed)
     encoder = bertscore.load_encoder(arguments.bert_model, arguments.bert_layer)
+    pairs = [(row["prediction"], row["reference"]) for row in without[scoring.RANDOM_PAIRS]]
+    encoder = bertscore.in_precision(encoder, arguments.bert_dtype, *map(list, zip(*pairs, strict=True)))
     scoring.check_primary(arguments.primary, encoder, test_rows[:1])
     systems: dict[str, Sequence[Answer]] = {n: without[n] for n in (without if with_floors else [scoring.RANDOM_PAIRS])}
     systems |= {f"arm {arm}": rows for arm, rows in arms.items()}
@@ -102,15 +104,24 @@ def score_new(
     return found | (scoring.write_floors(study, systems, columns, settings) if with_floors else {})
 
 
-def read_rows(study: Path) -> tuple[dict[str, list[Generation]], list[Question]]:
-    """The arms' answers and every test row that has one. Before any arm has answered, the whole test split."""
+def read_rows(study: Path, most: int | None) -> tuple[dict[str, list[Generation]], list[Question]]:
+    """The arms' answers and every test row that has one. Before any arm has answered, the whole test split.
+
+    Of more than `most` rows the first of the split, which is shuffled.
+    """
     from medsft.data.split_files import load_split
 
     if not generations_file.has_answers(study) and (study / "data" / "test.parquet").is_file():
         print(f"{study}: no arm has answered yet, so only the naive baselines of the test split are scored")
-        return {}, [generations_file.question(row) for row in load_split(str(study), "test")]
+        return {}, [generations_file.question(row) for row in load_split(str(study), "test")][:most]
     arms = generations_file.read_arms(study)
-    return arms, generations_file.all_rows(arms)
+    rows = generations_file.all_rows(arms)
+    if most is None or len(rows) <= most:
+        return arms, rows
+    answered = {row["id"] for row in rows}
+    kept = set([row["id"] for row in load_split(str(study), "test") if row["id"] in answered][:most])
+    some = {arm: [row for row in answers if row["id"] in kept] for arm, answers in arms.items()}
+    return some, [row for row in rows if row["id"] in kept]
 
 
 if __name__ == "__main__":

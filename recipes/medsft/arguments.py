@@ -183,7 +183,12 @@ class ScoreArguments:
     bert_layer: int | None = option(
         None, "hidden layer BERTScore reads; default: the one bert_score recommends for the encoder, or its last"
     )
-    bert_batch_size: int = option(8, "pairs per BERTScore batch; small batches pad less")
+    bert_batch_size: int = option(16, "texts the encoder of BERTScore reads at once; small batches pad less")
+    bert_dtype: str = option(
+        "auto",
+        "precision of that encoder: auto, bfloat16 or float32; auto: bfloat16 where the processor computes in it",
+    )
+    max_rows: int | None = option(None, "score the answers to at most this many test rows, the first of the split")
     resamples: int = option(10_000, "bootstrap resamples over groups")
     confidence: float = option(0.95, "level of the intervals")
     seed: int = option(42, "seed of the resampling and of the shuffled baseline")

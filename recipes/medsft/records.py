@@ -1,7 +1,7 @@
 """The keys of the files that stages hand to each other. Sizes are in bytes, durations in seconds.
 
 One stage writes a file and stages of other rooms read it, so its keys are declared once, here. Those of
-comparison.json and results.json are in `result_records`.
+comparison.json and results.json are in `result_records`, those of plan.json in `memory.plan_records`.
 """
 
 from typing import Any, NotRequired, TypedDict
@@ -105,6 +105,7 @@ class ScoreSettings(TypedDict):
     encoder: str
     layer: int
     hash: str
+    precision: NotRequired[str]  # of the encoder
     bert_baseline: float
     stemmer: bool
     bert_batch_size: int
@@ -137,10 +138,13 @@ class Change(TypedDict):
 
 
 class Effect(Change):
-    """A tested difference. `needed_groups`: groups for 80 % power to see an effect of this size."""
+    """A tested difference. `needed_groups`: groups for 80 % power to see an effect of this size; `detectable`: the
+    difference that these groups show with 80 % power.
+    """
 
     p: float
     needed_groups: int | None
+    detectable: NotRequired[float | None]
 
 
 class Difference(Effect):
@@ -220,49 +224,6 @@ class TrainRecord(TypedDict):
     comparable: Json
     settings: Json
     versions: dict[str, str]
-    fingerprint: str
-
-
-class PlannedModel(TypedDict):
-    """The model of plan.json: its weights, and those of the adapters that LoRA would train."""
-
-    name: str
-    parameters: int
-    lora_parameters: int
-    lora_percent: float
-
-
-class PlanRow(TypedDict):
-    """One strategy of plan.json on one machine. `device_bytes` are one GPU's, by category; 0 GPUs: of the host."""
-
-    name: str
-    fits: bool
-    reason: str
-    margin: dict[str, int | None]
-    device_bytes: dict[str, int]
-    host_bytes: int
-    host_bytes_by: dict[str, int]
-    host_bytes_pinned: int
-    pinned_bytes: int
-    disk_bytes: int
-    largest_micro_batch: int
-    seconds_per_step: float | None
-    note: str
-    recipe: str | None
-    accelerate_config: str
-
-
-class Plan(TypedDict):
-    """plan.json: every strategy on the described hardware, and the one that is recommended."""
-
-    model: PlannedModel
-    recipe: str | None
-    inputs: Json
-    hardware: Json  # the fields of hardware.specs.Hardware
-    strategies: list[PlanRow]
-    recommended: str | None
-    recommended_reason: str
-    choices: list[str]  # what its run chooses for speed, with the reasons
     fingerprint: str
 
 

@@ -42,6 +42,22 @@ def test_bertscore_gives_the_recorded_values_whatever_the_batch(encoder):
         assert scores["bertscore_recall"] == pytest.approx([0.993573, 0.937573, 0.753816], abs=2e-6)
 
 
+def test_bfloat16_is_taken_where_it_is_fast_and_hardly_moves_the_scores(encoder, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(metrics, "prefers_bfloat16", lambda: True)
+    half = metrics.in_precision(encoder, "auto", CANDIDATES, REFERENCES)
+    assert half.precision == "bfloat16" and half.model.dtype == torch.bfloat16
+    assert (encoder.precision, encoder.model.dtype) == ("float32", torch.float32)
+    whole, rounded = (metrics.bertscore(one, CANDIDATES, REFERENCES, 8)["bertscore_f1"] for one in (encoder, half))
+    assert rounded != whole and rounded == pytest.approx(whole, abs=5e-3)
+    monkeypatch.setattr(metrics, "MOST_MOVED", 1e-6)
+    assert metrics.in_precision(encoder, "auto", CANDIDATES, REFERENCES) is encoder
+    monkeypatch.setattr(metrics, "prefers_bfloat16", lambda: False)
+    assert metrics.in_precision(encoder, "auto", CANDIDATES, REFERENCES) is encoder
+    assert metrics.in_precision(encoder, "bfloat16", [], []).precision == "bfloat16"
+
+
 def test_bertscore_of_an_earlier_layer_and_its_hash():
     encoder = metrics.load_encoder(MINILM, 5)
     scores = metrics.bertscore(encoder, CANDIDATES, REFERENCES, 8)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import RECIPES
-from medsft.evaluation.metrics import directions, modules, overlap
+from medsft.evaluation.metrics import bertscore, directions, modules, overlap
+from medsft.models import embedded
 
 # Two lines of google-research's rouge/testdata (Apache-2.0); the values are those of the Perl ROUGE-1.5.5.
 TARGETS = [
@@ -224,3 +225,21 @@ def test_a_metric_that_is_no_module_states_them_too(path):
         assert metric in found["Formula"] and named(found["Range"], metric)
         (way,) = named(found["Direction"], metric)
         assert {"more": 1, "less": -1, "neither": 0}[way] == directions.direction(metric)
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_give_the_same_columns(monkeypatch):
+    texts = [f"Take {n} tablets of paracetamol. Drink water, and see a doctor after {n} days." for n in range(12)]
+    encoder = bertscore.load_encoder(embedded.MINILM, None)
+    options = {"prompts": texts, "stopped": [True] * 12, "train": texts[:3], "encoder": encoder,
+               "batch_size": 8, "corrected": True}  # fmt: skip
+    alone = modules.score_all(texts, texts[::-1], options)
+    monkeypatch.setattr(modules, "PROCESSES_PAY", 2)
+    monkeypatch.setattr(modules.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    started = []
+    context = modules.multiprocessing.get_context("spawn")
+    pool = context.Pool
+    monkeypatch.setattr(type(context), "Pool", lambda _, *a, **k: started.append(a) or pool(*a, **k))
+    together = modules.score_all(texts, texts[::-1], options)
+    assert started == [(2,)]
+    assert together == alone and list(together) == list(alone)

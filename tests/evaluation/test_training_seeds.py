@@ -20,6 +20,17 @@ def test_power_is_what_it_promises():
     assert power.needed_groups(None, 0.05) is None
 
 
+def test_what_so_many_groups_can_show_is_seen_in_four_of_five_studies():
+    """The difference is computed from each study's own spread."""
+    generator = np.random.default_rng(5)
+    sizes = [power.detectable(generator.normal(0, 2, 60), 0.05) for _ in range(200)]
+    effect = float(np.mean(sizes))
+    assert effect == pytest.approx(2.802 * 2 / 60**0.5, rel=0.02)
+    found = [stats.ttest_1samp(generator.normal(effect, 2, 60), 0).pvalue < 0.05 for _ in range(2000)]
+    assert 0.76 < np.mean(found) < 0.83
+    assert power.detectable(np.array([0.1]), 0.05) is None
+
+
 def arm(effect, seed, rows=90):
     noise = np.random.default_rng([seed, 1]).normal(0, 0.02, rows)
     base = np.random.default_rng(0).beta(4, 12, rows)

@@ -9,7 +9,7 @@ from transformers import LlamaConfig
 
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware import specs
-from medsft.memory import peaks, planner
+from medsft.memory import peaks, plan_records, planner
 from medsft.memory.step_config import StepConfig
 from medsft.memory.strategies import STRATEGIES, applies
 from medsft.memory.trace.cache import traced_beside
@@ -49,6 +49,11 @@ def runs_of(config, hardware, batch, length, names=tuple(STRATEGIES)):
     sizes, step = sizes_of(config), StepConfig(batch=batch, length=length, on_gpu=hardware.gpus > 0)
     chosen = [STRATEGIES[n] for n in names if applies(n, hardware.gpus) and STRATEGIES[n].engine.startswith("zero")]
     return [(config, peaks.engine_config(strategy, sizes, step, hardware)) for strategy in chosen]
+
+
+def test_a_row_of_the_plan_has_the_keys_that_others_read():
+    for row in planner.strategies(TINY, LAPTOP, 2, 32):
+        assert set(row) == set(plan_records.PlanRow.__annotations__)
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ def test_packing_and_flash_attention_decide_the_mask():
     names |= dict.fromkeys(("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"))
     names |= {"lora_target_modules": None, "use_bnb_nested_quant": False, "attn_implementation": "sdpa"}
     names |= {"adapter_dtype": "float32", "rows_per_step": 16, "per_device_train_batch_size": 4}
-    names |= {"gradient_accumulation_steps": 1}
+    names |= {"gradient_accumulation_steps": 1, "flash_adamw": False}
     packed = of_recipe(*[SimpleNamespace(**names)] * 3)
     assert packed["accumulates"]
     assert not of_recipe(*[SimpleNamespace(**names, world_size=4)] * 3)["accumulates"]  # a micro-batch a process

@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "memory": {"distributed", "hardware", "models"},
     "training": {"memory", "distributed", "data", "tokenization", "hardware", "models"},
     "inference": {"tokenization", "hardware", "models"},
-    "evaluation": {"inference", "data", "tokenization", "models"},
+    "evaluation": {"inference", "data", "tokenization", "hardware", "models"},
     "source_study": {"evaluation", "memory", "models"},
     "reporting": {"source_study", "evaluation", "memory", "hardware", "models"},
     "serving": {"evaluation", "inference", "tokenization", "hardware", "models"},

@@ -119,6 +119,24 @@ def test_arms_with_other_rows_are_compared_on_the_common_ones(study):
     assert read_json(study / "full" / "scores.json")["n"] == 8
 
 
+def test_fewer_rows_are_the_first_of_the_split_and_leave_less_power(study):
+    order = [7, 2, 9, 4, 0, 1, 3, 5, 6, 8]
+    rows = [answer_row(number, "") for number in order]
+    messages = [[{"role": "user", "content": row["prompt"]}] for row in rows]
+    common = {name: [row[name] for row in rows] for name in ("id", "group", "source")}
+    pyarrow.parquet.write_table(pyarrow.table({**common, "messages": messages}), study / "data" / "test.parquet")
+    assert score(study).returncode == 0
+    whole = read_json(study / "comparison.json")["comparisons"]
+    few = score(study, "--max_rows", 6)
+    assert few.returncode == 0, few.stderr
+    kept = {row["id"] for row in read_jsonl(study / "lora" / "scores_per_example.jsonl")}
+    assert kept == {f"row{number}" for number in order[:6]}
+    less = read_json(study / "comparison.json")["comparisons"]
+    assert [row["n"] for row in less] == [6] * 4
+    assert sum(row["detectable"] for row in less) > sum(row["detectable"] for row in whole)
+    assert "80 % power, before correction, for true differences from: ROUGE-1 " in few.stdout
+
+
 def known_answer(number):
     """Twelve words that no other row has; every fourth row is an emergency, and its doctor says so."""
     urgent = number % 4 == 0

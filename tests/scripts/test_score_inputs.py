@@ -87,6 +87,8 @@ def test_bad_input_is_refused_in_one_line_that_names_it(study, case):
         (["--confidence", "95"], "confidence 95"),
         (["--resamples", "0"], "resamples 0"),
         (["--seed", "-1"], "seed -1"),
+        (["--max_rows", "0"], "max_rows 0"),
+        (["--bert_dtype", "float16"], "bert_dtype 'float16'"),
         (["--bert_layer", "9"], "layers 1 to 6"),
         (["--study_dir", "/nowhere"], "generate.py"),
         (["--resample", "5"], "'resamples'"),

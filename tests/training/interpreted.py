@@ -7,6 +7,7 @@ import contextlib
 import os
 import runpy
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -46,7 +47,9 @@ optimizers.libdevice = SimpleNamespace(
     copysign=lambda size, sign: tl.where(sign < 0, -tl.abs(size), tl.abs(size)),
 )
 for kernel in vars(optimizers).values():
-    if isinstance(kernel, Autotuner):  # one large block a program: each costs the interpreter as much, whatever its size
+    if isinstance(
+        kernel, Autotuner
+    ):  # one large block a program: each costs the interpreter as much, whatever its size
         kernel.configs = [Config({"BLOCK_SIZE_N": 1 << 16})]
 for name in ("__init__", "step", "state_dict", "load_state_dict"):
     setattr(optimizers.FlashOptimizer, name, on_a_processor(getattr(optimizers.FlashOptimizer, name)))
@@ -54,5 +57,5 @@ flash_adamw.check = lambda: None
 
 if __name__ == "__main__":
     sys.argv = sys.argv[1:]
-    sys.path.insert(0, os.path.dirname(sys.argv[0]))
+    sys.path.insert(0, str(Path(sys.argv[0]).parent))
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -54,6 +54,10 @@ def check_options(arguments: ScoreArguments) -> None:
     read_margins(arguments.margins)
     if not 0 <= arguments.safety_margin < 1:
         raise UserError(f"safety_margin {arguments.safety_margin}: give a share from 0 to below 1, such as 0.05")
+    if arguments.bert_dtype not in ("auto", "bfloat16", "float32"):
+        raise UserError(f"bert_dtype '{arguments.bert_dtype}': use auto, bfloat16 or float32")
+    if arguments.max_rows is not None and arguments.max_rows < 1:
+        raise UserError(f"max_rows {arguments.max_rows}: give a whole number from 1")
     for name, least in (("bert_batch_size", 1), ("seed", 0)):
         if getattr(arguments, name) < least:
             raise UserError(f"{name} {getattr(arguments, name)}: give a whole number from {least}")
@@ -120,9 +124,7 @@ def score_systems(
         "batch_size": batch_size,
         "corrected": True,
     }
-    columns: Columns = {}
-    for name in modules.names():
-        columns |= modules.score(name, predictions, references, **options)
+    columns = modules.score_all(predictions, references, options)
     parts, start = {}, 0
     for name, system in systems.items():
         parts[name] = {metric: column[start : start + len(system)] for metric, column in columns.items()}
@@ -154,6 +156,7 @@ def make_settings(
         "encoder": arguments.bert_model,
         "layer": encoder.layer,
         "hash": encoder.hash,
+        "precision": encoder.precision,
         "bert_baseline": baseline,
         "stemmer": True,
         "bert_batch_size": arguments.bert_batch_size,

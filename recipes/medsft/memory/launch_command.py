@@ -15,9 +15,9 @@ from medsft.config import CONFIGS
 from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.hardware.specs import Hardware, machine
+from medsft.memory.plan_records import Plan
 from medsft.memory.planner import short_now
 from medsft.memory.strategies import ORDER, ORDER_ON_CPU, STRATEGIES, recipe_of
-from medsft.records import Plan
 
 IN_ONE_PROCESS = ("cpu.yaml", "single_gpu.yaml")  # started without a launcher, which would hide the exit status
 

@@ -12,11 +12,12 @@ from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.specs import Hardware
 from medsft.memory import calibration, lower_bound
 from medsft.memory.peaks import DEVICE, Bytes, Growth, StrategyBytes, bytes_of_strategies
+from medsft.memory.plan_records import PlanRow
 from medsft.memory.step_config import StepConfig, StepSettings, shared
 from medsft.memory.step_time import seconds_per_step
 from medsft.memory.strategies import ON_CPU, ORDER, ORDER_ON_CPU, STRATEGIES, Strategy, applies, recipe_of
 from medsft.models.parameter_counts import lora_parameters, sizes_of
-from medsft.records import Memory, PlanRow
+from medsft.records import Memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

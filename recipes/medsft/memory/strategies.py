@@ -164,7 +164,11 @@ def check_options(name: str, study: "StudyArguments", config: "SFTConfig", model
         wrong = f"optimizer_in_backward: {study.optimizer_in_backward}".lower()
     elif (strategy.step.get("optimizer") == FLASH) != study.flash_adamw:
         wrong = f"flash_adamw: {study.flash_adamw}".lower()
-    elif strategy.trains_all and not study.flash_adamw and _saves_by(optimizer) != _saves_by(strategy.step.get("optimizer", "")):
+    elif (
+        strategy.trains_all
+        and not study.flash_adamw
+        and _saves_by(optimizer) != _saves_by(strategy.step.get("optimizer", ""))
+    ):
         wrong = f"optim: {optimizer}"
     elif name == "full_fp32" and model_args.dtype != "float32":
         wrong = f"dtype: {model_args.dtype}"

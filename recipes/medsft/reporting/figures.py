@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medsft.hardware.specs import Hardware
-from medsft.records import DataReport, Interval, PlanRow
+from medsft.memory.plan_records import PlanRow
+from medsft.records import DataReport, Interval
 from medsft.reporting import ablation_report
 from medsft.reporting.study import ARM_ORDER, Study
 from medsft.result_records import Results

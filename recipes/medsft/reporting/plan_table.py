@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from medsft.hardware.specs import Hardware
 from medsft.memory.launch_command import launch_line
-from medsft.records import Plan, PlanRow
+from medsft.memory.plan_records import Plan, PlanRow
 
 if TYPE_CHECKING:
     from rich.table import Table

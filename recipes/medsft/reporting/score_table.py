@@ -51,12 +51,22 @@ def sentences(arms: Mapping[str, Summary], comparison: Json) -> Iterator[str]:
         for arm, other in dict.fromkeys((row["arm"], row["baseline"]) for row in rows):
             some = [row for row in rows if (row["arm"], row["baseline"]) == (arm, other)]
             yield f"{arm} against {other}: {outcomes(some, alpha)}."
+    yield detectable(comparison["comparisons"])
     known: Any = {"arms": arms, "alpha": alpha, "primary": settings["primary"]}
     if comparison["floor_comparisons"]:
         yield from floor_sentences(known | {"floor_comparisons": comparison["floor_comparisons"]})
     for row in comparison["guardrails"]:
         shares = f"{number(row['arm_share'])} against {number(row['baseline_share'])}, n = {row['n']}"
         yield f"guardrail red-flag recall, {row['arm']}: {row['verdict']} ({shares})."
+
+
+def detectable(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What so many answers can show, of each metric for the arm that varies most: 'ROUGE-1 0.021'."""
+    most: dict[str, float] = {}
+    for row in rows:
+        most[row["metric"]] = max(most.get(row["metric"], 0.0), row.get("detectable") or 0.0)
+    sizes = listed([f"{label(metric)} {number(size)}" for metric, size in most.items()])
+    return f"80 % power, before correction, for true differences from: {sizes} (n = {min(row['n'] for row in rows)})."
 
 
 def outcomes(rows: Sequence[Mapping[str, Any]], alpha: float) -> str:

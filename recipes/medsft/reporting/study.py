@@ -9,7 +9,8 @@ from typing import TypeVar
 from medsft.errors import UserError
 from medsft.evaluation.ablations import FAULTS, SOUND
 from medsft.files import read_json, read_jsonl
-from medsft.records import DataReport, Generation, GenerationRecord, Plan, Scores, TrainRecord
+from medsft.memory.plan_records import Plan
+from medsft.records import DataReport, Generation, GenerationRecord, Scores, TrainRecord
 from medsft.result_records import Comparison
 
 ARM_ORDER = ("baseline", "lora", "qlora", "full", SOUND, *FAULTS)

@@ -29,7 +29,9 @@ def choose(argv: list[str]) -> list[str]:
     capability = 0.0 if is_on("use_cpu", argv) else compute_capability()
     adapters = is_on("use_peft", argv)
     choices = _for_gpu(capability, adapters) if capability else _for_processor(matmul_benchmark.measured())
-    own_rows = is_on("packing", argv) or is_on("truncate_answers", argv) or not is_on("end_of_turn_loss", argv, default=True)
+    own_rows = (
+        is_on("packing", argv) or is_on("truncate_answers", argv) or not is_on("end_of_turn_loss", argv, default=True)
+    )
     if own_rows or peek("pad_to_multiple_of", None, argv):
         choices = [choice for choice in choices if choice.option != "padding_free"]
     if is_on("bf16_states", argv) or _deepspeed_file_sets_bf16():
@@ -77,7 +79,9 @@ def _for_gpu(capability: float, adapters: bool) -> list[Choice]:
     choices = []
     if find_spec("flash_attn"):
         choices.append(Choice("attn_implementation", "flash_attention_2", "flash-attn is installed"))
-        choices.append(Choice("padding_free", "true", "flash attention reads rows that lie end to end: nothing is padded"))
+        choices.append(
+            Choice("padding_free", "true", "flash attention reads rows that lie end to end: nothing is padded")
+        )
     else:
         choices.append(Choice("attn_implementation", "sdpa", "flash-attn is not installed"))
     if find_spec("liger_kernel"):

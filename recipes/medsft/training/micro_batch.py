@@ -16,11 +16,12 @@ from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, launched, machine
 from medsft.memory import calibration, choices, planner
 from medsft.memory.choices import divisors
+from medsft.memory.plan_records import PlanRow
 from medsft.memory.step_config import StepSettings
 from medsft.memory.strategies import STRATEGIES
 from medsft.models import loading
 from medsft.models.parameter_counts import count_parameters
-from medsft.records import Memory, PlanRow
+from medsft.records import Memory
 from medsft.training.run_folder import ArmFolder
 
 if TYPE_CHECKING:

@@ -48,9 +48,10 @@ def print_summary(trainer: "RecipeTrainer", data: Data, study: StudyArguments, p
     table.add_row("a step", f"{batch} rows, about {about:,} tokens (processes x accumulation x rows: {shares})")
     table.add_row("steps", f"{steps:,} ({steps / steps_per_epoch:.2f} epochs of {steps_per_epoch:,})")
     table.add_row("parameters", f"{trainable:,} trainable of {total:,} ({100 * trainable / total:.3f} %)")
+    kept = master_precision(trainer.model, args, trainer.uses_flash_adamw)
     table.add_row(
         "precision",
-        f"trained {', '.join(kinds)} (kept in {master_precision(trainer.model, args, trainer.uses_flash_adamw)}); frozen "
+        f"trained {', '.join(kinds)} (kept in {kept}); frozen "
         f"{', '.join(frozen) or 'none'}; autocast {_autocast(args)}",
     )
     swept = chosen_rate(Path(study.study_dir), study.arm)

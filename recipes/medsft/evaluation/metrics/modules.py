@@ -1,10 +1,14 @@
 """The `evaluate` modules under recipes/metrics: which there are, what they share, and how score.py calls them."""
 
 import importlib.metadata
+import multiprocessing
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 if TYPE_CHECKING:
     import evaluate
@@ -14,6 +18,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "metrics"
 PRIMARY = ("rouge1", "rouge2", "rougeL", "bertscore_f1")
 # Options of any module besides the texts. evaluate.combine and score.py pass all options to every module, so a module
 # accepts those of the others; without this list a misspelt option would be ignored.
+PROCESSES_PAY = 1000  # answers from which further processes save more than the five seconds they take to start
 OPTIONS = (
     "per_example",
     "stem",
@@ -54,6 +59,43 @@ def score(
         return {}
     result = load(name).compute(predictions=predictions, references=references, per_example=True, **options)
     return {key: values for key, values in result.items() if isinstance(values, list)}
+
+
+def score_all(
+    predictions: Sequence[str], references: Sequence[str], options: Mapping[str, object]
+) -> dict[str, list[float | None]]:
+    """`score` of every module: of many texts those without an encoder side by side, a process for each core.
+
+    These are Python on one core each; the encoder's products use all of them.
+    """
+    columns: dict[str, list[float | None]] = {}
+    aside = [name for name in names() if name != "bertscore"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    plain = {name: value for name, value in options.items() if name != "encoder"}
+    if len(predictions) < PROCESSES_PAY or cores == 1:
+        for name in aside:
+            columns |= score(name, predictions, references, **plain)
+    else:
+        with multiprocessing.get_context("spawn").Pool(min(cores, len(aside)), initializer=_quietly) as pool:
+            asked = [(name, predictions, references, plain) for name in sorted(aside, key=lambda n: "rouge" not in n)]
+            found = tqdm(
+                pool.imap_unordered(_scored, asked, chunksize=1), "metrics", len(asked), unit="metric", delay=2
+            )
+            by_name = dict(found)
+        for name in aside:
+            columns |= by_name[name]
+    return columns | score("bertscore", predictions, references, **options)
+
+
+def _quietly() -> None:
+    os.environ["TQDM_DISABLE"] = "1"  # one bar for all
+
+
+def _scored(
+    asked: tuple[str, Sequence[str], Sequence[str], dict[str, object]],
+) -> tuple[str, dict[str, list[float | None]]]:
+    name, predictions, references, options = asked
+    return name, score(name, predictions, references, **options)
 
 
 def info(

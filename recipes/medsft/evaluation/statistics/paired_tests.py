@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from medsft.evaluation.statistics import proportions
 from medsft.evaluation.statistics.intervals import LEAST_GROUPS, Found, Groups, Values, find, group_totals, is_share
-from medsft.evaluation.statistics.power import effect_size, needed_groups
+from medsft.evaluation.statistics.power import detectable, effect_size, needed_groups
 from medsft.records import Change, Difference, Effect, ScoreRow
 
 Row = TypeVar("Row", bound=Mapping[str, object])
@@ -39,8 +39,9 @@ def paired_comparisons(
         present = counts[:, at] > 0
         if is_share(baseline[name]) and is_share(arm[name]) and present.sum() >= LEAST_GROUPS:
             found[name] = paired_share(differences[name], groups, confidence)
-        effect = effect_size(sums[present, at] / counts[present, at])
-        result[name] = _effect(found[name], effect, 1 - confidence)
+        by_group = sums[present, at] / counts[present, at]
+        result[name] = _effect(found[name], effect_size(by_group), 1 - confidence)
+        result[name]["detectable"] = detectable(by_group, 1 - confidence)
     return result
 
 

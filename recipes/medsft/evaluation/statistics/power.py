@@ -23,6 +23,19 @@ def needed_groups(effect: float | None, alpha: float, power: float = POWER) -> i
     """
     if not effect:
         return None
+    return math.ceil(min((_quantiles(alpha, power) / effect) ** 2, 1e9))
+
+
+def detectable(differences: Array, alpha: float, power: float = POWER) -> float | None:
+    """The true difference that as many groups with this spread show with `power`: (z_a + z_b) s / sqrt(G).
+
+    By the normal approximation, before any correction. None for one group.
+    """
+    if len(differences) < 2:
+        return None
+    return _quantiles(alpha, power) * float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
+
+
+def _quantiles(alpha: float, power: float) -> float:
     normal = NormalDist()
-    needed = ((normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) / effect) ** 2
-    return math.ceil(min(needed, 1e9))
+    return normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
