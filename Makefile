@@ -159,9 +159,12 @@ fft-beyond: setup $(VENV)/.nvme  ## train every weight of a decoder 1.5 times th
 sweep: data  ## a learning rate for each arm, by dev loss: short runs at a third, once and three times the recipe's rate
 	$(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CONFIG)),--steps 12)
 
-evaluate: setup  ## answers of every trained arm, then metrics, floors, intervals and paired tests
-	@for arm in baseline $$(cd $(STUDY_DIR) && for a in */; do { [ -d $$a/adapter ] || [ -d $$a/model ]; } && echo $${a%/}; done); do \
-	  $(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm || exit $$?; done
+evaluate: setup  ## answers of every trained arm and prompted baseline, then metrics, floors, intervals and paired tests
+	@prompted=$$(grep -q '^system_prompt:' $(CFG)/generate.yaml && echo baseline_prompted baseline_fewshot); \
+	nf4=$$([ -d $(STUDY_DIR)/qlora/adapter ] && echo baseline_nf4); \
+	for arm in baseline $$prompted $$nf4 $$(cd $(STUDY_DIR) && for a in */; do { [ -d $$a/adapter ] || [ -d $$a/model ]; } && echo $${a%/}; done); do \
+	  $(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm \
+	    $$([ $$arm = baseline_nf4 ] && echo --quantization nf4) || exit $$?; done
 	$(PY) recipes/score.py --config $(CFG)/score.yaml $(IN)
 
 report: setup  ## report.html, report.md, results.json, figures

@@ -14,7 +14,7 @@ On several GPUs each answers a share of the rows, and the answers are the same:
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -29,7 +29,7 @@ from medsft.files import fingerprint, read_json, sha256_file, write_json, write_
 from medsft.inference import shards
 from medsft.inference.shards import Shard
 from medsft.patches import python
-from medsft.records import Generation, SplitRow
+from medsft.records import Generation, Question, SplitRow, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,10 +42,11 @@ def main() -> None:
     (args,) = parse([GenerateArguments])
 
     from medsft.data.split_files import load_split
-    from medsft.inference import generation, generations_file
+    from medsft.inference import generation, generations_file, prompting
     from medsft.versions import versions
 
     generation.check(args)
+    args = prompting.own_options(args)
     folder = Path(args.study_dir) / args.arm
     base, _, weights = generation.arm_base(args)
     data = read_json(Path(args.study_dir) / "data" / "data_report.json")["fingerprint"]
@@ -67,11 +68,17 @@ def main() -> None:
         shard.wait()
     folder.mkdir(parents=True, exist_ok=True)
     answerer = generation.load(args)
+    questions = {row["id"]: generations_file.question(row) for row in rows}
+    if prompting.is_prompted(args.arm):
+        rows = with_prompts(rows, args, answerer, shard)
     runs: dict[str, Sampling | None] = {"generations.jsonl": None}
     if args.do_sample:
         draws = [generation.Sampling(args.temperature, args.top_p, seed) for seed in args.seeds]
         runs |= {f"sampled/seed_{sampling.seed}.jsonl": sampling for sampling in draws}
-    speeds = [answer(answerer, rows, args, folder / name, digest, sampling, shard) for name, sampling in runs.items()]
+    speeds = [
+        answer(answerer, rows, questions, args, folder / name, digest, sampling, shard)
+        for name, sampling in runs.items()
+    ]
     probe(answerer, rows, load_split(args.study_dir, "train"), args, folder, shard)
     if not shard.is_first:
         python.exit_without_teardown()
@@ -99,6 +106,31 @@ def main() -> None:
         python.exit_without_teardown()
 
 
+def with_prompts(rows: list[SplitRow], args: GenerateArguments, answerer: "Answerer", shard: Shard) -> list[SplitRow]:
+    """The rows with the instructions and examples of a prompted arm before their messages."""
+    from medsft.data.split_files import load_split
+    from medsft.evaluation import naive_baselines
+    from medsft.inference import prompting
+    from medsft.models.loading import load_config
+
+    shown: list[list[list[Turn]]] = [[] for _ in rows]
+    if args.examples:
+        train = load_split(args.study_dir, "train")
+        chosen = prompting.drawn(len(train), len(rows), args.examples)
+        if args.examples_by == prompting.NEAREST:
+            asked, known = (
+                ["\n".join(turn["content"] for turn in messages[:-1]) for messages in some]
+                for some in ([row["messages"] for row in rows], train["messages"])
+            )
+            chosen = naive_baselines.nearest_rows(asked, known, args.examples)
+        shown = [[train[at]["messages"] for at in reversed(some)] for some in chosen]
+    positions = getattr(load_config(answerer.base_model).get_text_config(), "max_position_embeddings", None)
+    found, fewer = prompting.prompted(rows, args, shown, answerer.tokenizer, (positions or 4096) - args.max_new_tokens)
+    if fewer and shard.is_first:
+        print(f"{fewer} questions have fewer than {args.examples} examples: the model has {positions} positions")
+    return found
+
+
 def declare_plan(args: GenerateArguments, rows: Sequence[str | int]) -> str:
     """Write the analysis plan before the first answer of the study, from the score.py options beside the recipe."""
     from medsft.evaluation import analysis_plan, comparability
@@ -114,13 +146,17 @@ def declare_plan(args: GenerateArguments, rows: Sequence[str | int]) -> str:
 def answer(
     answerer: "Answerer",
     rows: Sequence[SplitRow],
+    questions: Mapping[str | int, Question],
     args: GenerateArguments,
     path: Path,
     digest: str,
     sampling: "Sampling | None",
     shard: Shard,
 ) -> float:
-    """Write one file of answers to all rows, batch by batch into a part file first. Returns new tokens a second."""
+    """Write one file of answers to all rows, batch by batch into a part file first. Returns new tokens a second.
+
+    `questions`: the rows as they are kept, without the prompt of the arm.
+    """
     from tqdm import tqdm
 
     from medsft.inference import generation
@@ -133,6 +169,8 @@ def answer(
     named = f"{args.arm} {path.stem}"
     with tqdm(total=len(rows), initial=len(done), desc=named, unit="row", disable=not shard.is_first) as bar:
         for batch in generation.answers(answerer, rows, set(done), args, sampling, shard):
+            for row in batch:
+                row.update(questions[row["id"]])
             generation.append(part, batch)
             tokens += sum(row["new_tokens"] for row in batch)
             fresh = sum(row["id"] not in done for row in batch)

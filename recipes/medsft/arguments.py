@@ -150,6 +150,9 @@ class GenerateArguments:
     seeds: list[int] = option([1, 2, 3, 4, 5], "seeds of the sampled answers, with do_sample")
     temperature: float = option(0.7, "temperature, with do_sample")
     top_p: float = option(0.9, "nucleus, with do_sample")
+    system_prompt: str = option("", "instructions that the arms baseline_prompted and baseline_fewshot are given")
+    examples: int = option(2, "training dialogues that the arm baseline_fewshot is shown before each question")
+    examples_by: str = option("seed", "which ones: 'seed', the same for all questions; 'nearest' to each, by TF-IDF")
     likelihood_rows: int = option(0, "measure the likelihood of the doctor's answer on this many test rows; 0: do not")
     memorization_rows: int = option(0, "ask for the continuation of this many training answers; 0: do not")
     score_config: str = option(

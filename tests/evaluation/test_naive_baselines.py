@@ -23,7 +23,7 @@ def test_no_row_keeps_its_own_answer_when_shuffled(size, seed):
 def test_nearest_ignores_case_and_takes_the_first_row_where_nothing_matches():
     documents = ["I have a cough and a fever and I am worried", "psoriasis on my elbow", "I have a rash, I am worried"]
     queries = ["my psoriasis", "COUGH", "nothing known", ""]
-    assert naive_baselines.nearest_rows(queries, documents) == [1, 0, 0, 0]
+    assert naive_baselines.nearest_rows(queries, documents) == [[1], [0], [0], [0]]
 
 
 def test_nearest_is_the_brute_force_cosine():
@@ -40,7 +40,7 @@ def test_nearest_is_the_brute_force_cosine():
         return sum(a * b for a, b in zip(vector(query), vector(document), strict=True))
 
     expected = [max(range(4), key=lambda row, q=q: cosine(q, documents[row])) for q in queries]
-    assert naive_baselines.nearest_rows(queries, documents) == expected
+    assert naive_baselines.nearest_rows(queries, documents) == [[row] for row in expected]
 
 
 def row(number, prompt, reference):
@@ -118,4 +118,6 @@ def test_the_nearest_question_is_scikit_learns():
     documents, queries = ([" ".join(generator.choices(words, k=12)) for _ in range(size)] for size in (80, 30))
     vectors = text.TfidfVectorizer(token_pattern=r"\w+")
     cosine = (vectors.fit_transform(documents) @ vectors.transform(queries).T).toarray()
-    assert naive_baselines.nearest_rows(queries, documents) == cosine.argmax(axis=0).tolist()
+    assert (
+        naive_baselines.nearest_rows(queries, documents, 3) == (-cosine).argsort(axis=0, kind="stable")[:3].T.tolist()
+    )

@@ -85,7 +85,7 @@ def answer_all(
         "constant": [CONSTANT] * len(test_rows),
         "shuffled": [pairs.answers[drawn[at % len(drawn)]] for at in range(len(test_rows))],
         "echo": [patient_text(row["messages"]) for row in test_rows],
-        "nearest": [pairs.answers[at] for at in nearest_rows(asked, pairs.questions)],
+        "nearest": [pairs.answers[at] for [at] in nearest_rows(asked, pairs.questions)],
     }
     limit, tokenizer = allowed["max_new_tokens"], None
     if limit and allowed["tokenizer"]:
@@ -95,7 +95,7 @@ def answer_all(
         for name, made in texts.items()
     }
     found = nearest_rows(asked, of_corpus.questions)
-    return naive, [answered(row, of_corpus.answers[at]) for row, at in zip(test_rows, found, strict=True)]
+    return naive, [answered(row, of_corpus.answers[at]) for row, [at] in zip(test_rows, found, strict=True)]
 
 
 def within(tokenizer: "PreTrainedTokenizerBase | None", text: str, limit: int | None) -> tuple[str, bool]:
@@ -142,8 +142,8 @@ def derangement(size: int, seed: int) -> list[int]:
     return partner.tolist()
 
 
-def nearest_rows(queries: Sequence[str], documents: Sequence[str]) -> list[int]:
-    """For each query the index of the document with the largest TF-IDF cosine (the first of several).
+def nearest_rows(queries: Sequence[str], documents: Sequence[str], most: int = 1) -> list[list[int]]:
+    """For each query the indices of the `most` documents with the largest TF-IDF cosine, nearest first.
 
     Weights are count * (ln((1 + N) / (1 + document frequency)) + 1) over N documents, scaled to length 1,
     as scikit-learn's; that is installed for training the safety classifiers only, and a test holds the two together.
@@ -158,12 +158,12 @@ def nearest_rows(queries: Sequence[str], documents: Sequence[str]) -> list[int]:
         for word in vector.keys() & wanted:
             rows[word].append(row)
             weights[word].append(vector[word])
-    best = []
+    best: list[list[int]] = []
     for query in tqdm(queries, desc="nearest answers", delay=1):
         cosine = np.zeros(len(documents))
         for word, weight in _tf_idf(query, idf).items():
             cosine[np.asarray(rows[word])] += weight * np.asarray(weights[word])
-        best.append(int(cosine.argmax()))
+        best.append(np.argsort(-cosine, kind="stable")[:most].tolist())
     return best
 
 
