@@ -5,6 +5,8 @@
 #   STUDY        folder under runs/ (default: the name of CONFIG)
 #   DATA         a local .jsonl/.json/.csv/.parquet file or a hub dataset, instead of the one in data.yaml
 #   ARM, FORMAT  what `make export` takes: an arm's name; merged, adapter, ollama or vllm
+#   TUNE         TUNE=0: the recipes' learning rates, not the ones that a sweep chose; make study and make demo sweep first
+#   SEEDS        seeds of `make seeds`; make demo SEEDS=3: three seeds of each arm
 #   STUDIES      folders under runs/ that `make compare` puts side by side
 #   BENCH, SHORT, EXTERNAL, TORTURE, TORTURE_ROUNDS   parts and size of `make bench` and `make torture`
 #   MINUTES, DEVICE, ROWS, FRESH   of `make gpu-check`: its time, auto, cuda or cpu, which rows, FRESH=1: all anew
@@ -21,6 +23,8 @@ DATA ?=
 ARM ?= lora
 FORMAT ?= merged
 STUDIES ?= $(STUDY)
+TUNE ?= 1
+SEEDS ?= 1 2
 BENCH ?=
 SHORT ?=
 EXTERNAL ?=
@@ -57,11 +61,15 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 # launchers would set one thread a process, which makes CPU training several times slower
 export OMP_NUM_THREADS ?= $(CPUS)
+# rates that the sweep of the study chose
+TUNED = $(if $(filter 0,$(TUNE)),,--tuned true)
+# the demo's short runs are twelve steps
+SWEEP = $(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CONFIG)),--steps 6 --evaluations 1)
 # before every training: exit status 3 where the recipe does not fit this machine, with what would
 FITS = $(PY) recipes/plan_memory.py $(IN) --check_only true --config
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep evaluate report study paper compare chat export image doctor test-containers bench gpu-check torture supply-chain lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep seeds evaluate report study paper compare chat export image doctor test-containers bench gpu-check torture supply-chain lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -136,28 +144,32 @@ baseline: setup  ## answers of the untrained model to the held-out patients
 
 lora: setup  ## train the LoRA arm
 	@$(FITS) $(CFG)/lora.yaml
-	$(LAUNCH) recipes/sft_lora.py --config $(CFG)/lora.yaml $(IN)
+	$(LAUNCH) recipes/sft_lora.py --config $(CFG)/lora.yaml $(IN) $(TUNED)
 
 qlora: setup  ## train the QLoRA arm (4-bit base)
 	@$(FITS) $(CFG)/qlora.yaml
-	$(LAUNCH) recipes/sft_lora.py --config $(CFG)/qlora.yaml $(IN)
+	$(LAUNCH) recipes/sft_lora.py --config $(CFG)/qlora.yaml $(IN) $(TUNED)
 
 fft: setup  ## full fine-tuning in the way the plan recommends for this machine
-	@command="$$($(PY) -m medsft.memory.launch_command $(CFG) $(STUDY_DIR))" && echo "$$command $(IN)" && $$command $(IN)
+	@command="$$($(PY) -m medsft.memory.launch_command $(CFG) $(STUDY_DIR))" && echo "$$command $(IN) $(TUNED)" && $$command $(IN) $(TUNED)
 
 fft-offload: setup $(VENV)/.operators  ## full fine-tuning with DeepSpeed ZeRO-3, parameters and optimizer in host memory
 	@$(FITS) $(CFG)/full_offload.yaml
-	$(ACCELERATE) --config_file accelerate_configs/zero3_offload.yaml recipes/sft_full.py --config $(CFG)/full_offload.yaml $(IN)
+	$(ACCELERATE) --config_file accelerate_configs/zero3_offload.yaml recipes/sft_full.py --config $(CFG)/full_offload.yaml $(IN) $(TUNED)
 
 fft-nvme: setup $(VENV)/.nvme  ## full fine-tuning with DeepSpeed ZeRO-3, optimizer states on an NVMe disk
 	@$(FITS) $(CFG)/full_nvme.yaml
-	$(ACCELERATE) --config_file accelerate_configs/zero3_nvme.yaml recipes/sft_full.py --config $(CFG)/full_nvme.yaml $(IN)
+	$(ACCELERATE) --config_file accelerate_configs/zero3_nvme.yaml recipes/sft_full.py --config $(CFG)/full_nvme.yaml $(IN) $(TUNED)
 
 fft-beyond: setup $(VENV)/.nvme  ## train every weight of a decoder 1.5 times this machine's memory, by NVMe offload
 	$(PY) recipes/train_beyond.py $(if $(DATA),--data $(DATA))
 
 sweep: data  ## a learning rate for each arm, by dev loss: short runs at a third, once and three times the recipe's rate
-	$(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CONFIG)),--steps 12)
+	$(SWEEP)
+
+seeds: setup  ## every trained arm again with other seeds, then answers, scores and report: make seeds SEEDS="1 2"
+	$(PY) recipes/repeat.py $(IN) --seeds $(SEEDS)
+	@for stage in evaluate report; do $(MAKE) --no-print-directory $$stage || exit $$?; done
 
 evaluate: setup  ## answers of every trained arm and prompted baseline, then metrics, floors, intervals and paired tests
 	@prompted=$$(grep -q '^system_prompt:' $(CFG)/generate.yaml && echo baseline_prompted baseline_fewshot); \
@@ -181,6 +193,7 @@ export: setup  ## a trained arm ready to serve: make export ARM=lora FORMAT=merg
 
 study: setup  ## all of it: data, plan, every arm that fits, evaluate, report
 	@for stage in data plan; do $(MAKE) --no-print-directory $$stage || exit $$?; done
+	@$(if $(filter 0,$(TUNE)),true,$(MAKE) --no-print-directory sweep || echo "not tuned: the arms without a chosen rate have their recipe's")
 	@for arm in lora qlora fft; do $(MAKE) --no-print-directory $$arm || echo "$$arm is left out of this study (see above)"; done
 	@for stage in evaluate report; do $(MAKE) --no-print-directory $$stage || exit $$?; done
 
@@ -215,7 +228,10 @@ paper-stages: plan
 	@echo "open $(STUDY_DIR)/report/report.html"
 
 # each stage is announced with its number and what is left; `full` is ZeRO-3 offload where its operators are compiled
-say = @printf '\n[%s of 7] %s\n' $(1)
+say = @printf '\n[%s of 8] %s\n' $(1)
+
+# make demo SEEDS=3: the recipes' seed and two more
+MORE_SEEDS = $(if $(filter command line environment,$(origin SEEDS)),$(wordlist 2,$(firstword $(SEEDS)),0 1 2 3 4 5 6 7 8 9))
 
 .PHONY: demo-stages
 demo-stages: $(VENV)/.operators
@@ -224,16 +240,19 @@ demo-stages: $(VENV)/.operators
 	@$(MAKE) --no-print-directory data
 	$(call say,2 "the memory plan: what fits this machine")
 	@$(MAKE) --no-print-directory plan
-	$(call say,3 "LoRA. Left: QLoRA$(,) full fine-tuning$(,) answers and scores$(,) report")
+	$(call say,3 "a learning rate for each arm. Left: LoRA$(,) QLoRA$(,) full fine-tuning$(,) answers and scores$(,) report")
+	@$(if $(filter 0,$(TUNE)),echo "left out (TUNE=0): the recipes' own rates",$(MAKE) --no-print-directory sweep)
+	$(call say,4 "LoRA. Left: QLoRA$(,) full fine-tuning$(,) answers and scores$(,) report")
 	@$(MAKE) --no-print-directory lora
-	$(call say,4 "QLoRA. Left: full fine-tuning$(,) answers and scores$(,) report")
+	$(call say,5 "QLoRA. Left: full fine-tuning$(,) answers and scores$(,) report")
 	@$(MAKE) --no-print-directory qlora
-	$(call say,5 "full fine-tuning. Left: answers and scores$(,) report")
+	$(call say,6 "full fine-tuning. Left: answers and scores$(,) report")
 	@if [ -e $(VENV)/.operators ]; then $(MAKE) --no-print-directory fft-offload; \
 	else echo "without ZeRO-3 offload: its operators are not compiled (see make setup)"; $(MAKE) --no-print-directory fft; fi
-	$(call say,6 "answers and scores of every arm. Left: report")
+	@$(if $(MORE_SEEDS),echo && $(PY) recipes/repeat.py $(IN) --seeds $(MORE_SEEDS))
+	$(call say,7 "answers and scores of every arm. Left: report")
 	@$(MAKE) --no-print-directory evaluate
-	$(call say,7 "the report")
+	$(call say,8 "the report")
 	@$(MAKE) --no-print-directory report
 	@echo "study: $(STUDY_DIR), data: $(or $(DATA),the embedded sample of synthetic dialogues)"
 	@echo "open $(STUDY_DIR)/report/report.html"

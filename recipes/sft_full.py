@@ -14,7 +14,7 @@ from pathlib import Path
 from medsft.arguments import StudyArguments
 from medsft.cli import run
 from medsft.config import CONFIGS, command_line
-from medsft.training import auto_options, preflight
+from medsft.training import auto_options, lr_sweep, preflight
 
 DEFAULT = CONFIGS / "mistral_7b" / "full_8bit.yaml"
 
@@ -22,6 +22,7 @@ DEFAULT = CONFIGS / "mistral_7b" / "full_8bit.yaml"
 def main() -> None:
     argv = command_line(DEFAULT)
     preflight.check_machine(argv)
+    argv += lr_sweep.tuned(argv)
     argv += auto_options.choose(argv)
 
     from medsft.patches import deepspeed

@@ -13,7 +13,7 @@ from pathlib import Path
 from medsft.arguments import StudyArguments
 from medsft.cli import run
 from medsft.config import CONFIGS, command_line
-from medsft.training import auto_options, preflight
+from medsft.training import auto_options, lr_sweep, preflight
 
 DEFAULT = CONFIGS / "mistral_7b" / "lora.yaml"
 
@@ -21,6 +21,7 @@ DEFAULT = CONFIGS / "mistral_7b" / "lora.yaml"
 def main() -> None:
     argv = command_line(DEFAULT)
     preflight.check_machine(argv)
+    argv += lr_sweep.tuned(argv)
     argv += auto_options.choose(argv)
 
     from trl import get_peft_config

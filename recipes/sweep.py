@@ -9,6 +9,7 @@ in STUDY_DIR/sweep/ARM_RATE on the study's own split; interrupted, the same comm
 STUDY_DIR/sweep/sweep.json. The weights are deleted: only the losses are wanted.
 """
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def main() -> None:
     lr_sweep.share_split(study)
     arms: dict[str, lr_sweep.Choice] = {}
     for recipe in recipes:
+        started = time.monotonic()
         rates = lr_sweep.rates(recipe, arguments.factors)
         runs = [lr_sweep.try_rate(recipe, study / "sweep", rate, arguments) for rate in rates]
         for _ in range(arguments.widenings):
@@ -42,7 +44,7 @@ def main() -> None:
                 break
             tried = lr_sweep.try_rate(recipe, study / "sweep", rate, arguments)
             runs = sorted([*runs, tried], key=lambda tried: tried["learning_rate"])
-        arms[lr_sweep.arm_of(recipe)] = lr_sweep.choose(runs)
+        arms[lr_sweep.arm_of(recipe)] = lr_sweep.choose(runs, round(time.monotonic() - started, 1))
         write_json(study / "sweep" / "sweep.json", {"arms": arms, "steps": arguments.steps, "seed": arguments.seed})
     print_table(arms)
     print(f"wrote {study / 'sweep' / 'sweep.json'}")

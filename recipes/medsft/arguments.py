@@ -9,6 +9,7 @@ from medsft.options import BeyondArguments as BeyondArguments
 from medsft.options import CheckSafetyArguments as CheckSafetyArguments
 from medsft.options import CompareArguments as CompareArguments
 from medsft.options import DoctorArguments as DoctorArguments
+from medsft.options import RepeatArguments as RepeatArguments
 from medsft.options import SweepArguments as SweepArguments
 from medsft.options import option
 
@@ -83,6 +84,9 @@ class StudyArguments:
     rows_per_step: int | None = option(
         None,
         "rows of an optimizer step over all processes; gradient_accumulation_steps follows from it",
+    )
+    tuned: bool = option(
+        False, "take the learning rate that sweep.py chose for this arm (also for ARM_seed1), where it did"
     )
     auto_speed: bool = option(
         True, "on a GPU, take a larger micro-batch and leave activation checkpointing out where that fits and is faster"

@@ -48,6 +48,15 @@ class SweepArguments:
 
 
 @dataclass
+class RepeatArguments:
+    """Options of repeat.py."""
+
+    study_dir: str = option("runs/demo", "folder of the study")
+    seeds: list[int] = option([1, 2], "seeds to train each arm with again")
+    arms: list[str] = option([], "which arms; every trained one if not given")
+
+
+@dataclass
 class BeyondArguments:
     """Options of train_beyond.py."""
 

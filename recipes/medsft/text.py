@@ -135,3 +135,8 @@ def parse_bytes(text: str) -> int:
     if match is None or match[2] not in UNITS:
         raise UserError(f"'{text}' is not a size; write for example 167GB (decimal) or 160GiB (binary)")
     return round(float(match[1]) * UNITS[match[2]])
+
+
+def method_of(arm: str) -> str:
+    """The method of an arm: ARM_seed1 repeats ARM with another seed."""
+    return re.sub(r"_seed_?\d+\Z", "", arm)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medsft.errors import UserError
-from medsft.evaluation.statistics.training_seeds import SEED_SUFFIX
 from medsft.files import read_json
 from medsft.records import TrainRecord
+from medsft.text import method_of
 
 Records = Mapping[str, TrainRecord]
 
@@ -30,7 +30,7 @@ def differences(records: Records) -> dict[str, dict[str, object]]:
             found[key] = values
     seeds: dict[str, list[int]] = {}
     for arm, record in sorted(records.items()):
-        seeds.setdefault(SEED_SUFFIX.sub("", arm), []).append(record["seed"])
+        seeds.setdefault(method_of(arm), []).append(record["seed"])
     if len({tuple(sorted(each)) for each in seeds.values()}) > 1:
         found["seeds"] = {method: sorted(each) for method, each in seeds.items()}
     return found

@@ -15,6 +15,7 @@ from medsft.files import read_jsonl
 from medsft.inference.generations_file import BASELINE
 from medsft.records import Difference, Json, Question, ScoreRow, ScoreSettings
 from medsft.result_records import AblationRow, Explored, SeedChange, SliceDifference
+from medsft.text import method_of
 
 Scored = Mapping[str, list[ScoreRow]]
 
@@ -87,7 +88,7 @@ def arm_pairs(arms: Iterable[str]) -> list[tuple[str, str]]:
 
     Repetitions with another seed are left to the table of seeds, arms with faults to theirs.
     """
-    known = [arm for arm in arms if not training_seeds.SEED_SUFFIX.search(arm)]
+    known = [arm for arm in arms if method_of(arm) == arm]
     if ablations.SOUND in known:
         return []
     prompted = [arm for arm in known if arm.startswith(BASELINE) and arm != BASELINE]

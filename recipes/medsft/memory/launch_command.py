@@ -42,10 +42,10 @@ def launch_line(name: str, config: str, recipes: Path, hardware: Hardware) -> st
             " --model_name_or_path MODEL --study_dir runs/NAME",
         )
     script = "sft_full.py" if STRATEGIES[name].trains_all else "sft_lora.py"
-    return f"{_launcher(config, hardware)} recipes/{script} --config {recipe}{model}"
+    return f"{launcher(config, hardware)} recipes/{script} --config {recipe}{model}"
 
 
-def _launcher(config: str, hardware: Hardware) -> str:
+def launcher(config: str, hardware: Hardware) -> str:
     """With as many processes as the plan counted on: the files name two, and accelerate does not look for more."""
     if config in IN_ONE_PROCESS:
         return "python"

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medsft.evaluation.metrics.directions import HARMS, direction
-from medsft.evaluation.statistics.training_seeds import SEED_SUFFIX
 from medsft.result_records import Results
-from medsft.text import change, excludes_zero, label, number, pvalue
+from medsft.text import change, excludes_zero, label, method_of, number, pvalue
 
 Row = Mapping[str, Any]  # a tested difference: Difference or SeedChange
 NOT_SHOWN = "not shown"
@@ -128,7 +127,7 @@ def by_subject(results: Results) -> dict[str, list[Row]]:
     methods = {row["method"] for row in results["seeds"] if row["metric"] in results["primary"]}
     for row in results["comparisons"]:
         tested = row["baseline"] == "baseline" and row["metric"] in results["primary"]
-        if tested and SEED_SUFFIX.sub("", row["arm"]) not in methods:
+        if tested and method_of(row["arm"]) not in methods:
             found.setdefault(subject(row["arm"], results), []).append(row)
     for change_of_method in results["seeds"]:
         if change_of_method["metric"] in results["primary"]:

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
-from medsft.arguments import SweepArguments
-from medsft.config import read_config
+from medsft.arguments import StudyArguments, SweepArguments
+from medsft.config import is_on, peek, read_config
 from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.records import Json
+from medsft.text import method_of
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 USER_ERROR, DOES_NOT_FIT, INTERRUPTED = 2, 3, 130
@@ -29,11 +30,15 @@ class Trial(TypedDict):
 
 
 class Choice(TypedDict):
-    """The trials of an arm and the rate of the lowest dev loss. `note`: why the best rate may be another one."""
+    """The trials of an arm and the rate of the lowest dev loss. `note`: why the best rate may be another one.
+
+    `seconds`: what all of its trials took, 0 for those that were done before.
+    """
 
     chosen: float | None
     runs: list[Trial]
     note: str
+    seconds: float
 
 
 def recipes(folder: Path, arms: list[str]) -> list[Path]:
@@ -131,11 +136,12 @@ def beyond(runs: list[Trial]) -> float | None:
     return float(f"{best['learning_rate'] ** 2 / neighbour['learning_rate']:.2g}")
 
 
-def choose(runs: list[Trial]) -> Choice:
+def choose(runs: list[Trial], seconds: float = 0.0) -> Choice:
     """The rate of the lowest dev loss."""
     finished = [tried for tried in runs if tried["failed"] is None]
     if not finished:
-        return {"chosen": None, "runs": runs, "note": "no rate could be trained to the end; try lower --factors"}
+        note = "no rate could be trained to the end; try lower --factors"
+        return {"chosen": None, "runs": runs, "note": note, "seconds": seconds}
     best = min(finished, key=lambda tried: tried["lowest"] or 0.0)
     note = ""
     if len(runs) > 1 and best in (runs[0], runs[-1]):
@@ -143,7 +149,7 @@ def choose(runs: list[Trial]) -> Choice:
         note = f"{best['learning_rate']:g} is the {side} rate tried; the best may lie beyond it (--widenings 6)"
     if best["step"] == 0:
         note = "no rate made the dev loss fall; look at the data, or try lower --factors"
-    return {"chosen": best["learning_rate"], "runs": runs, "note": note}
+    return {"chosen": best["learning_rate"], "runs": runs, "note": note, "seconds": seconds}
 
 
 def chosen_rate(study: Path, arm: str) -> float | None:
@@ -151,6 +157,21 @@ def chosen_rate(study: Path, arm: str) -> float | None:
     path = study / "sweep" / "sweep.json"
     rate = read_json(path)["arms"].get(arm, {}).get("chosen") if path.exists() else None
     return None if rate is None else float(rate)
+
+
+def tuned(argv: list[str]) -> list[str]:
+    """The rate that the sweep chose as words to add to the command line, where `--tuned` asks for it and no flag names
+    another; it is printed. Repetitions with another seed have the rate of their method.
+    """
+    if not is_on("tuned", argv) or any(word.partition("=")[0] == "--learning_rate" for word in argv):
+        return []
+    arm = method_of(str(peek("arm", "lora", argv)))
+    rate = chosen_rate(Path(str(peek("study_dir", StudyArguments.study_dir, argv))), arm)
+    if rate is None:
+        return []
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"chosen by the sweep: learning_rate {rate:g} (lowest dev loss of {arm}'s short runs)")
+    return ["--learning_rate", f"{rate:g}"]
 
 
 def _launcher(settings: Json) -> list[str]:

@@ -1,6 +1,5 @@
 """Training seeds as a source of chance: arms named lora, lora_seed1, lora_seed2 are one method trained three times."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,15 +11,14 @@ from medsft.evaluation.statistics.paired_tests import common_rows, holm
 from medsft.evaluation.statistics.studentised import Array, jackknife_error
 from medsft.records import SampledInterval, ScoreRow
 from medsft.result_records import SeedChange
-
-SEED_SUFFIX = re.compile(r"_seed_?\d+\Z")
+from medsft.text import method_of
 
 
 def methods(arms: Sequence[str]) -> dict[str, list[str]]:
     """Arms by method, for every method that was trained with two seeds or more."""
     by_method: dict[str, list[str]] = {}
     for arm in arms:
-        by_method.setdefault(SEED_SUFFIX.sub("", arm), []).append(arm)
+        by_method.setdefault(method_of(arm), []).append(arm)
     return {method: names for method, names in by_method.items() if len(names) > 1}
 
 
