@@ -3,7 +3,8 @@
     python recipes/generate.py --config recipes/configs/demo/generate.yaml --arm baseline
     python recipes/generate.py --study_dir runs/mistral_7b --arm lora --batch_size 32 --do_sample true --seeds 1 2 3
 
-Greedy answers go to STUDY_DIR/ARM/generations.jsonl, sampled ones in addition to ARM/sampled/seed_N.jsonl. While the
+Greedy answers go to STUDY_DIR/ARM/generations.jsonl, sampled ones in addition to ARM/sampled/seed_N.jsonl, those with a
+penalty on repetition to ARM/penalised.jsonl. While the
 model is loaded, likelihood.jsonl (how likely it finds the doctors' answers) and memorization.jsonl (whether it repeats
 training answers verbatim) are measured. Before the first answer of a study its analysis plan is written
 (analysis_plan.json), from the score.yaml beside the recipe. After an interruption the same command continues after the
@@ -42,6 +43,7 @@ def main() -> None:
     (args,) = parse([GenerateArguments])
 
     from medsft.data.split_files import load_split
+    from medsft.evaluation import decodings
     from medsft.inference import generation, generations_file, prompting
     from medsft.versions import versions
 
@@ -75,6 +77,8 @@ def main() -> None:
     if args.do_sample:
         draws = [generation.Sampling(args.temperature, args.top_p, seed) for seed in args.seeds]
         runs |= {f"sampled/seed_{sampling.seed}.jsonl": sampling for sampling in draws}
+    if args.repetition_penalty > 1:
+        runs[f"{decodings.PENALISED}.jsonl"] = generation.Sampling(0.0, 1.0, 0, args.repetition_penalty)
     speeds = [
         answer(answerer, rows, questions, args, folder / name, digest, sampling, shard)
         for name, sampling in runs.items()

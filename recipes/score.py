@@ -80,7 +80,7 @@ def score_new(
 
     Returns `settings` and, for those, `floors`, `ceiling`, `retrieval` and `controls`.
     """
-    from medsft.evaluation import naive_baselines, scoring
+    from medsft.evaluation import decodings, naive_baselines, scoring
     from medsft.evaluation.metrics import bertscore
 
     without = scoring.systems_without_model(study, test_rows, terms, arguments.seed)
@@ -89,7 +89,15 @@ def score_new(
     encoder = bertscore.in_precision(encoder, arguments.bert_dtype, *map(list, zip(*pairs, strict=True)))
     scoring.check_primary(arguments.primary, encoder, test_rows[:1])
     systems: dict[str, Sequence[Answer]] = {n: without[n] for n in (without if with_floors else [scoring.RANDOM_PAIRS])}
-    systems |= {f"arm {arm}": rows for arm, rows in arms.items()}
+    draws = {arm: decodings.read_draws(study / arm, rows) for arm, rows in arms.items()}
+    decodings.check(arguments.decoding, draws)
+    named = {
+        (arm, way, at): f"arm {arm} {way} {at}"
+        for arm, ways in draws.items()
+        for way, some in ways.items()
+        for at in range(len(some))
+    }
+    systems |= {name: draws[arm][way][at] for (arm, way, at), name in named.items()}
     print(f"scoring {sum(map(len, systems.values()))} answers of {len(systems)} systems, {len(arms)} of them arms")
     seen = naive_baselines.read_training_pairs(study, terms["train_rows"]).answers
     columns = scoring.score_systems(systems, encoder, seen, arguments.bert_batch_size)
@@ -97,9 +105,9 @@ def score_new(
     settings = scoring.make_settings(encoder, unrelated, references, arguments)
     for warning in scoring.language_warnings(references):
         print(f"warning: {warning}", file=sys.stderr)
-    for arm, rows in arms.items():
-        completed = scoring.complete_columns(columns.pop(f"arm {arm}"), settings, rows, study / arm)
-        scoring.write_arm(study / arm, rows, completed, settings, arm_prints[arm])
+    for arm, ways in draws.items():
+        scored = {way: [columns.pop(named[arm, way, at]) for at in range(len(some))] for way, some in ways.items()}
+        scoring.write_arm(study / arm, ways, scored, settings, arm_prints[arm])
     found: Json = {"settings": settings}
     return found | (scoring.write_floors(study, systems, columns, settings) if with_floors else {})
 

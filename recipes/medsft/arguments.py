@@ -152,6 +152,7 @@ class GenerateArguments:
     batch_size: int = option(16, "rows answered at once")
     do_sample: bool = option(False, "besides the greedy answers, sample answers once for each of the seeds")
     seeds: list[int] = option([1, 2, 3, 4, 5], "seeds of the sampled answers, with do_sample")
+    repetition_penalty: float = option(1.0, "besides, decode greedily with this penalty (1.1, say); 1: do not")
     temperature: float = option(0.7, "temperature, with do_sample")
     top_p: float = option(0.9, "nucleus, with do_sample")
     system_prompt: str = option("", "instructions that the arms baseline_prompted and baseline_fewshot are given")
@@ -169,6 +170,9 @@ class ScoreArguments:
     """Options of score.py."""
 
     study_dir: str = option("runs/demo", "folder of the study; every arm with a generations.jsonl is scored")
+    decoding: str = option(
+        "greedy", "the answers that the primary scores are of: greedy, sampled (mean over the draws), or penalised"
+    )
     primary: list[str] = option(
         ["rouge1", "rouge2", "rougeL", "bertscore_f1"],
         "metrics that are tested against the baseline, declared before the run; Holm's correction is over these",

@@ -113,6 +113,7 @@ class ScoreSettings(TypedDict):
     confidence: float
     seed: int
     primary: list[str]
+    decoding: str
     safety_margin: float
     margins: dict[str, float]
     english: bool

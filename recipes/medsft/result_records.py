@@ -153,6 +153,7 @@ class Comparison(TypedDict):
     seeds: NotRequired[list[SeedChange]]
     slices: NotRequired[list[SliceDifference]]
     memorization: NotRequired[list[Explored]]
+    decodings: NotRequired[list[Json]]
     guardrails: NotRequired[list[Guardrail]]
     emergencies: NotRequired[Emergencies]
     faults: NotRequired[list[AblationRow]]
@@ -247,5 +248,7 @@ class Results(TypedDict):
     pairs: list[Difference]
     plan_hash: str
     plan: KeptPlan
+    decoding: str  # of the primary scores: greedy, sampled or penalised
+    decodings: list[Json]  # Difference and `decoding` of the other ways
     forgetting: NotRequired[Json]
     safety_instrument: NotRequired[Json]

@@ -76,6 +76,14 @@ def test_sampling_follows_its_seed_and_not_what_was_done_before(answerer, rows, 
     assert all(whole[name] == text for name, text in rest.items())
 
 
+def test_a_penalty_on_repetition_is_greedy_and_changes_answers(answerer, rows, study, random_model) -> None:
+    args = options(study, random_model, batch_size=4, max_new_tokens=24)
+    penalty = generation.Sampling(0.0, 1.0, 0, 5.0)
+    penalised = texts(answerer, rows, args, penalty)
+    assert penalised == texts(answerer, rows, args, penalty)
+    assert penalised != texts(answerer, rows, args)
+
+
 def test_a_killed_run_goes_on_and_ends_as_a_whole_one(
     study: Path, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,8 +57,8 @@ def test_the_grid_grows_while_the_best_is_at_its_edge(runs: list, rate: float | 
 
 
 def test_rates_are_multiples_of_the_recipes_own() -> None:
-    assert lr_sweep.rates(DEMO / "lora.yaml", [3, 0.33, 1.0]) == [3.3e-4, 1e-3, 3e-3]
-    assert lr_sweep.rates(DEMO / "full.yaml", [1]) == [1e-4]
+    assert lr_sweep.rates(DEMO / "lora.yaml", [3, 0.33, 1.0]) == [9.9e-4, 3e-3, 9e-3]
+    assert lr_sweep.rates(DEMO / "full.yaml", [1]) == [3e-4]
 
 
 def test_a_recipe_that_is_not_there_is_named_with_those_that_are() -> None:

@@ -20,8 +20,8 @@ FILE = "analysis_plan.json"
 CORRECTIONS = (
     "Holm within each list: arms against the baseline, against each other, against naive baselines, over seeds"
 )
-SCORED = ("primary", "safety_margin", "confidence", "resamples", "seed", "bert_model", "bert_layer")
-ANSWERED = ("max_new_tokens", "do_sample", "seeds", "temperature", "top_p", "likelihood_rows")
+SCORED = ("primary", "decoding", "safety_margin", "confidence", "resamples", "seed", "bert_model", "bert_layer")
+ANSWERED = ("max_new_tokens", "do_sample", "seeds", "temperature", "top_p", "repetition_penalty", "likelihood_rows")
 
 
 def plan(

@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypedDict
 
-from medsft.evaluation import ablations, naive_baselines, scoring, slices
+from medsft.evaluation import ablations, decodings, naive_baselines, scoring, slices
 from medsft.evaluation.metrics import red_flags, safety
 from medsft.evaluation.metrics.directions import direction
 from medsft.evaluation.statistics import paired_tests, training_seeds
@@ -49,6 +49,7 @@ class Comparisons(FloorComparisons):
     seeds: list[SeedChange]
     slices: list[SliceDifference]
     memorization: list[Explored]
+    decodings: list[Json]  # the comparisons with the baseline in every other way of decoding
     guardrails: list[Json]
     emergencies: Emergencies
     faults: list[AblationRow]
@@ -67,6 +68,7 @@ def compare(study: Path, arms: Sequence[str], test_rows: Sequence[Question], set
         "seeds": training_seeds.compare_methods(scores, BASELINE, primary, settings["confidence"]),
         "slices": slices.compare_slices(scores, BASELINE, test_rows, primary, *resampling),
         "memorization": compare_memorization(study, arms, settings),
+        "decodings": decodings.compare(study, arms, primary, resampling),
         "guardrails": guardrails(scores, settings),
         "emergencies": count_emergencies(test_rows),
         "faults": ablations.compare(study, scores, resampling),

@@ -8,7 +8,7 @@ from typing import cast
 
 from medsft.arguments import ScoreArguments
 from medsft.errors import UserError
-from medsft.evaluation import likelihood, naive_baselines
+from medsft.evaluation import decodings, likelihood, naive_baselines
 from medsft.evaluation.metrics import bertscore, corpus, modules, scripts
 from medsft.evaluation.safety_instrument import classifier
 from medsft.evaluation.statistics import training_seeds
@@ -77,7 +77,7 @@ def fingerprints(
     train = sha256_file(naive_baselines.training_file(study))
     arm_prints = {}
     for arm in arms:
-        files = [*(study / arm / name for name in MEASURED), *sampled_files(study / arm).values()]
+        files = [*(study / arm / name for name in MEASURED), *decodings.files(study / arm)]
         arm_prints[arm] = fingerprint(common, train, {f.name: sha256_file(f) for f in files if f.is_file()})
     return arm_prints, fingerprint(common, train, terms)
 
@@ -164,6 +164,7 @@ def make_settings(
         "confidence": arguments.confidence,
         "seed": arguments.seed,
         "primary": arguments.primary,
+        "decoding": arguments.decoding,
         "safety_margin": arguments.safety_margin,
         "margins": read_margins(arguments.margins),
         "english": scripts.is_english(references),
@@ -183,10 +184,12 @@ def complete_columns(
     return columns
 
 
-def summarise(rows: Sequence[Answer], columns: Mapping[str, Values], settings: ScoreSettings) -> Summary:
-    """Interval of every metric over groups, those of the whole system included."""
+def summarise(
+    rows: Sequence[Answer], columns: Mapping[str, Values], settings: ScoreSettings, answers: Sequence[Answer] = ()
+) -> Summary:
+    """Interval of every metric over groups, those of the whole system included: of all `answers`, or of `rows`."""
     found = summarise_columns(columns, [row["group"] for row in rows], *resampling(settings))
-    found["metrics"] |= corpus.corpus_metrics(rows, resampling(settings))
+    found["metrics"] |= corpus.corpus_metrics(answers or rows, resampling(settings))
     return found
 
 
@@ -224,13 +227,26 @@ def per_example(rows: Sequence[Question], columns: Columns) -> list[ScoreRow]:
 
 
 def write_arm(
-    folder: Path, rows: Sequence[Generation], columns: Columns, settings: ScoreSettings, arm_print: str
+    folder: Path,
+    draws: Mapping[str, decodings.Draws],
+    scored: Mapping[str, Sequence[Columns]],
+    settings: ScoreSettings,
+    arm_print: str,
 ) -> None:
-    """Write one arm's scores_per_example.jsonl, then its scores.json."""
+    """Write one arm's scores_per_example.jsonl and decodings_per_example.jsonl, then its scores.json.
+
+    `draws` and `scored`: the answers and their scores by way of decoding.
+    """
+    rows, way = draws[decodings.GREEDY][0], settings["decoding"]
+    by_way = {
+        name: complete_columns(decodings.mean_over_draws(some), settings, rows, folder) for name, some in scored.items()
+    }
+    columns, answers = by_way.pop(way), [row for draw in draws[way] for row in draw]
     write_jsonl(folder / PER_EXAMPLE, per_example(rows, columns))
+    decodings.write(folder, {name: per_example(rows, some) for name, some in by_way.items()})
     scores: Scores = {
         "arm": folder.name,
-        **summarise(rows, columns, settings),
+        **summarise(rows, columns, settings, answers),
         "per_example": PER_EXAMPLE,
         "settings": settings,
         "fingerprint": arm_print,
@@ -240,7 +256,7 @@ def write_arm(
     if recited := _measured(folder, "memorization.jsonl"):
         kept = {name: [row[name] for row in recited] for name in ("recited", "matched", "agreement")}
         scores["memorization"] = summarise_columns(kept, [row["group"] for row in recited], *resampling(settings))
-    if files := sampled_files(folder):
+    if files := decodings.sampled_files(folder):
         scores["sampled"] = score_samples(files, settings)
     write_json(folder / "scores.json", scores)
 
@@ -262,12 +278,6 @@ def score_samples(files: Mapping[int, Path], settings: ScoreSettings) -> Sampled
         if over := training_seeds.over_seeds(values, groups, settings["confidence"]):
             found[name] = over[0]
     return {"seeds": [*files], "n": len(rows), "metrics": found}
-
-
-def sampled_files(folder: Path) -> dict[int, Path]:
-    """The finished files of sampled answers by seed."""
-    files = [path for path in folder.glob("sampled/seed_*.jsonl") if ".partial" not in path.name]
-    return dict(sorted((int(path.stem.removeprefix("seed_")), path) for path in files))
 
 
 def language_warnings(references: Sequence[str]) -> list[str]:

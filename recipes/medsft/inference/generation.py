@@ -44,6 +44,8 @@ def check(args: GenerateArguments) -> None:
     for name in ("max_new_tokens", "batch_size"):
         if getattr(args, name) < 1:
             raise UserError(f"{name} {getattr(args, name)}: give a whole number from 1")
+    if args.repetition_penalty < 1:
+        raise UserError(f"repetition_penalty {args.repetition_penalty}: give a number from 1 (none), such as 1.1")
     if args.do_sample and len(set(args.seeds)) < max(1, len(args.seeds)):
         raise UserError(f"seeds {args.seeds}: a seed is listed twice; list different ones")
     if args.engine == "vllm" and not vllm_backend.available():
@@ -162,7 +164,9 @@ def complete(
     drawn: dict[str, float] = {"do_sample": False}
     if sampling is not None:
         torch.manual_seed(sampling.seed)
-        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        drawn = {"do_sample": sampling.temperature > 0, "repetition_penalty": sampling.repetition_penalty}
+        if sampling.temperature > 0:
+            drawn |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     with torch.inference_mode():
         output = answerer.network.generate(  # type: ignore[operator]
             **inputs,

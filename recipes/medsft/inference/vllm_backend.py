@@ -28,11 +28,16 @@ class Engine(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """How tokens are drawn when decoding is not greedy."""
+    """How tokens are drawn when decoding is not plainly greedy; at temperature 0 the likeliest is taken.
+
+    `repetition_penalty` divides the positive scores of tokens that were there before, the prompt's too, and multiplies
+    the negative ones (Keskar et al. 2019).
+    """
 
     temperature: float
     top_p: float
     seed: int
+    repetition_penalty: float = 1.0
 
 
 class Dialogue(Protocol):

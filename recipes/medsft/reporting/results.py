@@ -39,6 +39,8 @@ def gather(study: Study, title: str, fingerprint: str, hourly_rate: float | None
         "seeds": comparison.get("seeds", []),
         "slices": comparison.get("slices", []),
         "memorization": comparison.get("memorization", []),
+        "decoding": comparison.get("settings", {}).get("decoding", "greedy"),
+        "decodings": comparison.get("decodings", []),
         "guardrails": comparison.get("guardrails", []),
         "faults": comparison.get("faults", []),
         "single_cases": comparison.get("single_cases", []),

@@ -40,7 +40,29 @@ def for_clinicians(results: Results) -> list[str]:
     once = [name for name in found if name.startswith("the trained model")]
     if once:
         sentences.append("Each of these models was trained once, so this is about them and not about the methods.")
-    return [*sentences, *floor_sentences(results)]
+    return [*sentences, *decoding_sentences(results), *floor_sentences(results)]
+
+
+def decoding_sentences(results: Results) -> list[str]:
+    """Where another way of decoding turns an outcome, which and into what; '' where none was tried."""
+    alpha = results["alpha"]
+    primary = {(row["arm"], row["metric"]): outcome(row, alpha) for row in results["comparisons"]}
+    found: dict[tuple[str, str], list[str]] = {}
+    others = [row for row in results.get("decodings", []) if (row["arm"], row["metric"]) in primary]
+    for row in others:
+        now, before = outcome(row, alpha), primary[row["arm"], row["metric"]]
+        if now != before:
+            found.setdefault((row["arm"], row["decoding"]), []).append(
+                f"{label(row['metric'])} is {now} instead of {before}"
+            )
+    said = f"All of this is about {results.get('decoding', 'greedy')} answers"
+    if not others:
+        return [f"{said}; no other way of decoding was tried."]
+    ways = listed(dict.fromkeys(str(row["decoding"]) for row in others))
+    if not found:
+        return [f"{said}; {ways} ones change no outcome."]
+    turned = [f"with {way} answers of {subject(arm, results)} {listed(names)}" for (arm, way), names in found.items()]
+    return [f"{said}; decoding decides some of it: {'; '.join(turned)}."]
 
 
 def harm_sentences(results: Results) -> list[str]:
