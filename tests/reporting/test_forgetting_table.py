@@ -62,7 +62,7 @@ def test_the_report_is_written_anew_when_an_arm_is_asked_again(study: Path) -> N
     _, results, already = write_report(arguments(study))
     assert not already
     (row,) = [row for row in forgetting_table.table(results).rows if row[:2] == ["full", "instruction following"]]
-    assert row[2:6] == ["100", "60", "50", "10 / 0"] and row[8] == "lost, perhaps within"
+    assert row[2:7] == ["100", "0", "60", "50", "10 / 0"] and row[9] == "lost, perhaps within"
 
 
 def test_what_cannot_be_told_or_lost_is_said_so(tmp_path: Path) -> None:

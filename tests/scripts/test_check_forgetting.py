@@ -123,11 +123,11 @@ def test_an_arm_that_forgot_is_caught_and_an_identical_one_is_not(tmp_path: Path
     tensors = safetensors.torch.load_file(weights)
     safetensors.torch.save_file({name: t * ("lora_B" not in name) for name, t in tensors.items()}, weights)
     for arm in ("baseline", "damaged", "same"):
-        ask(tmp_path, arm, model, "--items_per_kind", 20, "--max_new_tokens", 12, "--batch_size", 80)
+        ask(tmp_path, arm, model, "--items_per_kind", 20, "--max_new_tokens", 6, "--batch_size", 80)
     rows = {(row["arm"], row["kind"]): row for row in study_files.of_study(tmp_path)["suite"]["comparisons"]}
     damaged, same = rows["damaged", "overall"], rows["same", "overall"]
     assert damaged["quality"] == "inferior" and damaged["p"] < 0.001
-    assert rows["damaged", "general"]["p_holm"] < 0.05 and rows["damaged", "general"]["difference"] < -0.2
+    assert rows["damaged", "general"]["p"] < 0.05 and rows["damaged", "general"]["difference"] < -0.2
     assert same["quality"] == "equivalent" and same["lost"] == same["gained"] == 0
     answers = [json.loads(line)["answer"] for line in (tmp_path / "same" / "forgetting.jsonl").open()]
     assert answers == [json.loads(line)["answer"] for line in (tmp_path / "baseline" / "forgetting.jsonl").open()]

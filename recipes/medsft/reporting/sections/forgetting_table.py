@@ -32,7 +32,8 @@ def table(results: Results) -> Table:
     """Each arm against the baseline, overall and by kind."""
     found = results.get("forgetting") or {}
     rows = [
-        [row["arm"], label(row["kind"]), str(row["n"]), str(row["baseline_correct"]), str(row["arm_correct"])]
+        [row["arm"], label(row["kind"]), str(row["n"]), f"{row['chance'] * row['n']:.0f}"]
+        + [str(row["baseline_correct"]), str(row["arm_correct"])]
         + [f"{row['lost']} / {row['gained']}", change(row), pvalue(row["p_holm"]), short(row)]  # type: ignore[arg-type]
         for key in SUITES
         for row in _rows(results, key)
@@ -40,16 +41,17 @@ def table(results: Results) -> Table:
     note = (
         "Right answers to the same items, arm minus baseline. Lost / gained: items right in only one of the two. The "
         "interval of the paired difference is Tango's; overall its lower end decides whether a loss of the margin is "
-        "excluded. p is McNemar's exact test, by Holm over the kinds of an arm. Multiple choice is by the "
-        "likelihood of each whole answer; by chance a quarter is right."
+        "excluded. p is McNemar's exact test, by Holm over the kinds of an arm."
     )
     if found:
         plan = f", plan {found['plan_hash']}" if found["plan_hash"] else ", which no plan declared"
         note += f" Margin {found['plan']['margin']:g} of the items{plan}."
         note += "".join(f" Changed since the plan: {line}." for line in found["changes"])
-    heads = ["arm", "what", "n", "baseline right", "arm right", "lost / gained", "difference", "Holm p", "margin"]
+    heads = ["arm", "what", "n", "by chance", "baseline right", "arm right", "lost / gained", "difference", "Holm p"]
     empty = "No arm and baseline were asked (check_forgetting.py)."
-    return Table("Forgetting: what else did fine-tuning cost?", note, heads, rows, "<arm>/forgetting.jsonl", empty)
+    return Table(
+        "Forgetting: what else did fine-tuning cost?", note, [*heads, "margin"], rows, "<arm>/forgetting.jsonl", empty
+    )
 
 
 def _rows(results: Results, key: str) -> list[Row]:
