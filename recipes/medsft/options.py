@@ -50,7 +50,7 @@ class ForgettingArguments:
         0.10, "largest loss of right answers, as a share of all items, that is accepted; declared before the first arm"
     )
     max_new_tokens: int = option(48, "longest answer in tokens")
-    batch_size: int = option(16, "items asked at once")
+    batch_size: int = option(16, "texts at once: answers, or choices of questions")
     lm_eval_samples: str | None = option(
         None, "read samples of lm_eval from this folder, with a folder for each arm, instead of asking an arm"
     )

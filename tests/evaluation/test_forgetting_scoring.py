@@ -94,6 +94,7 @@ def test_an_answer_counts_where_it_names_what_belongs_to_it() -> None:
         ("25", "25", True),
         ("He has 25 sheep.", "25", True),
         ("17 + 8 = 25", "25", True),
+        ("So there are 17 + 8 = 25.", "25", True),
         ("The answer is 25, as 17 + 8.", "25", True),
         ("1,000 mg", "1000", True),
         ("It is 0.05.", "0.05", True),
@@ -112,6 +113,7 @@ def test_the_last_number_is_the_final_answer(text: str, answer: str, right: bool
     [
         ("Ann is taller than Ben.", "Ann"),
         ("Ben is taller than Cara. So Ann is the tallest.", "Ann"),
+        ("Ben is taller than Cara, so it is Ann.", "Ann"),
         ("Cara is small.\nann", "Ann"),
         ("The answer is Ben, not Ann.", "Ben"),
         ("Annabel", None),

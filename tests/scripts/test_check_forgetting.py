@@ -123,7 +123,7 @@ def test_an_arm_that_forgot_is_caught_and_an_identical_one_is_not(tmp_path: Path
     tensors = safetensors.torch.load_file(weights)
     safetensors.torch.save_file({name: t * ("lora_B" not in name) for name, t in tensors.items()}, weights)
     for arm in ("baseline", "damaged", "same"):
-        ask(tmp_path, arm, model, "--items_per_kind", 20, "--max_new_tokens", 6, "--batch_size", 80)
+        ask(tmp_path, arm, model, "--items_per_kind", 20, "--max_new_tokens", 4, "--batch_size", 80)
     rows = {(row["arm"], row["kind"]): row for row in study_files.of_study(tmp_path)["suite"]["comparisons"]}
     damaged, same = rows["damaged", "overall"], rows["same", "overall"]
     assert damaged["quality"] == "inferior" and damaged["p"] < 0.001

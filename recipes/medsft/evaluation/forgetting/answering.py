@@ -33,15 +33,20 @@ class Row(TypedDict):
 def rows(
     answerer: Answerer, items: Sequence[Item], done: Collection[str | int], max_new_tokens: int, batch_size: int
 ) -> Iterator[list[Row]]:
-    """Yield scored rows batch by batch. Batches depend on `items` only, so a continued run gives the same answers."""
+    """Yield scored rows batch by batch. Batches depend on `items` only, so a continued run gives the same answers.
+
+    `batch_size` counts texts, so it holds as many questions as its choices fit into.
+    """
     of_choices = [item for item in items if scored_as(item) in BY_LIKELIHOOD]
     asked = [choices.encode(answerer.tokenizer, item["prompt"], item["choices"]) for item in of_choices]
+
+    widest = max([1, *(len(item["choices"]) for item in of_choices)])
 
     def choose(batch: list[int]) -> list[Row]:
         found = _nll(answerer, [asked[at] for at in batch])
         return [_chosen(of_choices[at], nll) for at, nll in zip(batch, found, strict=True)]
 
-    yield from _batches(of_choices, [len(each[0].ids) for each in asked], choose, done, batch_size)
+    yield from _batches(of_choices, [len(each[0].ids) for each in asked], choose, done, batch_size // widest)
 
     others = [item for item in items if scored_as(item) not in BY_LIKELIHOOD]
     prompts = generation.encode([[{"role": "user", "content": item["prompt"]}] for item in others], answerer.tokenizer)
@@ -61,9 +66,9 @@ def _batches(
     done: Collection[str | int],
     size: int,
 ) -> Iterator[list[Row]]:
-    """The answers to each batch with an item that is not done, longest first."""
+    """The answers to each batch of `size` items, or of one, with an item that is not done; longest first."""
     order = sorted(range(len(items)), key=lambda at: -lengths[at])
-    for _, batch in shards.batches(order, size, lambda at: items[at]["id"] in done, Shard(), padded=True):
+    for _, batch in shards.batches(order, max(1, size), lambda at: items[at]["id"] in done, Shard(), padded=True):
         yield answer(batch)
 
 

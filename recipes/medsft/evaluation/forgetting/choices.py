@@ -91,6 +91,8 @@ def batch_nll(network: "PreTrainedModel", questions: Sequence[Sequence[Scored]],
             past_key_values=cache,
             use_cache=True,
         ).logits
-    log_probabilities = torch.log_softmax(logits[:, :-1].float(), dim=-1).gather(2, words[:, 1:, None])[..., 0]
-    sums = iter((-(log_probabilities * there[:, 1:]).sum(-1)).tolist())
-    return [[next(sums) for _ in choices] for choices in questions]
+    found: list[list[float]] = [[] for _ in questions]
+    for row, (at, tail) in enumerate(tails):  # one by one: float32 of all would be the most memory that is needed
+        log_probabilities = torch.log_softmax(logits[row, : len(tail) - 1].float(), dim=-1)
+        found[at].append(-log_probabilities.gather(1, words[row, 1 : len(tail), None]).sum().item())
+    return found
