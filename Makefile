@@ -69,7 +69,7 @@ SWEEP = $(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CO
 FITS = $(PY) recipes/plan_memory.py $(IN) --check_only true --config
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep seeds evaluate report study paper compare chat export image doctor test-containers bench gpu-check torture supply-chain lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep seeds evaluate forgetting report study paper compare chat export image doctor test-containers bench gpu-check torture supply-chain lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -171,13 +171,21 @@ seeds: setup  ## every trained arm again with other seeds, then answers, scores 
 	$(PY) recipes/repeat.py $(IN) --seeds $(SEEDS)
 	@for stage in evaluate report; do $(MAKE) --no-print-directory $$stage || exit $$?; done
 
-evaluate: setup  ## answers of every trained arm and prompted baseline, then metrics, floors, intervals and paired tests
+# the trained arms of the study, in the shell
+TRAINED = $$(cd $(STUDY_DIR) && for a in */; do { [ -d $$a/adapter ] || [ -d $$a/model ]; } && echo $${a%/}; done)
+
+evaluate: setup  ## answers of every trained arm and prompted baseline, then metrics, floors, intervals, paired tests, forgetting
 	@prompted=$$(grep -q '^system_prompt:' $(CFG)/generate.yaml && echo baseline_prompted baseline_fewshot); \
 	nf4=$$([ -d $(STUDY_DIR)/qlora/adapter ] && echo baseline_nf4); \
-	for arm in baseline $$prompted $$nf4 $$(cd $(STUDY_DIR) && for a in */; do { [ -d $$a/adapter ] || [ -d $$a/model ]; } && echo $${a%/}; done); do \
+	for arm in baseline $$prompted $$nf4 $(TRAINED); do \
 	  $(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm \
 	    $$([ $$arm = baseline_nf4 ] && echo --quantization nf4) || exit $$?; done
 	$(PY) recipes/score.py --config $(CFG)/score.yaml $(IN)
+	@$(if $(wildcard $(CFG)/forgetting.yaml),$(MAKE) --no-print-directory forgetting)
+
+forgetting: setup  ## what else did fine-tuning cost? a bundled suite asked of every arm, paired with the untrained model
+	@for arm in baseline $(TRAINED); do \
+	  $(PY) recipes/check_forgetting.py --config $(CFG)/forgetting.yaml $(IN) --arm $$arm || exit $$?; done
 
 report: setup  ## report.html, report.md, results.json, figures
 	$(PY) recipes/report.py --config $(CFG)/report.yaml $(IN)

@@ -9,6 +9,7 @@ from medsft.options import BeyondArguments as BeyondArguments
 from medsft.options import CheckSafetyArguments as CheckSafetyArguments
 from medsft.options import CompareArguments as CompareArguments
 from medsft.options import DoctorArguments as DoctorArguments
+from medsft.options import ForgettingArguments as ForgettingArguments
 from medsft.options import RepeatArguments as RepeatArguments
 from medsft.options import SweepArguments as SweepArguments
 from medsft.options import option

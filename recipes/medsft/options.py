@@ -31,6 +31,32 @@ class CheckSafetyArguments:
 
 
 @dataclass
+class ForgettingArguments:
+    """Options of check_forgetting.py."""
+
+    study_dir: str = option("runs/demo", "folder of the study")
+    arm: str = option("baseline", "which arm answers: a trained arm, or a name that starts with 'baseline'")
+    model_name_or_path: str = option(
+        "embedded/SmolLM2-135M-Instruct", "base model of the baseline arm; a trained arm knows its own"
+    )
+    dtype: str = option("auto", "precision of the weights, as in generate.py")
+    quantization: str = option("auto", "storage of the base: auto (as the arm was trained), none or nf4")
+    engine: str = option("auto", "transformers, vllm, or auto, as in generate.py")
+    items: str | None = option(None, "JSON Lines file of your own items, asked besides the bundled ones")
+    items_per_kind: int | None = option(
+        None, "ask the first this many items of each kind, in a fixed shuffled order; all if not given"
+    )
+    margin: float = option(
+        0.10, "largest loss of right answers, as a share of all items, that is accepted; declared before the first arm"
+    )
+    max_new_tokens: int = option(48, "longest answer in tokens")
+    batch_size: int = option(16, "texts at once: answers, or choices of questions")
+    lm_eval_samples: str | None = option(
+        None, "read samples of lm_eval from this folder, with a folder for each arm, instead of asking an arm"
+    )
+
+
+@dataclass
 class SweepArguments:
     """Options of sweep.py."""
 

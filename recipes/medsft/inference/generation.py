@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -192,7 +192,7 @@ def _row(row: SplitRow, tokenizer: "PreTrainedTokenizerBase", new_ids: list[int]
     }
 
 
-def append(path: Path, rows: Sequence[Generation]) -> None:
+def append(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Add finished rows to the partial file and wait until they are on the disk."""
     with path.open("a", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

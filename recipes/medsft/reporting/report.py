@@ -8,6 +8,7 @@ from pathlib import Path
 from medsft import __version__
 from medsft.arguments import ReportArguments
 from medsft.errors import UserError
+from medsft.evaluation.forgetting import study_files
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
 from medsft.models.parameter_counts import known_config
 from medsft.records import Generation
@@ -46,6 +47,8 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Results, bool]:
         if written.get("fingerprint") == digest:
             return folder, written, True
     results = gather(study, arguments.title, digest, arguments.hourly_rate)
+    if forgetting := study_files.of_study(study_dir):
+        results["forgetting"] = forgetting
     results["verdict"] = ablation_report.verdict(results) if results["faults"] else verdict(results)
     results["versions"]["report"] = {"medsft": __version__, "report_code": code_fingerprint(*ROOMS)}
     with new_folder(folder) as temporary:
@@ -75,7 +78,10 @@ def check(arguments: ReportArguments) -> None:
 
 def input_fingerprint(study_dir: Path, arguments: ReportArguments) -> str:
     """Changes with the content of any input file, any option but the folder's path, and the code that writes it."""
-    files = {str(path.relative_to(study_dir)): sha256_file(path) for path in input_files(study_dir)}
+    files = {
+        str(path.relative_to(study_dir)): sha256_file(path)
+        for path in [*input_files(study_dir), *study_files.input_files(study_dir)]
+    }
     options = {name: value for name, value in asdict(arguments).items() if name != "study_dir"}
     return fingerprint(code_fingerprint(*ROOMS), files, options, study_dir.resolve().name)
 

@@ -189,6 +189,11 @@ def no_price(facts: Facts) -> str:
     return "" if facts.results["price"] else "Money: no hourly rate was given (report.py --hourly_rate 2.5)."
 
 
+def no_forgetting(facts: Facts) -> str:
+    asked = facts.results.get("forgetting")
+    return "" if asked else "What fine-tuning cost the model elsewhere (make forgetting)."
+
+
 def always(text: str) -> Sentence:
     """The sentence that holds for every study."""
     return lambda _: text
@@ -212,7 +217,7 @@ SECTIONS: dict[str, tuple[Sentence, ...]] = {
         no_energy,
         no_price,
         always("Whether the answers are medically right, safe or kind: no clinician read them."),
-        always("What fine-tuning cost the model elsewhere (forgetting)."),
+        no_forgetting,
     ),
     "limits": (
         always("Not medical advice. The answers come from language models in a study; no clinician checked them."),

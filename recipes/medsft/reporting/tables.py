@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from medsft.evaluation.safety_instrument import accuracy
 from medsft.records import Difference, Interval
+from medsft.reporting.sections import forgetting_table
 from medsft.reporting.verdict import outcome
 from medsft.result_records import Results
 from medsft.text import PARTS, Table, change, interval, label, number, pvalue
@@ -59,6 +60,7 @@ def evaluation_tables(results: Results) -> list[Table]:
         seeds(results),
         sampled(results),
         slices(results),
+        forgetting_table.table(results),
     ]
 
 
