@@ -18,6 +18,8 @@ from medsft.config import parse
 from medsft.errors import UserError
 from medsft.files import new_folder, read_json, write_json, write_text
 from medsft.records import TrainRecord
+from medsft.study import lineage
+from medsft.study.names import existing_arm, existing_study, trained_arms
 
 FORMATS = ("merged", "adapter", "ollama", "vllm")
 
@@ -28,9 +30,16 @@ def main() -> None:
         raise UserError(f"--format {args.format}: choose one of {', '.join(FORMATS)}")
     if args.dtype not in ("bfloat16", "float32"):
         raise UserError(f"--dtype {args.dtype}: choose bfloat16 or float32; 4-bit weights cannot take an adapter")
-    arm = Path(args.study_dir) / args.arm
+    study = existing_study(args.study_dir)
+    known = trained_arms(study)
     if args.arm == "baseline":
-        raise UserError("the baseline is the untrained model: there is nothing to export; name a trained arm")
+        raise UserError(
+            "the baseline is the untrained model: there is nothing to export; name a trained arm"
+            + (f", one of {', '.join(known)}" if known else "")
+        )
+    arm = study / existing_arm(study, args.arm, known)
+    lineage.check_trained(study, [args.arm])
+    lineage.check_report(study)
     train: TrainRecord = read_json(arm / "train.json")
     weights = next((arm / name for name in ("adapter", "model") if (arm / name).is_dir()), None)
     if weights is None:

@@ -31,6 +31,8 @@ from medsft.files import fingerprint, read_json, write_json
 from medsft.inference import generations_file
 from medsft.inference.generations_file import BASELINE
 from medsft.records import Interval, Json
+from medsft.study import lineage
+from medsft.study.names import existing_study
 from medsft.text import interval, number
 
 if TYPE_CHECKING:
@@ -51,10 +53,11 @@ def main() -> None:
     if args.labels:
         validate_judge(args, judge, study / "review")
         return
-    arms = generations_file.read_arms(study)
+    arms = generations_file.read_arms(existing_study(study))
     for name in (BASELINE, args.arm):
         if name not in arms:
             raise UserError(f"{study}: '{name}' has no generations.jsonl; answered are {', '.join(arms)}")
+    lineage.check_arms(study, (BASELINE, args.arm))
     folder, both, names = study / "review", (arms[BASELINE], arms[args.arm]), (BASELINE, args.arm)
     form, key = folder / f"{args.arm}_sheet.csv", folder / f"{args.arm}_key.json"
     if form.is_file() and key.is_file():

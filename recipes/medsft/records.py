@@ -26,10 +26,7 @@ class SplitRow(TypedDict):
 
 
 class Question(TypedDict):
-    """A test row as every arm is asked it. `messages` are the turns before the doctor's answer, which is `reference`.
-
-    `prompt` is the same conversation as one text for people.
-    """
+    """A test row as every arm is asked it: the turns before the doctor's `reference`; `prompt` is them as one text."""
 
     id: str | int
     group: str | int
@@ -94,6 +91,7 @@ class Scores(Summary):
     arm: str
     per_example: str
     settings: "ScoreSettings"
+    answers: NotRequired[str]  # SHA-256 of generations.jsonl
     fingerprint: str
     memorization: NotRequired[Summary]
     sampled: NotRequired[Sampled]
@@ -171,6 +169,8 @@ class GenerationRecord(TypedDict, total=False):
     engine: str
     n: int
     tokens_per_second: float
+    data: str  # fingerprint of the split, as in data_report.json
+    trained: str  # fingerprint of train.json; of an untrained arm, its base model
     sha256: str
     settings: Json
     versions: dict[str, str]

@@ -139,6 +139,7 @@ class Comparison(TypedDict):
     """
 
     settings: NotRequired[Json]
+    scores: NotRequired[dict[str, str]]  # fingerprint of each arm's scores.json
     plan: NotRequired[KeptPlan]
     floors: dict[str, Summary]
     floor_terms: NotRequired[FloorTerms]

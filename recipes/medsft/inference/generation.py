@@ -19,6 +19,7 @@ from medsft.inference.vllm_backend import Sampling
 from medsft.models import loading
 from medsft.models.model_checks import check_answers
 from medsft.records import Generation, SplitRow, Turn
+from medsft.study import names
 from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 
@@ -63,7 +64,8 @@ def arm_base(args: GenerateArguments) -> tuple[str, str | None, Path | None]:
     if args.arm.startswith(BASELINE) and not record.exists():
         return args.model_name_or_path, chosen if args.quantization != "auto" else None, None
     if not record.exists():
-        raise UserError(f"{record}: no such file; train the arm first, or use --arm {BASELINE}")
+        known = ", ".join([BASELINE, *names.trained_arms(folder.parent)])
+        raise UserError(f"{record}: no such file; train the arm first, or use --arm with one of {known}")
     trained = read_json(record)
     weights = next((folder / name for name in ("adapter", "model", "merged") if (folder / name).is_dir()), None)
     if weights is None:

@@ -12,6 +12,8 @@ from medsft.files import read_json, read_jsonl
 from medsft.memory.plan_records import Plan
 from medsft.records import DataReport, Generation, GenerationRecord, Scores, TrainRecord
 from medsft.result_records import Comparison
+from medsft.study import lineage
+from medsft.study.names import existing_study
 
 ARM_ORDER = ("baseline", "lora", "qlora", "full", SOUND, *FAULTS)
 NOT_ARMS = ("data", "report", "review")
@@ -59,7 +61,7 @@ def input_files(study_dir: Path) -> list[Path]:
 def load_study(study_dir: Path) -> Study:
     """Read a study folder. Raises UserError that names the stage to run for whatever is missing or out of date."""
     folders = _arm_folders(study_dir)
-    _require(study_dir, "no such study folder", "prepare_data.py")
+    existing_study(study_dir)
     _require(study_dir / "data" / "data_report.json", "no data report", "prepare_data.py")
     if not any((folder / "generations.jsonl").is_file() for folder in folders):
         raise UserError(f"{study_dir}: no arm has answered yet; run recipes/generate.py --study_dir {study_dir} first")
@@ -67,6 +69,9 @@ def load_study(study_dir: Path) -> Study:
     comparison, plan = study_dir / "comparison.json", study_dir / "plan.json"
     if not scored or not comparison.is_file():
         raise UserError(f"{study_dir}: nothing is scored yet; run recipes/score.py --study_dir {study_dir} first")
+
+    lineage.check_arms(study_dir, [folder.name for folder in scored])
+    lineage.check_scores(study_dir, [folder.name for folder in scored])
 
     begun = [
         f for f in folders if f not in scored and ((f / "train.json").is_file() or (f / "generations.jsonl").is_file())
