@@ -95,6 +95,7 @@ def main() -> None:
             "arm": args.arm,
             "base_model": base,
             "precision": answerer.precision,
+            "device": generation.device_name(),
             "engine": answerer.engine,
             "n": len(rows),
             "processes": shard.count,

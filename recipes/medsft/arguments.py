@@ -211,7 +211,7 @@ class ReportArguments:
 
     study_dir: str = option("runs/demo", "folder of the study")
     title: str = option("Does fine-tuning make this model answer patients better?", "heading of the report")
-    examples: int = option(20, "how many test rows are shown with every arm's answer")
+    examples: int = option(6, "how many test rows are shown with every arm's answer, the worst first")
     hourly_rate: float | None = option(None, "what an hour of this machine costs, in any currency; prices the training")
     seed: int = option(42, "seed that draws the examples")
 

@@ -50,10 +50,7 @@ class Generation(Answer):
 
 
 class Interval(TypedDict):
-    """A mean with the bounds of its confidence interval. `n`: rows with a value, where not all rows have one.
-
-    `low` and `high` are None where no interval can be defended; `no_interval` says why.
-    """
+    """A mean and its interval, both bounds None where none can be defended. `n`: rows with a value, if not all."""
 
     mean: float
     low: float | None
@@ -166,6 +163,7 @@ class GenerationRecord(TypedDict, total=False):
     arm: str
     base_model: str
     precision: str
+    device: str  # the GPU's or processor's name
     engine: str
     n: int
     tokens_per_second: float

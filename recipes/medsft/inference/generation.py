@@ -12,6 +12,7 @@ from medsft.arguments import GenerateArguments
 from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.hardware.malloc import keep_freed_memory
+from medsft.hardware.specs import processor_name
 from medsft.inference import shards, vllm_backend
 from medsft.inference.generations_file import BASELINE, question
 from medsft.inference.shards import Shard
@@ -111,6 +112,15 @@ def load(args: GenerateArguments) -> Answerer:
         keep_freed_memory()
     network.eval()
     return Answerer(network, tokenizer, base, precision, "transformers")
+
+
+def device_name() -> str:
+    """The name of the GPU or processor that answers here, for the record."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return processor_name()
 
 
 def _double_quant(args: GenerateArguments, weights: Path | None) -> bool:
