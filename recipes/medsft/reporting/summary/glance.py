@@ -78,7 +78,7 @@ def cost(results: Results) -> str:
     said = []
     for name, spent in results["cost"].items():
         wall, share = spent["wall_seconds"], spent["trainable_percent"]
-        peak = (results["memory"].get(name) or {}).get("measured")
+        peak = results["memory"][name]["measured"] if name in results["memory"] else None
         parts = [f"{wall / 60:.1f} min" if wall else "time unknown"]
         if peak:
             parts.append(f"{max(peak['device_bytes'], peak['host_bytes']) / 1e9:.1f} GB")
