@@ -43,7 +43,7 @@ def main() -> None:
     started = time.monotonic()
     page = review_alone(study) if args.review_only else arms_side_by_side(args, study)
 
-    from medsft.serving import chat_app
+    from medsft.serving import page_style
 
     _, address, _ = page.launch(
         server_name=args.host,
@@ -54,8 +54,8 @@ def main() -> None:
         quiet=True,
         enable_monitoring=False,
         footer_links=[],
-        theme=chat_app.theme(),
-        css=chat_app.CSS,
+        theme=page_style.theme(),
+        css=page_style.CSS,
     )
     print(f"ready after {time.monotonic() - started:.0f} s: open {address} (stop with Ctrl-C)", flush=True)
     page.block_thread()
@@ -78,7 +78,8 @@ def arms_side_by_side(args: ChatArguments, study: Path) -> "gr.Blocks":
     base, _, _ = generation.arm_base(generation.GenerateArguments(str(study), trained))
     pool = adapter_pool.load(study, names, base, args.dtype)
     folder = study / "chat"
-    page = chat_app.build(pool, folder, Path(args.votes) if args.votes else folder / "votes.jsonl")
+    title = f"{Path(base).name}: {len(names)} arms of study {study.resolve().name}"
+    page = chat_app.build(pool, folder, Path(args.votes) if args.votes else folder / "votes.jsonl", title)
     review_app.add(page, study / "review")
     return page
 

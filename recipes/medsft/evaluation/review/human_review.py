@@ -106,10 +106,15 @@ def swapped(pair: Pair, number: int) -> Pair:
 def write_form(pairs: Sequence[Pair], form: Path, key: Path) -> None:
     """Write the empty form and its key, which has a fingerprint of the texts of each pair."""
     write_rows(form, pairs)
-    kept = ("id", "group", "key", "repeat_of")
     keys = {
-        str(pair["pair"]): {name: pair[name] for name in kept}
-        | {"texts": texts_print(pair), "ansi": texts_print(pair, ansi=True)}  # type: ignore[literal-required]
+        str(pair["pair"]): {
+            "id": pair["id"],
+            "group": pair["group"],
+            "key": pair["key"],
+            "repeat_of": pair["repeat_of"],
+            "texts": texts_print(pair),
+            "ansi": texts_print(pair, ansi=True),
+        }
         for pair in pairs
     }
     write_json(key, keys)
