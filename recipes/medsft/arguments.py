@@ -227,6 +227,9 @@ class ExportArguments:
     output_dir: str | None = option(None, "where to write; default: STUDY_DIR/ARM/export/FORMAT")
     ollama_template: str | None = option(None, "a Go template of your own, for a chat template that is not known here")
     max_new_tokens: int = option(256, "longest answer in tokens, written to generation_config.json")
+    compare_answers: int = option(
+        4, "ask the merged model again for the beginnings of this many stored answers; 0: do not"
+    )
     push_to_hub: str | None = option(
         None, "also upload to this hub repository (USER/NAME), private unless --public true"
     )

@@ -90,7 +90,7 @@ def build(pool: Pool, folder: Path, vote_file: Path, title: str = "Arms side by 
                     max_height=420,
                     height=None,
                     buttons=["copy"],
-                    min_width=300,
+                    min_width=270,
                     placeholder="",
                     group_consecutive_messages=False,
                 )

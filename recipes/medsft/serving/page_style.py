@@ -18,7 +18,7 @@ footer { display: none; }
 button[role=tab], nav a { color: var(--ink) !important; opacity: 1 !important; }
 :focus-visible { outline: 3px solid var(--accent) !important; outline-offset: 2px; }
 label:has(input:focus-visible) { outline: 3px solid var(--accent) !important; outline-offset: 2px; }
-@media (max-width: 600px) { [id^="answer-"] { min-height: 0 !important; } }
+@media (max-width: 600px) { [id^="answer-"] { max-height: none !important; } }
 """
 )
 
@@ -36,6 +36,7 @@ def theme() -> gr.Theme:
         block_background_fill_dark=dark["page"],
         input_background_fill=light["page"],
         input_background_fill_dark=dark["page"],
+        input_border_width="1px",
         input_border_color=light["field"],
         input_border_color_dark=dark["field"],
         body_text_color=light["ink"],
