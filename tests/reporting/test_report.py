@@ -170,12 +170,12 @@ def test_arm_names_cannot_break_the_figures(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_script_prints_the_verdict_and_the_paths(tmp_path: Path) -> None:
+def test_script_prints_the_four_lines_and_the_paths(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora"))
     done = run_script("report.py", "--study_dir", study, "--examples", "2", "--title", "A & B <b>")
     assert done.returncode == 0, done.stderr
-    verdict = read_json(study / "report" / "results.json")["verdict"]
-    assert verdict and all(sentence in done.stdout for sentence in verdict)
+    glance = read_json(study / "report" / "results.json")["glance"]
+    assert len(glance) == 4 and all(f"{name} {text}" in done.stdout for name, text in glance.items())
     assert str(study / "report" / "report.html") in done.stdout
     assert "<h1>A &amp; B &lt;b&gt;</h1>" in (study / "report" / "report.html").read_text(encoding="utf-8")
     assert HOSTILE not in done.stdout + done.stderr

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from conftest import run_script, write_adapter_arm
+from medsft.study import look
 from pages_in_browser import browser, serve  # noqa: F401 - a fixture
 
 HOSTILE = "I have crushing chest pain. <script>window.hacked = 1</script> ![x](http://evil.example/x.png) <b>bold</b>"
@@ -97,6 +98,54 @@ def test_a_message_two_answers_a_vote_and_nothing_from_afar(
     page.wait_for_function("document.querySelectorAll('.bot.message').length == 0", timeout=30_000)
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     page.close()
+
+
+DRAWN = """selector => {
+    const element = document.querySelector(selector);
+    let behind = element, colour = 'rgba(0, 0, 0, 0)';
+    while (behind && colour == 'rgba(0, 0, 0, 0)') {
+        colour = getComputedStyle(behind).backgroundColor;
+        behind = behind.parentElement;
+    }
+    return [getComputedStyle(element).color, colour];
+}"""
+
+
+def as_hex(colour: str) -> str:
+    return "#" + "".join(f"{int(part):02x}" for part in re.findall(r"\d+", colour)[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_text_can_be_read_as_the_browser_draws_it(
+    browser: Any,  # noqa: F811
+    address: str,
+    scheme: str,
+    width: int,
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto(f"{address}?__theme={scheme}")
+    page.fill("#message textarea", "I have crushing chest pain.")
+    page.click("#send")
+    page.wait_for_selector("#red-flags p")
+    page.mouse.move(0, 0)  # off the button, whose colours change
+    for selector in ("#red-flags p", "#red-flags strong", "#send", "#new", "#choice label span", "#notice p", "#vote"):
+        ink, behind = page.evaluate(DRAWN, selector)
+        assert look.contrast(as_hex(ink), as_hex(behind)) >= look.TEXT, (selector, ink, behind)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.querySelector('#message textarea').getBoundingClientRect().bottom") < 844
+    tops = [page.evaluate(f"document.querySelector('#answer-{x}').getBoundingClientRect().top") for x in "AB"]
+    assert (tops[0] == tops[1]) == (width == 1280)  # side by side where there is room
+    page.close()
+
+
+def test_the_pages_take_their_colours_from_the_tested_ones() -> None:
+    from medsft.serving import page_style
+
+    literal = set(re.findall(r"#[0-9a-f]{6}\b", page_style.CSS))
+    assert literal <= {*look.LIGHT.values(), *look.DARK.values()} and "http" not in page_style.CSS
+    assert page_style.theme().button_primary_background_fill == look.LIGHT["accent"]
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ import pytest
 
 from conftest import run_script
 from medsft.errors import UserError
-from medsft.evaluation.review import human_review
+from medsft.evaluation.review import human_review, spreadsheets
+from medsft.evaluation.review.human_review import Pair
 from medsft.files import read_json, write_jsonl
 from pages_in_browser import browser, serve  # noqa: F401 - a fixture
 
@@ -135,14 +136,17 @@ def test_names_may_have_blanks(study: Path, name: str) -> None:
     assert own.name == f"lora_by_{'_'.join(name.split())}.csv" and own.parent == study / "review"
 
 
+def test_a_text_that_lost_its_signs_in_a_code_page_is_the_same_text() -> None:
+    assert spreadsheets.in_code_page("≥ 3 \U0001f912") == spreadsheets.in_code_page("? 3 ??") == "? 3 ?"
+    assert spreadsheets.in_code_page("Fièvre – “bad”") == "Fièvre – “bad”"
+
+
 ODD = "Fièvre 39 °C – “bad” \U0001f912; 2 lines\nhere, ≥ 3 days"
 
 
 @pytest.mark.parametrize("saved", ["utf-8", "utf-8-sig;", "cp1252;", "utf-16\t", "cp1252,", "sep;"])
 def test_a_form_comes_back_from_any_spreadsheet(tmp_path: Path, saved: str) -> None:
     """As Excel saves: CSV UTF-8, in a country with semicolons, in the code page, as Unicode text."""
-    from medsft.evaluation.review.human_review import Pair
-
     pair: Pair = {"pair": 1, "id": "a", "group": "g", "patient": ODD, "answer_1": "=Rest.",
                   "answer_2": "Walk, then rest.",
                   "key": {"answer_1": "lora", "answer_2": "baseline"}, "repeat_of": None}  # fmt: skip
