@@ -102,7 +102,7 @@ def render_context(study: Study, results: Results, arguments: ReportArguments) -
         "checklist": checklist.table(results, bases),
         "unanswered": checklist.unanswered(results, bases),
         "base_models": bases,
-        "prompted": [name for name in results["arms"] if name.startswith("baseline_")],
+        "prompted": [name for name in results["arms"] if name in glance.PROMPTED],
         "plan_gpus": study.plan["hardware"]["gpus"] if study.plan else 0,
         "cost_labels": tables.cost_labels(results),
         "safety_tables": safety.behind(results),

@@ -9,6 +9,7 @@ from medsft.reporting.verdict import by_subject, listed, outcome
 from medsft.result_records import Results
 from medsft.text import count, label
 
+PROMPTED = ("baseline_prompted", "baseline_fewshot")  # arms of the untrained model with a better prompt
 FEW_STEPS = 100  # optimizer steps; the demo makes 12
 
 
@@ -117,7 +118,7 @@ def trust(results: Results) -> str:
 
 def _prompted(results: Results) -> str:
     """Each trained arm against the untrained model with a better prompt, where that was run."""
-    rows = [row for row in results["pairs"] if row["baseline"].startswith("baseline_")]
+    rows = [row for row in results["pairs"] if row["baseline"] in PROMPTED]
     rows = [row for row in rows if row["metric"] in results["primary"]]
     said = []
     for arm, other in dict.fromkeys((row["arm"], row["baseline"]) for row in rows):
