@@ -31,7 +31,9 @@ def items(results: Results, base_models: list[str]) -> list[Item]:
     methods = f"{100 * results['confidence']:g} % intervals over groups, paired tests, Holm's correction"
     tokens = results["floor_terms"]["max_new_tokens"]
     rated = [f"{arm}: {who(review)}" for arm, review in counted(results).items()]
-    answering = f"each test message once, greedy{f', at most {count(tokens)} new tokens' if tokens else ''}"
+    answering = (
+        f"each test message, {results['decoding']} answers{f', at most {count(tokens)} new tokens' if tokens else ''}"
+    )
     splits = ", ".join(f"{name} {count(part['rows'])}" for name, part in data.get("splits", {}).items())
     return [
         Item("1a", "title that names a study of chatbot health advice", results["title"]),

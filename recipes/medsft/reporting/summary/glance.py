@@ -107,6 +107,8 @@ def trust(results: Results) -> str:
         some = f" on {count(terms)} of {count(rows)} training rows" if terms and rows else ""
         parts.append(f"Only {min(steps)} training steps{some}: this shows that the software runs and ranks no method.")
     parts.append(for_trust(results))
+    if results["decoding"] != "greedy":
+        parts.append(f"Scores are of {results['decoding']} answers, so that counts are means over draws, rounded.")
     if places := results["computed_on"]:
         parts.append(
             f"Answers computed in {listed(places)}; in another precision small differences can come out otherwise."

@@ -109,7 +109,7 @@ def methods(results: Results, base_models: list[str]) -> str:
         f"({', '.join(f'{name} {rows}' for name, rows in splits.items())}).",
         f"From {listed(base_models)} we trained {listed(trained)}." if trained else "No arm was trained.",
         "The loss covered the doctor's words and the end of turn.",
-        "Every arm and the untrained model answered the same held-out messages greedily"
+        f"Every arm and the untrained model answered the same held-out messages ({results['decoding']} answers)"
         + (f", with at most {count(terms['max_new_tokens'])} new tokens." if terms["max_new_tokens"] else "."),
         f"Primary metrics were {listed(label(metric) for metric in results['primary'])}; differences were tested "
         f"paired, over groups, with {level} intervals and Holm's correction.",
