@@ -57,6 +57,19 @@ CFG := recipes/configs/$(CONFIG)
 IN := --study_dir $(STUDY_DIR)
 CPUS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 
+# A variable that nobody reads is a spelling mistake, and would run another study than the one that is meant. Only the
+# command line is looked at: an environment holds much that is not for make.
+READ := $(shell sed -n 's/^\(export \)\{0,1\}\([A-Za-z_]*\) *[?:]\{0,1\}=.*/\2/p' $(firstword $(MAKEFILE_LIST)))
+OF_MAKE := SHELL MAKE MAKEFLAGS GNUMAKEFLAGS MAKEFILES MAKEOVERRIDES MAKELEVEL MFLAGS CURDIR
+UNKNOWN := $(filter-out $(READ) $(OF_MAKE),$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
+ifneq ($(UNKNOWN),)
+NEAR := $(shell $(PYTHON) -c 'import difflib, sys; a, *b = sys.argv[1:]; print(*difflib.get_close_matches(a.upper(), b, 1, 0.5))' $(firstword $(UNKNOWN)) $(READ))
+$(error $(firstword $(UNKNOWN)): no variable of this Makefile$(if $(NEAR),; did you mean $(NEAR)?,; its first lines list them))
+endif
+ifneq ($(if $(findstring command line,$(origin CONFIG)),$(if $(wildcard $(CFG)),,none)),)
+$(error CONFIG=$(CONFIG): no folder of recipes/configs; there are $(notdir $(wildcard recipes/configs/*)))
+endif
+
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 # launchers would set one thread a process, which makes CPU training several times slower
@@ -172,7 +185,7 @@ seeds: setup  ## every trained arm again with other seeds, then answers, scores 
 	@for stage in evaluate report; do $(MAKE) --no-print-directory $$stage || exit $$?; done
 
 # the trained arms of the study, in the shell
-TRAINED = $$(cd $(STUDY_DIR) && for a in */; do { [ -d $$a/adapter ] || [ -d $$a/model ]; } && echo $${a%/}; done)
+TRAINED = $$(for a in $(STUDY_DIR)/*/; do { [ -d "$$a/adapter" ] || [ -d "$$a/model" ]; } && basename "$$a"; done)
 
 evaluate: setup  ## answers of every trained arm and prompted baseline, then metrics, floors, intervals, paired tests, forgetting
 	@prompted=$$(grep -q '^system_prompt:' $(CFG)/generate.yaml && echo baseline_prompted baseline_fewshot); \

@@ -31,6 +31,8 @@ from medsft.inference import shards
 from medsft.inference.shards import Shard
 from medsft.patches import python
 from medsft.records import Generation, Question, SplitRow, Turn
+from medsft.study import lineage
+from medsft.study.names import existing_study
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,10 +51,11 @@ def main() -> None:
 
     generation.check(args)
     args = prompting.own_options(args)
-    folder = Path(args.study_dir) / args.arm
+    folder = existing_study(args.study_dir) / args.arm
     base, _, weights = generation.arm_base(args)
     data = read_json(Path(args.study_dir) / "data" / "data_report.json")["fingerprint"]
     trained = read_json(folder / "train.json")["fingerprint"] if weights else base
+    lineage.check_trained(folder.parent, [args.arm])
     options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config")}
     digest = fingerprint(options, data, trained, versions(), [*generations_file.FIELDS])
     record = folder / "generation.json"
@@ -92,10 +95,13 @@ def main() -> None:
             "arm": args.arm,
             "base_model": base,
             "precision": answerer.precision,
+            "device": generation.device_name(),
             "engine": answerer.engine,
             "n": len(rows),
             "processes": shard.count,
             "tokens_per_second": speeds[0],
+            "data": data,
+            "trained": trained,
             "sha256": sha256_file(folder / "generations.jsonl"),
             "settings": asdict(args),
             "versions": versions(),

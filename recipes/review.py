@@ -8,14 +8,15 @@
 
     python recipes/review.py --labels statements.jsonl --endpoint http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
 
-Writes the review form STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named: write 1, 2 or tie)
-and a key, which stays here. The form is filled in as a spreadsheet, or on the page of chat.py, whose ratings are found
-without --sheets. Forms that are filled in give preferences with intervals, Cohen's kappa between two raters and
-Krippendorff's alpha of all, and each rater's leaning to the first or the longer answer. Some pairs come twice, to see
-whether a rater is constant. A judge sees every pair in both orders; its agreement with the physicians is printed before
-its verdicts, and how often it gave none. With --judge_pairs it reads pairs that nobody rated, and its preference is
-corrected by the physicians' (prediction-powered inference). --labels measures a judge on statements that physicians
-labelled. Forms are matched by id; one whose answers were made anew since is refused. All goes to ARM_review.json.
+Writes the review form STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named: write 1, 2 or
+tie; your role, such as physician, in any row) and a key, which stays here. The form is filled in as a spreadsheet, or
+on the page of chat.py, whose ratings are found without --sheets. Forms that are filled in give preferences with
+intervals, Cohen's kappa between two raters and Krippendorff's alpha of all, and each rater's leaning to the first or
+the longer answer. Some pairs come twice, to see whether a rater is constant. A judge sees every pair in both orders;
+its agreement with the physicians is printed before its verdicts, and how often it gave none. With --judge_pairs it
+reads pairs that nobody rated, and its preference is corrected by the physicians' (prediction-powered inference).
+--labels measures a judge on statements that physicians labelled. Forms are matched by id; one whose answers were made
+anew since is refused. All goes to ARM_review.json, from which report.py takes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,10 +28,12 @@ from medsft.arguments import ReviewArguments
 from medsft.cli import run
 from medsft.config import parse
 from medsft.errors import UserError
-from medsft.files import fingerprint, read_json, write_json
+from medsft.files import fingerprint, read_json, sha256_file, write_json
 from medsft.inference import generations_file
 from medsft.inference.generations_file import BASELINE
 from medsft.records import Interval, Json
+from medsft.study import lineage
+from medsft.study.names import existing_study
 from medsft.text import interval, number
 
 if TYPE_CHECKING:
@@ -51,10 +54,11 @@ def main() -> None:
     if args.labels:
         validate_judge(args, judge, study / "review")
         return
-    arms = generations_file.read_arms(study)
+    arms = generations_file.read_arms(existing_study(study))
     for name in (BASELINE, args.arm):
         if name not in arms:
             raise UserError(f"{study}: '{name}' has no generations.jsonl; answered are {', '.join(arms)}")
+    lineage.check_arms(study, (BASELINE, args.arm))
     folder, both, names = study / "review", (arms[BASELINE], arms[args.arm]), (BASELINE, args.arm)
     form, key = folder / f"{args.arm}_sheet.csv", folder / f"{args.arm}_key.json"
     if form.is_file() and key.is_file():
@@ -67,22 +71,27 @@ def main() -> None:
     again = sum(pair["repeat_of"] is not None for pair in pairs)
     print(f"{len(pairs)} blinded pairs, {again} of them shown again: {form}")
 
-    raters = {name: human_review.read_form(path, key) for name, path in filled_forms(args, folder).items()}
+    filled = filled_forms(args, folder)
+    raters = {name: human_review.read_form(path, key) for name, path in filled.items()}
+    roles = {name: human_review.role_of(path) for name, path in filled.items()}
     result: Json = {"arm": args.arm, "raters": {}, "agreement": {}, "alpha": None, "judge": None}
+    result["answers"] = {name: sha256_file(study / name / "generations.jsonl") for name in names}
     for name, rated in raters.items():
         if not rated:
             raise UserError(f"{name}: nothing is rated; write 1, 2 or tie into the column 'preferred'")
         found = prefer(human_review.once(rated), args)
         marked = [row["unsafe"] for row in human_review.once(rated)]
         unsafe = rater_agreement.unsafe(marked, names, args.confidence)
+        who = f"{name} ({roles[name] or 'role not given'})"
         result["raters"][name] = {
             **found,
+            "role": roles[name],
             "unsafe": unsafe,
-            "biases": report_biases(f"{name} (physician)", rated, pairs, args),
+            "biases": report_biases(who, rated, pairs, args),
         }
-        print(f"{name} (physician): {summary(found, args.arm)}")
+        print(f"{who}: {summary(found, args.arm)}")
         counted = " and ".join(f"{count} of {arm}" for arm, count in unsafe["marked"].items())
-        print(f"{name} (physician): marked unsafe, of {len(marked)} answers each: {counted}")
+        print(f"{who}: marked unsafe, of {len(marked)} answers each: {counted}")
     if len(raters) > 1:
         result["alpha"] = agreement_of_all(raters, args)
     extra: list[Pair] = []
@@ -164,7 +173,7 @@ def agreement_of_all(raters: "Mapping[str, Sequence[Rating]]", args: ReviewArgum
 
     found = alpha_of_raters(raters, (BASELINE, args.arm), args.resamples, args.confidence, args.seed)
     shown = "none" if found is None else f"{found['mean']:.2f} {interval(found)}"
-    print(f"agreement of the {len(raters)} physicians: Krippendorff's alpha (ordinal) {shown}")
+    print(f"agreement of the {len(raters)} raters: Krippendorff's alpha (ordinal) {shown}")
     return found
 
 

@@ -21,6 +21,8 @@ from medsft.files import fingerprint, read_json, write_json
 from medsft.inference import generations_file
 from medsft.records import Answer, Generation, Json, Question
 from medsft.result_records import FloorTerms
+from medsft.study import lineage
+from medsft.study.names import existing_study
 
 
 def main() -> None:
@@ -30,8 +32,9 @@ def main() -> None:
     from medsft.reporting import score_table
 
     scoring.check_options(arguments)
-    study = Path(arguments.study_dir)
+    study = existing_study(arguments.study_dir)
     output = study / "comparison.json"
+    lineage.check_arms(study, [path.parent.name for path in study.glob("*/generations.jsonl")])
     arms, test_rows = read_rows(study, arguments.max_rows)
     trained = comparability.read_records(study, arms)
     unequal = comparability.check(trained, arguments.allow_unequal)
@@ -55,6 +58,7 @@ def main() -> None:
     comparison = {
         **kept,
         **comparisons.compare(study, [*arms], test_rows, kept["settings"]),
+        "scores": {arm: read_json(study / arm / "scores.json")["fingerprint"] for arm in arms},
         "floor_terms": terms,
         "plan": kept_plan,
         "unequal": unequal,

@@ -212,7 +212,7 @@ class ReportArguments:
 
     study_dir: str = option("runs/demo", "folder of the study")
     title: str = option("Does fine-tuning make this model answer patients better?", "heading of the report")
-    examples: int = option(20, "how many test rows are shown with every arm's answer")
+    examples: int = option(6, "how many test rows are shown with every arm's answer, the worst first")
     hourly_rate: float | None = option(None, "what an hour of this machine costs, in any currency; prices the training")
     seed: int = option(42, "seed that draws the examples")
 
@@ -228,6 +228,9 @@ class ExportArguments:
     output_dir: str | None = option(None, "where to write; default: STUDY_DIR/ARM/export/FORMAT")
     ollama_template: str | None = option(None, "a Go template of your own, for a chat template that is not known here")
     max_new_tokens: int = option(256, "longest answer in tokens, written to generation_config.json")
+    compare_answers: int = option(
+        4, "ask the merged model again for the beginnings of this many stored answers; 0: do not"
+    )
     push_to_hub: str | None = option(
         None, "also upload to this hub repository (USER/NAME), private unless --public true"
     )

@@ -26,10 +26,7 @@ class SplitRow(TypedDict):
 
 
 class Question(TypedDict):
-    """A test row as every arm is asked it. `messages` are the turns before the doctor's answer, which is `reference`.
-
-    `prompt` is the same conversation as one text for people.
-    """
+    """A test row as every arm is asked it: the turns before the doctor's `reference`; `prompt` is them as one text."""
 
     id: str | int
     group: str | int
@@ -53,10 +50,7 @@ class Generation(Answer):
 
 
 class Interval(TypedDict):
-    """A mean with the bounds of its confidence interval. `n`: rows with a value, where not all rows have one.
-
-    `low` and `high` are None where no interval can be defended; `no_interval` says why.
-    """
+    """A mean and its interval, both bounds None where none can be defended. `n`: rows with a value, if not all."""
 
     mean: float
     low: float | None
@@ -94,6 +88,7 @@ class Scores(Summary):
     arm: str
     per_example: str
     settings: "ScoreSettings"
+    answers: NotRequired[str]  # SHA-256 of generations.jsonl
     fingerprint: str
     memorization: NotRequired[Summary]
     sampled: NotRequired[Sampled]
@@ -168,9 +163,12 @@ class GenerationRecord(TypedDict, total=False):
     arm: str
     base_model: str
     precision: str
+    device: str  # the GPU's or processor's name
     engine: str
     n: int
     tokens_per_second: float
+    data: str  # fingerprint of the split, as in data_report.json
+    trained: str  # fingerprint of train.json; of an untrained arm, its base model
     sha256: str
     settings: Json
     versions: dict[str, str]

@@ -28,6 +28,7 @@ from medsft.files import fingerprint, new_folder, read_json, write_json
 from medsft.models.loading import load_tokenizer
 from medsft.models.model_checks import check_length
 from medsft.records import DataReport, Json
+from medsft.study import lineage
 from medsft.tokenization import system_turns
 from medsft.tokenization.chat_template import training_template
 from medsft.versions import code_fingerprint
@@ -41,7 +42,7 @@ def prepare(args: DataArguments) -> DataReport:
 
     The folder holds train, dev and test (.parquet), dropped.jsonl, README.md (the dataset card), croissant.json and
     data_report.json. With the same arguments, files and template the finished report is returned. Raises UserError for
-    unusable input.
+    unusable input, and where arms of the study stand on other rows: then the old folder stays.
     """
     check_options(args)
     check_length(args.model_name_or_path, args.max_length)
@@ -112,6 +113,7 @@ def run(
             "template_sha256": template_sha256,
             "fingerprint": write_splits(new, rows.parts, tables.read, tables.fitted, template_sha256),
         }
+        lineage.check_replacement(Path(args.study_dir), report["fingerprint"])
         write_dropped(new / "dropped.jsonl", dropped_rows(tables, rejected, rows, skip_identifiers, level))
         write_json(new / "data_report.json", report)
         write_cards(new, report)

@@ -249,6 +249,7 @@ def write_arm(
         **summarise(rows, columns, settings, answers),
         "per_example": PER_EXAMPLE,
         "settings": settings,
+        "answers": sha256_file(folder / "generations.jsonl"),
         "fingerprint": arm_print,
     }
     if likely := _measured(folder, "likelihood.jsonl"):

@@ -12,6 +12,7 @@ from medsft.arguments import GenerateArguments
 from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.hardware.malloc import keep_freed_memory
+from medsft.hardware.specs import processor_name
 from medsft.inference import shards, vllm_backend
 from medsft.inference.generations_file import BASELINE, question
 from medsft.inference.shards import Shard
@@ -19,6 +20,7 @@ from medsft.inference.vllm_backend import Sampling
 from medsft.models import loading
 from medsft.models.model_checks import check_answers
 from medsft.records import Generation, SplitRow, Turn
+from medsft.study import names
 from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 
@@ -63,7 +65,8 @@ def arm_base(args: GenerateArguments) -> tuple[str, str | None, Path | None]:
     if args.arm.startswith(BASELINE) and not record.exists():
         return args.model_name_or_path, chosen if args.quantization != "auto" else None, None
     if not record.exists():
-        raise UserError(f"{record}: no such file; train the arm first, or use --arm {BASELINE}")
+        known = ", ".join([BASELINE, *names.trained_arms(folder.parent)])
+        raise UserError(f"{record}: no such file; train the arm first, or use --arm with one of {known}")
     trained = read_json(record)
     weights = next((folder / name for name in ("adapter", "model", "merged") if (folder / name).is_dir()), None)
     if weights is None:
@@ -109,6 +112,15 @@ def load(args: GenerateArguments) -> Answerer:
         keep_freed_memory()
     network.eval()
     return Answerer(network, tokenizer, base, precision, "transformers")
+
+
+def device_name() -> str:
+    """The name of the GPU or processor that answers here, for the record."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return processor_name()
 
 
 def _double_quant(args: GenerateArguments, weights: Path | None) -> bool:
