@@ -169,18 +169,29 @@ def agreement_of_all(raters: "Mapping[str, Sequence[Rating]]", args: ReviewArgum
 
 
 def validate_judge(args: ReviewArguments, judge: "Judge", folder: Path) -> None:
-    """Measure the judge on statements that physicians labelled, print what it is worth, and write it."""
+    """Measure the judge on statements that physicians labelled, print what it is worth, and write it.
+
+    Without an endpoint the offline reading is measured, by which score.py reads statements.
+    """
+    from medsft.evaluation.completeness import calibration, validation
     from medsft.evaluation.review import claim_judge
     from medsft.evaluation.statistics.intervals import Resampling
 
-    if not args.endpoint:
-        raise UserError("labels: give the judge's --endpoint and --model too")
     rows = claim_judge.read(Path(args.labels))
+    resampling = Resampling(args.resamples, args.confidence, args.seed)
+    if not args.endpoint:
+        accuracy, how = calibration.measure_offline(rows, resampling)
+        write_json(folder / "offline_labels.json", {"labels": args.labels, "measured": how, **accuracy})
+        print(f"offline reading, {how}")
+        print("\n".join(validation.sentences("offline reading", accuracy)))
+        return
     verdicts = claim_judge.ask_all(judge, rows, folder / "judge_labels_verdicts.json")
-    found = claim_judge.validate(rows, verdicts, Resampling(args.resamples, args.confidence, args.seed))
-    write_json(folder / "judge_labels.json", {"model": args.model, "labels": args.labels, **found})
+    found = claim_judge.validate(rows, verdicts, resampling)
+    accuracy = validation.measure(rows, verdicts, resampling, contradictions=True)
+    write_json(folder / "judge_labels.json", {"model": args.model, "labels": args.labels, **found, "reading": accuracy})
     for line in claim_judge.sentences(found):
         print(f"judge {args.model}: {line}")
+    print("\n".join(validation.sentences(f"judge {args.model}", accuracy)))
 
 
 def filled_forms(args: ReviewArguments, folder: Path) -> dict[str, Path]:

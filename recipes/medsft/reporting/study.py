@@ -9,12 +9,14 @@ from typing import TypeVar
 from medsft.errors import UserError
 from medsft.evaluation.ablations import FAULTS, SOUND
 from medsft.files import read_json, read_jsonl
+from medsft.inference.generations_file import ALSO_TEST
 from medsft.memory.plan_records import Plan
 from medsft.records import DataReport, Generation, GenerationRecord, Scores, TrainRecord
+from medsft.reporting.apart import sections
 from medsft.result_records import Comparison
 
 ARM_ORDER = ("baseline", "lora", "qlora", "full", SOUND, *FAULTS)
-NOT_ARMS = ("data", "report", "review")
+NOT_ARMS = ("data", "report", "review", ALSO_TEST)
 OFFLOAD_CHECK_OF = "full"
 TESTED = ("difference", "low", "high", "p", "p_holm")  # numbers that every row of `comparisons` has
 T = TypeVar("T")
@@ -53,7 +55,8 @@ def input_files(study_dir: Path) -> list[Path]:
     """Every file whose content the report depends on, in a fixed order."""
     top = [study_dir / "data" / "data_report.json", study_dir / "plan.json", study_dir / "comparison.json"]
     names = ("config.yaml", "train.json", "generation.json", "scores.json", "generations.jsonl")
-    return [path for path in top + [arm / name for arm in _arm_folders(study_dir) for name in names] if path.is_file()]
+    own = [path for path in top + [arm / name for arm in _arm_folders(study_dir) for name in names] if path.is_file()]
+    return [*own, *sections.files(study_dir)]
 
 
 def load_study(study_dir: Path) -> Study:
