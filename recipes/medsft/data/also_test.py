@@ -1,7 +1,7 @@
 """Test sets from elsewhere: rows of another source, prepared like the others, never mixed with the study's own split.
 
-Each file becomes also_test_NAME.parquet. Rows that are near-duplicates of a training row or a dev row are left out and
-counted; the study's own splits and their fingerprint are the same with and without such sets.
+Each file becomes also_test_NAME.parquet. Rows that are near-duplicates of a row of the study are left out and counted;
+the study's own splits and their fingerprint are the same with and without such sets.
 """
 
 import dataclasses
@@ -53,7 +53,8 @@ def choose(own: Tables, kept: list[Row], also: Tables, threshold: float, seed: i
     joined, _ = group([*kept, *moved], both, threshold)
     seen = {row.group for row in joined if row.position < shift}
     near = {row.position - shift for row in joined if row.position >= shift and row.group in seen}
-    apart, _ = group([row for row in unique if row.position not in near], also.keys, threshold)
+    left = [row for row in unique if row.position not in near]
+    apart = group(left, also.keys, threshold)[0] if left else []
     fits = also.fitted.data.table["prompt_tokens"].to_numpy() > 0
     chosen = sorted((row for row in apart if fits[row.position]), key=lambda row: row.digest)
     random.Random(f"{seed} {ALSO_TEST}").shuffle(chosen)
@@ -64,7 +65,7 @@ def count(also: Tables, rejected: list[Rejected], chosen: list[Row], near: int, 
     """What became of the rows of a further test set: its part of data_report.json."""
     dropped = Counter(row.reason for row in rejected)
     dropped += tally(also.cleaned.data.table["dropped"]) + tally(also.redacted.data.table["dropped"])
-    dropped += Counter({"near_train_or_dev": near, "exact_duplicate": copies})
+    dropped += Counter({"near_own_split": near, "exact_duplicate": copies})
     read = len(also.read) + len(rejected)
     dropped += Counter({"over_budget": read - dropped.total() - len(chosen)})
     return {

@@ -132,7 +132,7 @@ def run(
         found: dict[str, Json] = {}
         for name, options in further.items():
             also, bad = transformed(options, others[name], steps)
-            kept = [*rows.parts["train"], *rows.parts["dev"]]
+            kept = [row for part in rows.parts.values() for row in part]
             chosen, near, copies = also_test.choose(tables, kept, also, args.near_duplicate, args.seed)
             if not chosen:
                 raise UserError(f"{options.data[0]}: no row is left for a test set of its own; give another file")
