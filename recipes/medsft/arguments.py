@@ -97,6 +97,13 @@ class StudyArguments:
     early_stopping_patience: int | None = option(
         None, "stop after this many evaluations without a lower dev loss (with load_best_model_at_end: true)"
     )
+    generate_rows: int = option(
+        0, "at each evaluation also answer this many dev rows greedily: logs rougeL, rouge1, end_of_turn and loop"
+    )
+    generate_tokens: int = option(128, "longest of these answers in tokens")
+    choose_by: str = option(
+        "", "keep the checkpoint that is best by rougeL, rouge1, end_of_turn or loop of these answers, not by dev loss"
+    )
     bnb_4bit_compute_dtype: str | None = option(None, "arithmetic of 4-bit layers; that of dtype if not given")
     adapter_dtype: str = option("float32", "precision of the trained adapters, of LoRA and QLoRA alike; or bfloat16")
     end_of_turn_loss: bool = option(True, "learn where a turn ends; false only to reproduce the source study")
