@@ -115,6 +115,9 @@ class ReviewArguments:
     judge_pairs: int = option(
         0, "further pairs that only the judge sees; its verdicts on them are corrected by people's"
     )
+    preferences: str = option(
+        "", "write the choices of the forms and the chat's votes to this JSON Lines file, as TRL's preference pairs"
+    )
     labels: str = option(
         "",
         "JSONL of statements that physicians labelled: measures the judge, or without one the offline reading",
