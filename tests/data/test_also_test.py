@@ -3,6 +3,8 @@
 import pytest
 
 from conftest import run_here
+from medsft.arguments import DataArguments
+from medsft.data.also_test import named_files
 from medsft.data.split_files import load_split
 from medsft.files import read_json, read_jsonl, write_jsonl
 
@@ -103,3 +105,10 @@ def test_a_test_set_that_is_none_is_refused(files, tmp_path, also, message):
     done = prepare(files, tmp_path / "s", "--test_fraction", 0.1, "--also_test", *(files / name for name in also))
     assert done.returncode == 2 and message in done.stderr
     assert not (tmp_path / "s" / "data").exists()
+
+
+def test_a_set_is_named_by_its_file_and_reads_it_alone():
+    own = DataArguments(data=["a.csv", "b.csv"], weights=[1.0, 2.0], max_rows=5, also_test=["x/K-QA v2.jsonl.gz"])
+    ((name, options),) = named_files(own).items()
+    assert name == "K_QA_v2" and options.data == own.also_test
+    assert (options.weights, options.max_rows, options.official_split, options.also_test) == ([], None, False, [])

@@ -7,9 +7,9 @@ from typing import cast
 from medsft.errors import UserError
 from medsft.files import read_json, read_jsonl, sha256_file
 from medsft.records import Generation, Json, Question, SplitRow, Turn
+from medsft.result_records import ALSO_TEST
 
 BASELINE = "baseline"
-ALSO_TEST = "also_test"  # folder of a study with a folder for each further test set, arms in it
 TEST = "test"
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "id": (str, int),

@@ -9,11 +9,10 @@ from typing import TypeVar
 from medsft.errors import UserError
 from medsft.evaluation.ablations import FAULTS, SOUND
 from medsft.files import read_json, read_jsonl
-from medsft.inference.generations_file import ALSO_TEST
 from medsft.memory.plan_records import Plan
 from medsft.records import DataReport, Generation, GenerationRecord, Scores, TrainRecord
 from medsft.reporting.apart import sections
-from medsft.result_records import Comparison
+from medsft.result_records import ALSO_TEST, Comparison
 
 ARM_ORDER = ("baseline", "lora", "qlora", "full", SOUND, *FAULTS)
 NOT_ARMS = ("data", "report", "review", ALSO_TEST)

@@ -6,8 +6,8 @@ from pathlib import Path
 from medsft.evaluation.completeness import validation
 from medsft.evaluation.completeness.scores import OMISSIONS
 from medsft.files import read_json, read_jsonl
-from medsft.inference.generations_file import ALSO_TEST
 from medsft.records import Json
+from medsft.result_records import ALSO_TEST
 from medsft.text import Table, change, interval, label, number
 
 FILES = ("*/comparison.json", "*/*/scores.json", f"*/*/{OMISSIONS}")
