@@ -87,6 +87,6 @@ def test_review_py_writes_them_and_warns_of_the_test_rows(tmp_path):
     assert done.returncode == 0, done.stderr
     written = read_jsonl(tmp_path / "pairs.jsonl")
     assert f"{len(written)} of them answer test rows" in done.stdout and len(written) >= 8
-    by_question = {row["patient"]: row["answer_1"] for row in rows}
+    by_question = {row["patient"]: row["answer_1"] for row in reversed(rows)}  # pairs shown again come last
     for row in written:
         assert row["chosen"][0]["content"].strip() == by_question[row["prompt"][-1]["content"]].strip()
