@@ -6,6 +6,7 @@
     python recipes/review.py --study_dir runs/demo --arm lora --sheets doctor_a.csv \
         --endpoint http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
 
+    python recipes/review.py --study_dir runs/demo --arm lora --sheets doctor_a.csv --preferences pairs.jsonl
     python recipes/review.py --labels statements.jsonl --endpoint http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
 
 Writes the review form STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named: write 1, 2 or
@@ -28,10 +29,10 @@ from medsft.arguments import ReviewArguments
 from medsft.cli import run
 from medsft.config import parse
 from medsft.errors import UserError
-from medsft.files import fingerprint, read_json, sha256_file, write_json
+from medsft.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
 from medsft.inference import generations_file
 from medsft.inference.generations_file import BASELINE
-from medsft.records import Interval, Json
+from medsft.records import Generation, Interval, Json
 from medsft.study import lineage
 from medsft.study.names import existing_study
 from medsft.text import interval, number
@@ -92,6 +93,8 @@ def main() -> None:
         print(f"{who}: {summary(found, args.arm)}")
         counted = " and ".join(f"{count} of {arm}" for arm, count in unsafe["marked"].items())
         print(f"{who}: marked unsafe, of {len(marked)} answers each: {counted}")
+    if args.preferences:
+        result["preferences"] = write_preferences(args, raters, pairs, both[0])
     if len(raters) > 1:
         result["alpha"] = agreement_of_all(raters, args)
     extra: list[Pair] = []
@@ -112,6 +115,25 @@ def main() -> None:
     if verdicts:
         result["judge"] = report_judge(verdicts, raters, every, args)
     write_json(folder / f"{args.arm}_review.json", result)
+
+
+def write_preferences(
+    args: ReviewArguments, raters: "Mapping[str, Sequence[Rating]]", pairs: "Sequence[Pair]", rows: Sequence[Generation]
+) -> Json:
+    """Write the choices of people as preference data. Raises UserError where nobody has preferred anything."""
+    from medsft.evaluation.review import preference_pairs
+
+    chat = Path(args.study_dir) / "chat" / "votes.jsonl"
+    asked = {row["id"]: row["messages"] for row in rows}
+    found = [*preference_pairs.of_forms(raters, pairs, asked), *preference_pairs.of_votes(chat)]
+    if not found:
+        raise UserError(f"preferences: no form of {args.arm} is filled in, and {chat} has no vote with its texts")
+    path = Path(args.preferences)
+    write_jsonl(path, found)
+    held_out = sum(row["source"] == "review" for row in found)
+    print(f"{len(found)} preference pairs: {path}")
+    print(f"{held_out} of them answer test rows of {args.study_dir}: a model trained on them cannot be scored there")
+    return preference_pairs.summary(found, path)
 
 
 def report_judge(
@@ -178,18 +200,29 @@ def agreement_of_all(raters: "Mapping[str, Sequence[Rating]]", args: ReviewArgum
 
 
 def validate_judge(args: ReviewArguments, judge: "Judge", folder: Path) -> None:
-    """Measure the judge on statements that physicians labelled, print what it is worth, and write it."""
+    """Measure the judge on statements that physicians labelled, print what it is worth, and write it.
+
+    Without an endpoint the offline reading is measured, by which score.py reads statements.
+    """
+    from medsft.evaluation.completeness import calibration, validation
     from medsft.evaluation.review import claim_judge
     from medsft.evaluation.statistics.intervals import Resampling
 
-    if not args.endpoint:
-        raise UserError("labels: give the judge's --endpoint and --model too")
     rows = claim_judge.read(Path(args.labels))
+    resampling = Resampling(args.resamples, args.confidence, args.seed)
+    if not args.endpoint:
+        accuracy, how = calibration.measure_offline(rows, resampling)
+        write_json(folder / "offline_labels.json", {"labels": args.labels, "measured": how, **accuracy})
+        print(f"offline reading, {how}")
+        print("\n".join(validation.sentences("offline reading", accuracy)))
+        return
     verdicts = claim_judge.ask_all(judge, rows, folder / "judge_labels_verdicts.json")
-    found = claim_judge.validate(rows, verdicts, Resampling(args.resamples, args.confidence, args.seed))
-    write_json(folder / "judge_labels.json", {"model": args.model, "labels": args.labels, **found})
+    found = claim_judge.validate(rows, verdicts, resampling)
+    accuracy = validation.measure(rows, verdicts, resampling, contradictions=True)
+    write_json(folder / "judge_labels.json", {"model": args.model, "labels": args.labels, **found, "reading": accuracy})
     for line in claim_judge.sentences(found):
         print(f"judge {args.model}: {line}")
+    print("\n".join(validation.sentences(f"judge {args.model}", accuracy)))
 
 
 def filled_forms(args: ReviewArguments, folder: Path) -> dict[str, Path]:

@@ -23,10 +23,11 @@ class SplitRow(TypedDict):
     group: str | int
     source: str
     messages: list[Turn]
+    statements: NotRequired[list[Json]]
 
 
 class Question(TypedDict):
-    """A test row as every arm is asked it: the turns before the doctor's `reference`; `prompt` is them as one text."""
+    """A test row as every arm is asked it. `messages` are the turns before `reference`, `prompt` is their text."""
 
     id: str | int
     group: str | int
@@ -34,6 +35,7 @@ class Question(TypedDict):
     prompt: str
     messages: list[Turn]
     reference: str
+    statements: NotRequired[list[Json]]  # data.reading.statements.Statement
 
 
 class Answer(Question):
@@ -113,6 +115,7 @@ class ScoreSettings(TypedDict):
     margins: dict[str, float]
     english: bool
     safety_instrument: NotRequired[Json]  # how often the readings of emergencies and urgent advice are wrong
+    completeness: NotRequired[Json]  # what read the statements, and how often it is wrong
     versions: dict[str, str]
 
 
@@ -122,8 +125,7 @@ ScoreRow = Json  # a row of scores_per_example.jsonl: `id`, `group`, and a numbe
 class Change(TypedDict):
     """A mean difference of paired rows with its interval. `effect_size`: Cohen's d over groups.
 
-    `low` and `high` are None where no interval can be defended; `no_interval` says why.
-    """
+    `low` and `high` are None where no interval can be defended; `no_interval` says why."""
 
     difference: float
     low: float | None
@@ -252,6 +254,7 @@ class DataReport(RowCounts):
 
     deidentification: NotRequired[Json]
     system_turns: NotRequired[Json]  # tokenization.system_turns.SystemTurns
+    also_test: NotRequired[dict[str, Json]]  # further test sets: data.also_test.count
     samples: dict[str, dict[str, str]]  # {rule: its first change, before and after}
     seconds: dict[str, float]
     inputs: str

@@ -4,6 +4,8 @@ from typing import NotRequired, TypedDict
 
 from medsft.records import Difference, Interval, Json, Memory, Sampled, Summary
 
+ALSO_TEST = "also_test"  # folder of a study with a folder for each further test set, and the arms in it
+
 
 class FloorTerms(TypedDict):
     """What the naive baselines may use, as the arms: training rows, new tokens at most, and whose tokenizer counts.

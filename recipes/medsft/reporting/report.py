@@ -11,6 +11,7 @@ from medsft.evaluation.forgetting import study_files
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
 from medsft.models.parameter_counts import known_config
 from medsft.reporting import ablation_report, figures, model_card, tables
+from medsft.reporting.apart import sections
 from medsft.reporting.rendering import data_uri, environment
 from medsft.reporting.results import gather
 from medsft.reporting.sentences import paragraphs
@@ -112,7 +113,7 @@ def render_context(study: Study, results: Results, arguments: ReportArguments) -
         "plan_gpus": study.plan["hardware"]["gpus"] if study.plan else 0,
         "cost_labels": tables.cost_labels(results),
         "safety_tables": safety.behind(results),
-        "evaluation_tables": tables.evaluation_tables(results),
+        "evaluation_tables": [*tables.evaluation_tables(results), *sections.tables(Path(arguments.study_dir))],
         "fault_tables": ablation_report.tables(results),
         "study_tables": facts.tables(results, study.trained(), claims),  # type: ignore[arg-type]
         "published_source": published_scores.SOURCE,

@@ -11,13 +11,14 @@ from medsft.evaluation.ablations import FAULTS, SOUND
 from medsft.files import read_json, read_jsonl
 from medsft.memory.plan_records import Plan
 from medsft.records import DataReport, Generation, GenerationRecord, Json, ScoreRow, Scores, TrainRecord
+from medsft.reporting.apart import sections
 from medsft.reporting.summary import ratings
-from medsft.result_records import Comparison
+from medsft.result_records import ALSO_TEST, Comparison
 from medsft.study import lineage
 from medsft.study.names import existing_study
 
 ARM_ORDER = ("baseline", "lora", "qlora", "full", SOUND, *FAULTS)
-NOT_ARMS = ("data", "report", "review")
+NOT_ARMS = ("data", "report", "review", ALSO_TEST)
 OFFLOAD_CHECK_OF = "full"
 PER_EXAMPLE = "scores_per_example.jsonl"
 TESTED = ("difference", "low", "high", "p", "p_holm")  # numbers that every row of `comparisons` has
@@ -63,7 +64,8 @@ def input_files(study_dir: Path) -> list[Path]:
     top = [study_dir / "data" / "data_report.json", study_dir / "plan.json", study_dir / "comparison.json"]
     names = ("config.yaml", "train.json", "generation.json", "scores.json", "generations.jsonl", PER_EXAMPLE)
     top += sorted(study_dir.glob("review/*_review.json"))
-    return [path for path in top + [arm / name for arm in _arm_folders(study_dir) for name in names] if path.is_file()]
+    own = [path for path in top + [arm / name for arm in _arm_folders(study_dir) for name in names] if path.is_file()]
+    return [*own, *sections.files(study_dir)]
 
 
 def load_study(study_dir: Path) -> Study:
