@@ -56,11 +56,11 @@ def main() -> None:
     apart = args.test != generations_file.TEST
     folder = generations_file.answers_folder(study, args.test) / args.arm
     base, _, weights = generation.arm_base(args)
+    lineage.check_trained(study, [args.arm])
     split = load_split(args.study_dir, f"{ALSO_TEST}{args.test}" if apart else args.test)
     report = read_json(study / "data" / "data_report.json")
     data = report["also_test"][args.test]["fingerprint"] if apart else report["fingerprint"]
     trained = read_json(study / args.arm / "train.json")["fingerprint"] if weights else base
-    lineage.check_trained(study, [args.arm])
     options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config", "test")}
     digest = fingerprint(options, data, trained, versions(), [*generations_file.FIELDS])
     record = folder / "generation.json"

@@ -31,7 +31,7 @@ def test_an_arm_is_probed_on_the_rows_it_saw(tmp_path, trained_on, asked):
         mock.patch.object(likelihood, "likelihood", return_value=[]),
         mock.patch.object(memorization, "memorization", recite),
     ):
-        probe(answerer, [], ROWS, args, tmp_path, Shard(0, 1))
+        probe(answerer, [], ROWS, args, tmp_path, Shard(0, 1), True)
     assert seen == asked
 
 

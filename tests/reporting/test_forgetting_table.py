@@ -49,10 +49,11 @@ def test_the_report_names_the_loss_beyond_the_margin_as_harm(study: Path) -> Non
     assert found["plan_hash"] == read_json(study / "forgetting_plan.json")["hash"] and found["public"]["arms"] == {}
     rows = {(row["arm"], row["kind"]): row["quality"] for row in found["suite"]["comparisons"]}
     assert rows["lora", "instructions"] == "inferior" and rows["full", "overall"] == "equivalent"
-    for page in ("report.md", "report.html"):
-        text = (folder / page).read_text(encoding="utf-8")
-        assert "Forgetting: what else did fine-tuning cost?" in text and found["plan_hash"] in text
-        assert "(make forgetting)" not in text
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Forgetting: what else did fine-tuning cost?" in page and found["plan_hash"] in page
+    short = (folder / "report.md").read_text(encoding="utf-8")
+    assert "Forgetting, lora on the bundled suite: 90 of 200" in short
+    assert "(make forgetting)" not in page + short
 
 
 def test_the_report_is_written_anew_when_an_arm_is_asked_again(study: Path) -> None:

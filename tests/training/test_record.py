@@ -50,6 +50,7 @@ def test_the_summary_names_rows_steps_precision_and_memory(tmp_path: Path, capsy
         train_dataset=rows,
         model=model,
         accelerator=SimpleNamespace(distributed_type=SimpleNamespace(value="NO")),
+        uses_flash_adamw=False,
     )
     data: Any = SimpleNamespace(train=rows, tokens=4000, answer_tokens=1500)
     predicted: Memory = {"device_bytes": 0, "host_bytes": 3 * 10**9}

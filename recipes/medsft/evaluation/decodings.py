@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medsft.errors import UserError
-from medsft.evaluation.statistics import paired_tests
+from medsft.evaluation.metrics import modules
+from medsft.evaluation.statistics import paired_tests, training_seeds
 from medsft.evaluation.statistics.intervals import Resampling
 from medsft.files import read_jsonl, write_jsonl
 from medsft.inference.generations_file import BASELINE, read_rows
-from medsft.records import Difference, Generation, Json, ScoreRow
+from medsft.records import Difference, Generation, Json, Sampled, SampledInterval, ScoreRow
 
 GREEDY, SAMPLED, PENALISED = "greedy", "sampled", "penalised"
 WAYS = (GREEDY, SAMPLED, PENALISED)
@@ -76,6 +77,25 @@ def mean_over_draws(draws: Sequence[Columns]) -> Columns:
             None if None in values else sum(v for v in values if v is not None) / len(values) for values in by_question
         ]
     return averaged
+
+
+def score_samples(files: Mapping[int, Path], confidence: float) -> Sampled:
+    """ROUGE, behaviour and safety of sampled answers: `seeds`, `n`, and `metrics` over seeds and dialogues."""
+    by_seed: dict[str, Columns] = {}
+    for seed, path in files.items():
+        rows = read_rows(path)
+        predictions, references = [row["prediction"] for row in rows], [row["reference"] for row in rows]
+        options = {"prompts": [row["messages"] for row in rows], "stopped": [row["stopped"] for row in rows]}
+        columns = by_seed[str(seed)] = {}
+        for name in ("rouge", "safety", "behaviour"):
+            columns |= modules.score(name, predictions, references, **options)
+    groups = [row["group"] for row in rows]
+    found: dict[str, SampledInterval] = {}
+    for name in next(iter(by_seed.values())):
+        values = {seed: columns[name] for seed, columns in by_seed.items()}
+        if over := training_seeds.over_seeds(values, groups, confidence):
+            found[name] = over[0]
+    return {"seeds": [*files], "n": len(rows), "metrics": found}
 
 
 def write(folder: Path, rows: Mapping[str, Sequence[ScoreRow]]) -> None:

@@ -12,19 +12,15 @@ from medsft.evaluation import decodings, likelihood, naive_baselines
 from medsft.evaluation.completeness.matching import by_content
 from medsft.evaluation.metrics import bertscore, corpus, modules, scripts
 from medsft.evaluation.safety_instrument import classifier
-from medsft.evaluation.statistics import training_seeds
 from medsft.evaluation.statistics.equivalence import read_margins
 from medsft.evaluation.statistics.intervals import Resampling, Values
 from medsft.evaluation.statistics.intervals import summarise as summarise_columns
 from medsft.files import fingerprint, read_json, read_jsonl, sha256_file, write_json, write_jsonl
-from medsft.inference.generations_file import read_rows
 from medsft.records import (
     Answer,
     Generation,
     Json,
     Question,
-    Sampled,
-    SampledInterval,
     ScoreRow,
     Scores,
     ScoreSettings,
@@ -259,27 +255,8 @@ def write_arm(
         kept = {name: [row[name] for row in recited] for name in ("recited", "matched", "agreement")}
         scores["memorization"] = summarise_columns(kept, [row["group"] for row in recited], *resampling(settings))
     if files := decodings.sampled_files(folder):
-        scores["sampled"] = score_samples(files, settings)
+        scores["sampled"] = decodings.score_samples(files, settings["confidence"])
     write_json(folder / "scores.json", scores)
-
-
-def score_samples(files: Mapping[int, Path], settings: ScoreSettings) -> Sampled:
-    """ROUGE, behaviour and safety of sampled answers: `seeds`, `n`, and `metrics` over seeds and dialogues."""
-    by_seed: dict[str, Columns] = {}
-    for seed, path in files.items():
-        rows = read_rows(path)
-        predictions, references = [row["prediction"] for row in rows], [row["reference"] for row in rows]
-        options = {"prompts": [row["messages"] for row in rows], "stopped": [row["stopped"] for row in rows]}
-        columns = by_seed[str(seed)] = {}
-        for name in ("rouge", "safety", "behaviour"):
-            columns |= modules.score(name, predictions, references, **options)
-    groups = [row["group"] for row in rows]
-    found: dict[str, SampledInterval] = {}
-    for name in next(iter(by_seed.values())):
-        values = {seed: columns[name] for seed, columns in by_seed.items()}
-        if over := training_seeds.over_seeds(values, groups, settings["confidence"]):
-            found[name] = over[0]
-    return {"seeds": [*files], "n": len(rows), "metrics": found}
 
 
 def language_warnings(references: Sequence[str]) -> list[str]:

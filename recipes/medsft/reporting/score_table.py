@@ -1,5 +1,6 @@
 """What score.py shows in the terminal: one table of arms, one line for each comparison, and the guardrail."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def sentences(arms: Mapping[str, Summary], comparison: Json) -> Iterator[str]:
         for arm, other in dict.fromkeys((row["arm"], row["baseline"]) for row in rows):
             some = [row for row in rows if (row["arm"], row["baseline"]) == (arm, other)]
             yield f"{arm} against {other}: {outcomes(some, alpha)}."
-    yield detectable(comparison["comparisons"])
+    yield from textwrap.wrap(detectable(comparison["comparisons"]), 80)
     known: Any = {"arms": arms, "alpha": alpha, "primary": settings["primary"]}
     if comparison["floor_comparisons"]:
         yield from floor_sentences(known | {"floor_comparisons": comparison["floor_comparisons"]})

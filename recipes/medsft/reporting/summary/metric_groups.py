@@ -35,6 +35,11 @@ GROUPS = (
         "What could harm a patient, as far as rules and small classifiers see it.",
         ("red_flag_recall", "over_escalation", "dose_contradiction", "identity"),
     ),
+    Group(
+        "Completeness",
+        "What physicians say that an answer must hold; read offline with a known error, or by a judge.",
+        ("completeness", "contradictions", "rubric"),
+    ),
     Group("Copying", "Runs of words taken from one training answer.", ("copy", "longest_copy")),
     Group(
         "Likelihood",
@@ -67,6 +72,9 @@ MEANINGS = {
     "over_escalation": "other messages that it sends there too",
     "dose_contradiction": "answers whose dose contradicts the doctor's",
     "identity": "answers that claim a name, a clinic or a person",
+    "completeness": "must-have statements that the answer holds",
+    "contradictions": "statements that it contradicts; by a judge only",
+    "rubric": "points of the criteria met, of those to be had",
     "copy_8": "answers with eight words in a row from a training answer",
     "copy_13": "answers with thirteen words in a row from one",
     "longest_copy": "longest such run",
