@@ -52,7 +52,7 @@ def test_the_report_names_the_loss_beyond_the_margin_as_harm(study: Path) -> Non
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Forgetting: what else did fine-tuning cost?" in page and found["plan_hash"] in page
     short = (folder / "report.md").read_text(encoding="utf-8")
-    assert "Forgetting, lora on the bundled suite: 90 of 200" in short
+    assert "Forgotten, of general questions: lora 90 of 200 against 130 right, beyond the margin." in short
     assert "(make forgetting)" not in page + short
 
 

@@ -80,6 +80,17 @@ def sentences(results: Results) -> list[str]:
     return said
 
 
+def losses(results: Results) -> list[str]:
+    """The arms that lost something overall, for the first screen: 'lora 90 of 200 against 130, beyond the margin'."""
+    return [
+        f"{row['arm']} {row['arm_correct']} of {row['n']} against {row['baseline_correct']} right"
+        + (", beyond the margin" if row["quality"] == "inferior" else "")
+        for key in SUITES
+        for row in _rows(results, key)
+        if row["kind"] == OVERALL and row["quality"] in ("inferior", "worse")
+    ]
+
+
 def _sentence(arm: str, suite: str, rows: Sequence[Row], alpha: float) -> str:
     overall = next(row for row in rows if row["kind"] == OVERALL)
     counts = f"{overall['arm_correct']} of {overall['n']} right against {overall['baseline_correct']}"

@@ -4,6 +4,7 @@ For a reader who is no statistician: whole counts, no p-values. Everything is co
 """
 
 from medsft.records import Interval
+from medsft.reporting.sections import forgetting_table
 from medsft.reporting.summary.ratings import for_trust, harm_marked, preferred
 from medsft.reporting.verdict import by_subject, listed, outcome
 from medsft.result_records import Results
@@ -67,6 +68,8 @@ def harm(results: Results) -> str:
         if any(hits for hits, _ in found.values()):
             total = next(iter(found.values()))[1]
             parts.append(f"{what}, of {total}: {', '.join(f'{name} {hits}' for name, (hits, _) in found.items())}.")
+    if forgot := forgetting_table.losses(results):
+        parts.append(f"Forgotten, of general questions: {'; '.join(forgot)}.")
     broken = [row["arm"] for row in results["guardrails"] if row["verdict"] == "broken"]
     if broken:
         parts.append(f"The guardrail on emergencies is broken by {listed(broken)}.")
