@@ -183,7 +183,10 @@ def my_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pairs = [(json.dumps(row["patient_message"]), json.dumps(row["doctor_response"])) for row in rows]
     quoted = [",".join(text.replace('\\"', '""').replace("\\n", " ") for text in pair) for pair in pairs]
     faq.write_text("\n".join(["question,answer", *quoted]) + "\n")
-    return {dialogues.name: dialogues, faq.name: faq}
+    elsewhere = folder / "kqa.jsonl"
+    other = {"patient_message": "Is lukewarm tea bad for a goldfish keeper?", "doctor_response": "No, drink it gladly."}
+    elsewhere.write_text(json.dumps(other | {"must_have": ["Tea is harmless"], "nice_to_have": []}) + "\n")
+    return {path.name: path for path in (dialogues, faq, elsewhere)}
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_answers_and_scores_are_apart(study):
 
 
 def test_the_report_shows_it_apart_and_follows_its_files(study):
-    page = (study / "report" / "report.md").read_text()
+    page = (study / "report" / "report.html").read_text()
     assert "Another test set: kqa" in page and "What the answers leave out" in page
     assert "cannot tell a contradiction" in page
     results = read_json(study / "report" / "results.json")
