@@ -15,7 +15,7 @@ On several GPUs each answers a share of the rows, and the answers are the same:
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -35,6 +35,7 @@ from medsft.records import Generation, Question, SplitRow, Turn
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from medsft.evaluation.likelihood import Scored
     from medsft.inference.generation import Answerer, Sampling
 
 
@@ -44,7 +45,7 @@ def main() -> None:
 
     from medsft.data.split_files import load_split
     from medsft.evaluation import decodings
-    from medsft.inference import generation, generations_file, prompting
+    from medsft.inference import generation, generations_file, llama_cpp, prompting
     from medsft.versions import versions
 
     generation.check(args)
@@ -52,8 +53,10 @@ def main() -> None:
     folder = Path(args.study_dir) / args.arm
     base, _, weights = generation.arm_base(args)
     data = read_json(Path(args.study_dir) / "data" / "data_report.json")["fingerprint"]
-    trained = read_json(folder / "train.json")["fingerprint"] if weights else base
-    options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config")}
+    source = folder.with_name(llama_cpp.source_arm(args))
+    trained = read_json(source / "train.json")["fingerprint"] if weights else base
+    options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config", "endpoint")}
+    options["served"] = bool(args.endpoint)  # at which addresses may change before a run goes on
     digest = fingerprint(options, data, trained, versions(), [*generations_file.FIELDS])
     record = folder / "generation.json"
     if record.exists() and read_json(record)["fingerprint"] == digest and (folder / "generations.jsonl").exists():
@@ -83,7 +86,7 @@ def main() -> None:
         answer(answerer, rows, questions, args, folder / name, digest, sampling, shard)
         for name, sampling in runs.items()
     ]
-    probe(answerer, rows, load_split(args.study_dir, "train"), args, folder, shard)
+    probe(answerer, rows, load_split(args.study_dir, "train"), args, folder, trained_rows(source), shard)
     if not shard.is_first:
         python.exit_without_teardown()
     write_json(
@@ -93,6 +96,7 @@ def main() -> None:
             "base_model": base,
             "precision": answerer.precision,
             "engine": answerer.engine,
+            "engine_version": answerer.version,
             "n": len(rows),
             "processes": shard.count,
             "tokens_per_second": speeds[0],
@@ -206,6 +210,7 @@ def probe(
     train: Iterable[SplitRow],
     args: GenerateArguments,
     folder: Path,
+    seen: int | None,
     shard: Shard,
 ) -> None:
     """Write likelihood.jsonl and memorization.jsonl. A file of an earlier run that is not asked for is deleted.
@@ -213,31 +218,40 @@ def probe(
     The likelihood is measured by all processes, batch by batch; the few prefixes are one batch of the first one.
     """
     from medsft.evaluation import likelihood, memorization
-    from medsft.inference import generation, vllm_backend
+    from medsft.inference import generation, served, vllm_backend
 
+    scored, asked = args.likelihood_rows, args.memorization_rows
+    nll: Callable[[list[Scored]], list[float]]
     if isinstance(answerer.network, vllm_backend.Engine):
         nll = partial(vllm_backend.nll, answerer.network)
+    elif isinstance(answerer.network, served.Engine):
+        nll = partial(served.nll, answerer.network)
+        if scored and answerer.network.kind != served.VLLM:
+            print(f"the likelihood of the doctors' answers is left out: {answerer.engine} does not give it")
+            scored = 0
+        if asked and answerer.network.kind == served.MESSAGES:
+            print("memorization is left out: it takes a server that continues token ids")
+            asked = 0
     else:
         network = cast("PreTrainedModel", answerer.network)
         nll = partial(likelihood.batch_nll, network, pad=answerer.tokenizer.pad_token_id)
     likely = likelihood.likelihood(
-        answerer.tokenizer, rows[: args.likelihood_rows], min(args.batch_size, 4), shard.every(nll)
+        answerer.tokenizer, rows[:scored], min(args.batch_size, 4), shard.every(nll)
     )
     for row, value in zip(likely, shard.total([row["nll"] for row in likely]), strict=True):
         row["nll"] = value
     if not shard.is_first:
         return
-    seen = trained_rows(folder)
     recited = memorization.memorization(
-        answerer.tokenizer, islice(train, seen), args.memorization_rows, partial(generation.complete, answerer)
+        answerer.tokenizer, islice(train, seen), asked, partial(generation.complete, answerer)
     )
     for name, measured in (("likelihood.jsonl", likely), ("memorization.jsonl", recited)):
         write_jsonl(folder / name, measured) if measured else (folder / name).unlink(missing_ok=True)
 
 
-def trained_rows(folder: Path) -> int | None:
+def trained_rows(arm: Path) -> int | None:
     """How many of the first training rows an arm saw; None for an untrained arm, which is asked for all."""
-    record = folder / "train.json"
+    record = arm / "train.json"
     return read_json(record).get("comparable", {}).get("train_rows") if record.is_file() else None
 
 

@@ -169,6 +169,7 @@ class GenerationRecord(TypedDict, total=False):
     base_model: str
     precision: str
     engine: str
+    engine_version: str
     n: int
     tokens_per_second: float
     sha256: str
