@@ -5,9 +5,10 @@
     python recipes/export.py --study_dir runs/demo --arm lora --format gguf --quantize q8_0
     python recipes/export.py --study_dir runs/demo --arm lora --format adapter --push_to_hub me/lora-demo
 
-Writes STUDY_DIR/ARM/export/FORMAT (gguf-QUANTIZE for a GGUF file) completely or not at all, with tokenizer, chat template, a generation_config.json
-that stops, a model card and export.json. An adapter is merged into a freshly loaded base in bfloat16 or float32, and
-the merged model's next-token distributions are compared with the adapter's before the folder gets its name.
+Writes STUDY_DIR/ARM/export/FORMAT (gguf-QUANTIZE for a GGUF file) completely or not at all, with tokenizer, chat
+template, a generation_config.json that stops, a model card and export.json. An adapter is merged into a freshly loaded
+base in bfloat16 or float32, and the merged model's next-token distributions are compared with the adapter's before
+the folder gets its name. A GGUF file is read by llama.cpp where it is installed, and its tokens are compared too.
 """
 
 import shutil

@@ -235,9 +235,7 @@ def probe(
     else:
         network = cast("PreTrainedModel", answerer.network)
         nll = partial(likelihood.batch_nll, network, pad=answerer.tokenizer.pad_token_id)
-    likely = likelihood.likelihood(
-        answerer.tokenizer, rows[:scored], min(args.batch_size, 4), shard.every(nll)
-    )
+    likely = likelihood.likelihood(answerer.tokenizer, rows[:scored], min(args.batch_size, 4), shard.every(nll))
     for row, value in zip(likely, shard.total([row["nll"] for row in likely]), strict=True):
         row["nll"] = value
     if not shard.is_first:

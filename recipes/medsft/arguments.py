@@ -150,7 +150,8 @@ class GenerateArguments:
         "auto", "transformers, vllm, gguf (llama.cpp), or auto: vLLM where it is installed and a GPU is there, for bf16"
     )
     endpoint: list[str] = option(
-        [], "OpenAI-compatible servers of this arm that answer instead, such as http://127.0.0.1:8000/v1; one or several"
+        [],
+        "OpenAI-compatible servers of this arm that answer instead, such as http://127.0.0.1:8000/v1; one or several",
     )
     served_model: str = option("", "the arm as the servers call it; the arm's name if not given")
     allow_remote: bool = option(False, "let the servers be other machines: the dialogues are sent there")

@@ -13,7 +13,9 @@ class Compared(NamedTuple):
     gaps: list[float]
 
 
-def compare(network: Any, prompts: Sequence[list[int]], ours: Sequence[list[int]], theirs: Sequence[list[int]]) -> Compared:
+def compare(
+    network: Any, prompts: Sequence[list[int]], ours: Sequence[list[int]], theirs: Sequence[list[int]]
+) -> Compared:
     gaps = [gap(network, *row) for row in zip(prompts, ours, theirs, strict=True) if row[1] != row[2]]
     return Compared(len(prompts), len(prompts) - len(gaps), gaps)
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import test_go_templates
 import torch
-
 from answers import compare
+
 from conftest import run_here, write_adapter_arm
 from medsft.arguments import GenerateArguments
 from medsft.data.split_files import load_split

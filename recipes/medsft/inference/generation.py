@@ -40,7 +40,10 @@ class Answerer(NamedTuple):
 
 def check(args: GenerateArguments) -> None:
     """Raise UserError for an option without meaning, before anything is loaded."""
-    for name, known in (("quantization", ("auto", "none", "nf4")), ("engine", ("auto", "transformers", "vllm", "gguf"))):
+    for name, known in (
+        ("quantization", ("auto", "none", "nf4")),
+        ("engine", ("auto", "transformers", "vllm", "gguf")),
+    ):
         if getattr(args, name) not in known:
             raise UserError(f"{name} '{getattr(args, name)}': use {', '.join(known)}")
     for name in ("max_new_tokens", "batch_size"):

@@ -9,7 +9,7 @@ from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.inference.served import LLAMA_CPP, Engine
 
-INSTALL = 'llama.cpp is not installed; run: pip install "medsft[serving]"'
+INSTALL = 'llama.cpp is not installed; run: pip install -e ".[serving]"'
 KINDS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "q8": "q8_0", "q4": "q4_k_m"}  # as arms and as exports are named
 
 
@@ -31,19 +31,18 @@ def gguf_file(args: GenerateArguments) -> Path:
         raise UserError(f"engine gguf: name the arm with its format ({ends}), such as --arm {args.arm}_q8")
     folder = Path(args.study_dir) / source / "export" / f"gguf-{KINDS[kind]}"
     found = next(iter(sorted(folder.glob("*.gguf"))), None)
+    command = f"recipes/export.py --study_dir {args.study_dir} --arm {source} --format gguf --quantize {KINDS[kind]}"
     if found is None:
-        command = f"recipes/export.py --study_dir {args.study_dir} --arm {source} --format gguf --quantize {KINDS[kind]}"
         raise UserError(f"{folder}: no GGUF file; write it: python {command}")
+    trained = read_json(Path(args.study_dir) / source / "train.json")["fingerprint"]
+    if read_json(folder / "export.json")["trained_on"] != trained:
+        raise UserError(f"{folder}: {source} was trained again since; write it anew: python {command}")
     return found
 
 
-def trained_on(folder: Path) -> str:
-    """The fingerprint of the training of which an export was made."""
-    return str(read_json(folder / "export.json")["trained_on"])
-
-
 def load(file: Path, slots: int, context: int) -> Engine:
-    """llama.cpp with `slots` dialogues at once, each of at most `context` tokens. Raises UserError without llama.cpp."""
+    """llama.cpp with `slots` dialogues at once, each of at most `context` tokens. Raises UserError where it is not
+    installed, or cannot read the file."""
     if not available():
         raise UserError(INSTALL)
 

@@ -100,8 +100,8 @@ def check_tokens(engine: Engine, tokenizer: "PreTrainedTokenizerBase") -> None:
         elif (theirs := tokenize(engine, str(tokenizer.decode(ours)))) != ours:
             at = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(theirs))
             raise UserError(
-                f"endpoint {engine.addresses[0]}: its tokens differ from the recipe's from the {at + 1}th of a dialogue "
-                "on: it serves another model; serve an export of this arm (recipes/export.py)"
+                f"endpoint {engine.addresses[0]}: token {at + 1} of a dialogue differs from the recipe's, so it serves "
+                "another model; serve an export of this arm (recipes/export.py)"
             )
 
 
@@ -122,12 +122,21 @@ def complete(
         if engine.kind == LLAMA_CPP:
             body = {"prompt": prompts[at], "n_predict": max_new_tokens, "return_tokens": True, "cache_prompt": False}
             # the likeliest token; or first the temperature and then the nucleus, as transformers does
-            how = drawn._asdict() | {"samplers": ["temperature", "top_p"]} if drawn else {"samplers": ["top_k"], "top_k": 1}
+            how = (
+                drawn._asdict() | {"samplers": ["temperature", "top_p"]}
+                if drawn
+                else {"samplers": ["top_k"], "top_k": 1}
+            )
             reply = post(engine, "/completion", body | how, at)
             ids, ended = reply["tokens"], reply["stop_type"] == "eos"
         else:
             how = drawn._asdict() if drawn else {"temperature": 0.0}
-            body = {"model": engine.model, "prompt": prompts[at], "max_tokens": max_new_tokens, "return_token_ids": True}
+            body = {
+                "model": engine.model,
+                "prompt": prompts[at],
+                "max_tokens": max_new_tokens,
+                "return_token_ids": True,
+            }
             reply = post(engine, "/v1/completions", body | how | {"stop_token_ids": sorted(stops)}, at)
             choice = reply["choices"][0]
             ids, ended = choice["token_ids"], choice["finish_reason"] == "stop"

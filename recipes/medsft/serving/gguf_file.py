@@ -29,7 +29,9 @@ def check(config: Any) -> None:
     kind = config.model_type
     if kind not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise UserError(f"--format gguf: models of the kind {kind} are not written here, only {known}; use --format vllm")
+        raise UserError(
+            f"--format gguf: models of the kind {kind} are not written here, only {known}; use --format vllm"
+        )
     rope = config.rope_parameters["rope_type"]
     if rope not in ("default", "llama3"):
         raise UserError(f"--format gguf: rotary positions of the kind {rope} are not written here; use --format vllm")
@@ -108,7 +110,9 @@ def _tensors(folder: Path, config: Any, architecture: str) -> Iterator[tuple[str
             continue
         target = names.get_name(source, try_suffixes=(".weight", ".bias"))
         if target is None:
-            raise UserError(f"--format gguf: the weight {source} has no place in a GGUF file of the kind {architecture}")
+            raise UserError(
+                f"--format gguf: the weight {source} has no place in a GGUF file of the kind {architecture}"
+            )
         yield target, source, shape
 
 

@@ -27,7 +27,7 @@ FILE_TYPES = {
 PLAIN = {"f32": Stored.F32, "f16": Stored.F16, "bf16": Stored.BF16, "q8_0": Stored.Q8_0}
 # Rows that no super-block divides, such as SmolLM2-135M's of 576, take llama.cpp's next format with blocks of 32.
 SMALLER_BLOCKS = {Stored.Q4_K: Stored.Q5_0, Stored.Q6_K: Stored.Q8_0}
-INSTALL = 'pip install "medsft[serving]"'
+INSTALL = 'pip install -e ".[serving]"'
 
 
 def check(kind: str) -> None:

@@ -23,7 +23,9 @@ def write(writer: GGUFWriter, tokenizer: "PreTrainedTokenizerBase", size: int) -
     source = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
     model = source["model"]
     if model["type"] != "BPE":
-        raise UserError(f"--format gguf: a tokenizer of the kind {model['type']} is not written here; use --format vllm")
+        raise UserError(
+            f"--format gguf: a tokenizer of the kind {model['type']} is not written here; use --format vllm"
+        )
     merges = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
     tokens, types = _tokens(tokenizer, size, bytes_apart=model["byte_fallback"])
     if model["byte_fallback"]:  # trained by SentencePiece: the earlier a merge was learned, the higher its score
@@ -44,9 +46,7 @@ def write(writer: GGUFWriter, tokenizer: "PreTrainedTokenizerBase", size: int) -
     _write_special(writer, tokenizer)
 
 
-def _tokens(
-    tokenizer: "PreTrainedTokenizerBase", size: int, bytes_apart: bool
-) -> tuple[list[str], list[TokenType]]:
+def _tokens(tokenizer: "PreTrainedTokenizerBase", size: int, bytes_apart: bool) -> tuple[list[str], list[TokenType]]:
     """Every token by its id and its type; rows of the embedding without a token are unused."""
     names = {index: token for token, index in tokenizer.get_vocab().items()}
     added = tokenizer.added_tokens_decoder
@@ -93,9 +93,7 @@ def _prepends(source: dict[str, Any]) -> bool:
     """Whether a blank is put before a text."""
     steps = [source["normalizer"] or {}, source["pre_tokenizer"] or {}]
     steps += [part for step in steps for part in (*step.get("normalizers", ()), *step.get("pretokenizers", ()))]
-    return any(
-        step.get("type") == "Prepend" or step.get("prepend_scheme", "never") != "never" for step in steps
-    )
+    return any(step.get("type") == "Prepend" or step.get("prepend_scheme", "never") != "never" for step in steps)
 
 
 def _split(source: dict[str, Any]) -> str:
