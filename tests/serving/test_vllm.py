@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from answers import compare
+
 from conftest import run_here, write_adapter_arm
 from medsft.arguments import GenerateArguments
 from medsft.data.split_files import load_split
