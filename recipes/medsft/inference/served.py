@@ -63,7 +63,12 @@ def connect(endpoints: Sequence[str], model: str, tokenizer: "PreTrainedTokenize
     kind, version = found.pop()
     engine = Engine(addresses, model, kind, version, at_once)
     for address in addresses:
-        served = [str(each["id"]) for each in _request(f"{address}/v1/models").get("data", [])]
+        try:
+            served = [str(each["id"]) for each in _request(f"{address}/v1/models").get("data", [])]
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"endpoint {address}: does not list its models ({error}); is it OpenAI-compatible?"
+            ) from error
         if kind != LLAMA_CPP and model not in served:  # llama.cpp serves one model and ignores its name
             raise UserError(f"endpoint {address}: no model '{model}'; it serves {', '.join(served)}: --served_model")
         check_tokens(engine._replace(addresses=(address,)), tokenizer)
