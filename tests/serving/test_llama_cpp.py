@@ -161,10 +161,13 @@ def test_ollamas_template_says_what_llama_cpp_renders(name: str, tmp_path: Path,
         tokenizer.chat_template = test_go_templates.chat_template.inference_template(source)
     gguf_file.write(tiny_model, tmp_path / "a.gguf", tokenizer, "a", "f16", 512)
     server = llama_cpp.load(tmp_path / "a.gguf", 1, 256)
+    # Mistral's <s> and </s> are not in this vocabulary, and llama.cpp writes the tokens that have their ids
+    begins, ends = tokenizer.convert_ids_to_tokens([tokenizer.bos_token_id, tokenizer.eos_token_id])
     for messages in (test_go_templates.DIALOGUE, test_go_templates.DIALOGUE[:1]):
         rendered = served.post(server, "/apply-template", {"messages": messages})["prompt"]
+        rendered = rendered.removeprefix(begins).replace(ends, tokenizer.eos_token)
         expected = test_go_templates.expected(name, messages)
-        assert rendered.removeprefix("<s>").replace(" [INST]", "[INST]") == expected.replace(" [INST]", "[INST]")
+        assert rendered.replace(" [INST]", "[INST]") == expected.replace(" [INST]", "[INST]")
 
 
 def test_a_vocabulary_that_begins_with_bos_gets_one(tmp_path: Path) -> None:
