@@ -123,27 +123,19 @@ def complete(
     """New tokens of each prompt, up to and including the first token that ends the turn."""
 
     def one(at: int) -> list[int]:
-        drawn = sampling and sampling._replace(seed=(sampling.seed + at) % 2**31)
         if engine.kind == LLAMA_CPP:
             body = {"prompt": prompts[at], "n_predict": max_new_tokens, "return_tokens": True, "cache_prompt": False}
-            # the likeliest token; or first the temperature and then the nucleus, as transformers does
-            how = (
-                drawn._asdict() | {"samplers": ["temperature", "top_p"]}
-                if drawn
-                else {"samplers": ["top_k"], "top_k": 1}
-            )
-            reply = post(engine, "/completion", body | how, at)
+            reply = post(engine, "/completion", body | _of_llama_cpp(sampling, at), at)
             ids, ended = reply["tokens"], reply["stop_type"] == "eos"
         else:
-            how = drawn._asdict() if drawn else {"temperature": 0.0}
             body = {
                 "model": engine.model,
                 "prompt": prompts[at],
                 "max_tokens": max_new_tokens,
                 "return_token_ids": True,
             }
-            reply = post(engine, "/v1/completions", body | how | {"stop_token_ids": sorted(stops)}, at)
-            choice = reply["choices"][0]
+            body |= {"stop_token_ids": sorted(stops)}
+            choice = post(engine, "/v1/completions", body | _of_openai(sampling, at), at)["choices"][0]
             ids, ended = choice["token_ids"], choice["finish_reason"] == "stop"
         return _ended(ids, ended, stops)
 
@@ -161,13 +153,36 @@ def complete_messages(
     """The same by messages, whose answers come as text: its tokens, and an end of turn where the server stopped."""
 
     def one(at: int) -> list[int]:
-        how = sampling._replace(seed=sampling.seed + at)._asdict() if sampling else {"temperature": 0.0}
-        body = {"model": engine.model, "messages": as_text(tokenizer, dialogues[at]), "max_tokens": max_new_tokens}
-        choice = post(engine, "/v1/chat/completions", body | how, at)["choices"][0]
+        body: Json = {
+            "model": engine.model,
+            "messages": as_text(tokenizer, dialogues[at]),
+            "max_tokens": max_new_tokens,
+        }
+        choice = post(engine, "/v1/chat/completions", body | _of_openai(sampling, at), at)["choices"][0]
         ids = tokenizer(choice["message"]["content"] or "", add_special_tokens=False)["input_ids"]
         return _ended([*ids], choice["finish_reason"] == "stop", stops)
 
     return _side_by_side(engine, one, len(dialogues))
+
+
+def _of_openai(sampling: Sampling | None, at: int) -> Json:
+    """The options of row `at`, each with a seed of its own; the penalty, which OpenAI lacks, where it is asked for."""
+    if sampling is None:
+        return {"temperature": 0.0}
+    options = sampling._replace(seed=(sampling.seed + at) % 2**31)._asdict()
+    return {name: value for name, value in options.items() if (name, value) != ("repetition_penalty", 1.0)}
+
+
+def _of_llama_cpp(sampling: Sampling | None, at: int) -> Json:
+    """The same for llama.cpp: the penalty over the whole context, then the likeliest token, or the temperature and then
+    the nucleus, as transformers does."""
+    if sampling is None:
+        return {"samplers": ["top_k"], "top_k": 1}
+    options: Json = {"seed": (sampling.seed + at) % 2**31, "temperature": sampling.temperature, "top_p": sampling.top_p}
+    options |= {"repeat_penalty": sampling.repetition_penalty, "repeat_last_n": -1}
+    if sampling.temperature > 0:
+        return options | {"samplers": ["penalties", "temperature", "top_p"]}
+    return options | {"samplers": ["penalties", "top_k"], "top_k": 1}
 
 
 def nll(engine: Engine, dialogues: Sequence[Dialogue]) -> list[float]:
