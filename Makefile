@@ -60,6 +60,19 @@ CFG := recipes/configs/$(CONFIG)
 IN := --study_dir $(STUDY_DIR)
 CPUS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 
+# A variable that nobody reads is a spelling mistake, and would run another study than the one that is meant. Only the
+# command line is looked at: an environment holds much that is not for make.
+READ := $(shell sed -n 's/^\(export \)\{0,1\}\([A-Za-z_]*\) *[?:]\{0,1\}=.*/\2/p' $(firstword $(MAKEFILE_LIST)))
+OF_MAKE := SHELL MAKE MAKEFLAGS GNUMAKEFLAGS MAKEFILES MAKEOVERRIDES MAKELEVEL MFLAGS CURDIR
+UNKNOWN := $(filter-out $(READ) $(OF_MAKE),$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
+ifneq ($(UNKNOWN),)
+NEAR := $(shell $(PYTHON) -c 'import difflib, sys; a, *b = sys.argv[1:]; print(*difflib.get_close_matches(a.upper(), b, 1, 0.5))' $(firstword $(UNKNOWN)) $(READ))
+$(error $(firstword $(UNKNOWN)): no variable of this Makefile$(if $(NEAR),; did you mean $(NEAR)?,; its first lines list them))
+endif
+ifneq ($(if $(findstring command line,$(origin CONFIG)),$(if $(wildcard $(CFG)),,none)),)
+$(error CONFIG=$(CONFIG): no folder of recipes/configs; there are $(notdir $(wildcard recipes/configs/*)))
+endif
+
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 # launchers would set one thread a process, which makes CPU training several times slower
@@ -72,7 +85,7 @@ SWEEP = $(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CO
 FITS = $(PY) recipes/plan_memory.py $(IN) --check_only true --config
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep seeds evaluate report study paper compare chat export image doctor test-containers test-serving bench gpu-check torture supply-chain lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep seeds evaluate forgetting report study paper compare chat export image doctor test-containers test-serving bench gpu-check torture supply-chain lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -187,10 +200,13 @@ seeds: setup  ## every trained arm again with other seeds, then answers, scores 
 GGUF = $(filter gguf,$(ENGINE))
 gguf_arm = $(ARM)_$(patsubst %_0,%,$(patsubst %_k_m,%,$(1)))
 
-evaluate: setup $(if $(GGUF),$(VENV)/.gguf)  ## answers of every trained arm and prompted baseline, then metrics, floors, intervals and paired tests
+# the trained arms of the study, in the shell
+TRAINED = $$(for a in $(STUDY_DIR)/*/; do { [ -d "$$a/adapter" ] || [ -d "$$a/model" ]; } && basename "$$a"; done)
+
+evaluate: setup $(if $(GGUF),$(VENV)/.gguf)  ## answers of every trained arm and prompted baseline, then metrics, floors, intervals, paired tests, forgetting
 	@prompted=$$(grep -q '^system_prompt:' $(CFG)/generate.yaml && echo baseline_prompted baseline_fewshot); \
 	nf4=$$([ -d $(STUDY_DIR)/qlora/adapter ] && echo baseline_nf4); \
-	for arm in baseline $$prompted $$nf4 $$(cd $(STUDY_DIR) && for a in */; do { [ -d $$a/adapter ] || [ -d $$a/model ]; } && echo $${a%/}; done); do \
+	for arm in baseline $$prompted $$nf4 $(TRAINED); do \
 	  $(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm \
 	    $$([ $$arm = baseline_nf4 ] && echo --quantization nf4) || exit $$?; done
 	@$(foreach kind,$(if $(GGUF),$(QUANTIZE)),\
@@ -198,6 +214,11 @@ evaluate: setup $(if $(GGUF),$(VENV)/.gguf)  ## answers of every trained arm and
 	  $(PY) recipes/export.py $(IN) --arm $(ARM) --format gguf --quantize $(kind); } && \
 	  $(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $(call gguf_arm,$(kind)) --engine gguf &&) true
 	$(PY) recipes/score.py --config $(CFG)/score.yaml $(IN)
+	@$(if $(wildcard $(CFG)/forgetting.yaml),$(MAKE) --no-print-directory forgetting)
+
+forgetting: setup  ## what else did fine-tuning cost? a bundled suite asked of every arm, paired with the untrained model
+	@for arm in baseline $(TRAINED); do \
+	  $(PY) recipes/check_forgetting.py --config $(CFG)/forgetting.yaml $(IN) --arm $$arm || exit $$?; done
 
 report: setup  ## report.html, report.md, results.json, figures
 	$(PY) recipes/report.py --config $(CFG)/report.yaml $(IN)

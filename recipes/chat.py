@@ -12,6 +12,7 @@ pages load nothing from elsewhere and send nothing. Listening beyond loopback ne
 
 import ipaddress
 import os
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from medsft.arguments import ChatArguments
 from medsft.cli import run
 from medsft.config import parse
 from medsft.errors import UserError
+from medsft.study import lineage
+from medsft.study.names import existing_study
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -35,11 +38,12 @@ def main() -> None:
             f"--host {args.host} would let others in: give --password_file FILE, or set MEDSFT_PASSWORD; "
             "the default 127.0.0.1 needs none"
         )
-    study = Path(args.study_dir)
+    study = existing_study(args.study_dir)
+    check_port(args.host, args.port)
     started = time.monotonic()
     page = review_alone(study) if args.review_only else arms_side_by_side(args, study)
 
-    from medsft.serving import chat_app
+    from medsft.serving import page_style
 
     _, address, _ = page.launch(
         server_name=args.host,
@@ -50,8 +54,8 @@ def main() -> None:
         quiet=True,
         enable_monitoring=False,
         footer_links=[],
-        theme=chat_app.theme(),
-        css=chat_app.CSS,
+        theme=page_style.theme(),
+        css=page_style.CSS,
     )
     print(f"ready after {time.monotonic() - started:.0f} s: open {address} (stop with Ctrl-C)", flush=True)
     page.block_thread()
@@ -64,6 +68,7 @@ def arms_side_by_side(args: ChatArguments, study: Path) -> "gr.Blocks":
     names = adapter_pool.arm_names(study, args.arms)
     if not 2 <= len(names) <= 8:
         raise UserError(f"--arms {','.join(names)}: name two to eight arms to compare")
+    lineage.check_trained(study, names)
     print(f"loading {', '.join(names)}")
 
     from medsft.inference import generation
@@ -73,7 +78,8 @@ def arms_side_by_side(args: ChatArguments, study: Path) -> "gr.Blocks":
     base, _, _ = generation.arm_base(generation.GenerateArguments(str(study), trained))
     pool = adapter_pool.load(study, names, base, args.dtype)
     folder = study / "chat"
-    page = chat_app.build(pool, folder, Path(args.votes) if args.votes else folder / "votes.jsonl")
+    title = f"{Path(base).name}: {len(names)} arms of study {study.resolve().name}"
+    page = chat_app.build(pool, folder, Path(args.votes) if args.votes else folder / "votes.jsonl", title)
     review_app.add(page, study / "review")
     return page
 
@@ -97,6 +103,22 @@ def read_password(path: str | None) -> str | None:
     if not Path(path).is_file() or not (first := Path(path).read_text(encoding="utf-8").split("\n")[0].strip()):
         raise UserError(f"--password_file {path}: no such file, or its first line is empty")
     return first
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise UserError where the port is taken or refused, before a model is loaded. Port 0 takes a free one."""
+    if not 0 <= port <= 65_535:
+        raise UserError(f"--port {port}: give a number from 1 to 65535, or 0 for a free one")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just left is free
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f"--host {host} --port {port}: {str(error.strerror).lower()}; another page may be open there: "
+                f"stop it, or give --port {port + 1}, or --port 0 for a free one"
+            ) from error
 
 
 def is_loopback(host: str) -> bool:

@@ -19,7 +19,10 @@ from medsft.cli import run
 from medsft.config import parse
 from medsft.errors import UserError
 from medsft.files import new_folder, read_json, write_json, write_text
-from medsft.records import TrainRecord
+from medsft.inference import generations_file
+from medsft.records import Json, TrainRecord
+from medsft.study import lineage
+from medsft.study.names import existing_arm, existing_study, trained_arms
 
 FORMATS = ("merged", "adapter", "ollama", "vllm", "gguf")
 
@@ -30,9 +33,16 @@ def main() -> None:
         raise UserError(f"--format {args.format}: choose one of {', '.join(FORMATS)}")
     if args.dtype not in ("bfloat16", "float32"):
         raise UserError(f"--dtype {args.dtype}: choose bfloat16 or float32; 4-bit weights cannot take an adapter")
-    arm = Path(args.study_dir) / args.arm
+    study = existing_study(args.study_dir)
+    known = trained_arms(study)
     if args.arm == "baseline":
-        raise UserError("the baseline is the untrained model: there is nothing to export; name a trained arm")
+        raise UserError(
+            "the baseline is the untrained model: there is nothing to export; name a trained arm"
+            + (f", one of {', '.join(known)}" if known else "")
+        )
+    arm = study / existing_arm(study, args.arm, known)
+    lineage.check_trained(study, [args.arm])
+    lineage.check_report(study)
     train: TrainRecord = read_json(arm / "train.json")
     weights = next((arm / name for name in ("adapter", "model") if (arm / name).is_dir()), None)
     if weights is None:
@@ -74,7 +84,11 @@ def main() -> None:
             lost = merge.check_merge(new, before, dtype, moved)
             record |= {"divergence": lost, "moved_from_base": moved}
             record |= {"tolerance": merge.TOLERANCE[dtype], "unit": "nats per token"}
-            print(f"same answers: divergence {lost:.1e} nats per token (the adapter moved {moved:.2g})")
+            print(
+                f"checked: next-token distributions within {lost:.1e} nats per token of the adapter's on "
+                f"{len(merge.PROBES)} probe dialogues (the adapter itself moved them by {moved:.2g})"
+            )
+            record |= compare_wording(arm, new, dtype, args.compare_answers)
         else:
             shutil.copytree(
                 weights,
@@ -84,7 +98,8 @@ def main() -> None:
             )
             export_formats.save_tokenizer(new, tokenizer)
         export_formats.save_generation_config(new, tokenizer, args.max_new_tokens)
-        write_text(new / "README.md", model_card.arm_card(arm))
+        whole = not (new / "adapter_config.json").is_file()
+        write_text(new / "README.md", model_card.arm_card(arm, whole, export_formats.kept_system(study)))
         if args.format == "gguf":
             record |= gguf_export.replace_weights(new, args, tokenizer, train["total_parameters"], dtype)
         commands = export_formats.write_commands(new, folder, args, tokenizer, train, dtype, template)
@@ -94,6 +109,22 @@ def main() -> None:
         print(f"  {command}")
     if args.push_to_hub:
         print(export_formats.push(folder, args.push_to_hub, args.public))
+
+
+def compare_wording(arm: Path, new: Path, dtype: str, count: int) -> Json:
+    """Say how many of the arm's stored answers the merged model begins in the same words, and return it."""
+    from medsft.serving import merge
+
+    answers = arm / "generations.jsonl"
+    rows = generations_file.read_rows(answers)[:count] if answers.is_file() else []
+    if not rows:
+        return {}
+    equal = merge.same_wording(new, dtype, rows)
+    print(
+        f"greedy answers may differ in wording by {dtype} rounding: {equal} of {len(rows)} stored answers begin with "
+        f"the same {merge.WORDING} tokens here"
+    )
+    return {"same_wording": equal, "compared_answers": len(rows)}
 
 
 if __name__ == "__main__":

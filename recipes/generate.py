@@ -1,6 +1,7 @@
 """Let one arm answer the held-out patients.
 
     python recipes/generate.py --config recipes/configs/demo/generate.yaml --arm baseline
+    python recipes/generate.py --study_dir runs/mine --arm lora --test kqa      # a further test set, answered apart
     python recipes/generate.py --study_dir runs/mistral_7b --arm lora --batch_size 32 --do_sample true --seeds 1 2 3
 
 Greedy answers go to STUDY_DIR/ARM/generations.jsonl, sampled ones in addition to ARM/sampled/seed_N.jsonl, those with a
@@ -16,7 +17,7 @@ On several GPUs each answers a share of the rows, and the answers are the same:
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,8 @@ from medsft.inference import shards
 from medsft.inference.shards import Shard
 from medsft.patches import python
 from medsft.records import Generation, Question, SplitRow, Turn
+from medsft.study import lineage
+from medsft.study.names import existing_study
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,19 +46,24 @@ def main() -> None:
     shards.keep_one_gpu()
     (args,) = parse([GenerateArguments])
 
-    from medsft.data.split_files import load_split
+    from medsft.data.split_files import ALSO_TEST, load_split
     from medsft.evaluation import decodings
     from medsft.inference import generation, generations_file, llama_cpp, prompting
     from medsft.versions import versions
 
     generation.check(args)
     args = prompting.own_options(args)
-    folder = Path(args.study_dir) / args.arm
+    study = existing_study(args.study_dir)
+    apart = args.test != generations_file.TEST
+    folder = generations_file.answers_folder(study, args.test) / args.arm
     base, _, weights = generation.arm_base(args)
-    data = read_json(Path(args.study_dir) / "data" / "data_report.json")["fingerprint"]
-    source = folder.with_name(llama_cpp.source_arm(args))
-    trained = read_json(source / "train.json")["fingerprint"] if weights else base
-    options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config", "endpoint")}
+    split = load_split(args.study_dir, f"{ALSO_TEST}{args.test}" if apart else args.test)
+    report = read_json(study / "data" / "data_report.json")
+    data = report["also_test"][args.test]["fingerprint"] if apart else report["fingerprint"]
+    source = llama_cpp.source_arm(args)
+    trained = read_json(study / source / "train.json")["fingerprint"] if weights else base
+    lineage.check_trained(study, [source])
+    options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config", "test", "endpoint")}
     options["served"] = bool(args.endpoint)  # at which addresses may change before a run goes on
     digest = fingerprint(options, data, trained, versions(), [*generations_file.FIELDS])
     record = folder / "generation.json"
@@ -64,7 +72,6 @@ def main() -> None:
         return
 
     shard = shards.join()
-    split = load_split(args.study_dir, "test")
     rows = split.select(range(min(len(split), args.max_rows or len(split)))).to_list()
     if not shard.is_first:
         shard.wait()
@@ -86,7 +93,8 @@ def main() -> None:
         answer(answerer, rows, questions, args, folder / name, digest, sampling, shard)
         for name, sampling in runs.items()
     ]
-    probe(answerer, rows, load_split(args.study_dir, "train"), args, folder, trained_rows(source), shard)
+    seen = trained_rows(study / source)
+    probe(answerer, rows, load_split(args.study_dir, "train"), args, folder, seen, shard, not apart)
     if not shard.is_first:
         python.exit_without_teardown()
     write_json(
@@ -95,11 +103,14 @@ def main() -> None:
             "arm": args.arm,
             "base_model": base,
             "precision": answerer.precision,
+            "device": generation.device_name(),
             "engine": answerer.engine,
             "engine_version": answerer.version,
             "n": len(rows),
             "processes": shard.count,
             "tokens_per_second": speeds[0],
+            "data": data,
+            "trained": trained,
             "sha256": sha256_file(folder / "generations.jsonl"),
             "settings": asdict(args),
             "versions": versions(),
@@ -142,13 +153,17 @@ def with_prompts(rows: list[SplitRow], args: GenerateArguments, answerer: "Answe
 def declare_plan(args: GenerateArguments, rows: Sequence[str | int]) -> str:
     """Write the analysis plan before the first answer of the study, from the score.py options beside the recipe."""
     from medsft.evaluation import analysis_plan, comparability
+    from medsft.inference import generations_file
 
     argv = command_line()
     beside = config_path(argv).parent / args.score_config if "--config" in argv else None
     named = ["--config", str(beside)] if beside is not None and beside.is_file() else []
     (score,) = parse([ScoreArguments], argv=[*named, "--study_dir", args.study_dir])
     folders = [path.parent.name for path in Path(args.study_dir).glob("*/train.json")]
-    return analysis_plan.declare(score, args, rows, comparability.read_records(Path(args.study_dir), folders))
+    answers = str(generations_file.answers_folder(Path(args.study_dir), args.test))
+    return analysis_plan.declare(
+        score, replace(args, study_dir=answers), rows, comparability.read_records(Path(args.study_dir), folders)
+    )
 
 
 def answer(
@@ -212,6 +227,7 @@ def probe(
     folder: Path,
     seen: int | None,
     shard: Shard,
+    with_memorization: bool,
 ) -> None:
     """Write likelihood.jsonl and memorization.jsonl. A file of an earlier run that is not asked for is deleted.
 
@@ -220,7 +236,7 @@ def probe(
     from medsft.evaluation import likelihood, memorization
     from medsft.inference import generation, served, vllm_backend
 
-    scored, asked = args.likelihood_rows, args.memorization_rows
+    scored, asked = args.likelihood_rows, args.memorization_rows if with_memorization else 0
     nll: Callable[[list[Scored]], list[float]]
     if isinstance(answerer.network, vllm_backend.Engine):
         nll = partial(vllm_backend.nll, answerer.network)

@@ -30,7 +30,7 @@ from medsft.memory.plan_records import Plan
 from medsft.memory.recipe import Recipe, read_recipe
 from medsft.memory.strategies import applies
 from medsft.records import TrainRecord
-from medsft.reporting.plan_table import show, show_published, summary
+from medsft.reporting.plan.plan_table import show, show_published, summary
 
 ROWS_PER_STEP = 16  # of the recipes, where the plan reads none
 
@@ -42,7 +42,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # nothing is computed; idle threads would wait for work at full speed
     args, recipe = read()
     if args.ladder_table:
-        from medsft.reporting.docs_plan_table import update
+        from medsft.reporting.plan.docs_plan_table import update
 
         changed = update(Path(args.ladder_table), machine("."))
         print(f"{'written' if changed else 'already up to date'}: {args.ladder_table}")

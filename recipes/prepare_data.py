@@ -5,6 +5,7 @@
     python recipes/prepare_data.py --data faq.csv --columns patient=question,doctor=answer --study_dir runs/faq
     python recipes/prepare_data.py --data a.jsonl folder/ 'b/*.parquet' --weights 3 1 1 --study_dir runs/mixed
     python recipes/prepare_data.py --data OpenMed/MedDialog --study_dir runs/meddialog --model_name_or_path ORG/MODEL
+    python recipes/prepare_data.py --data my.csv --also_test kqa.jsonl --study_dir runs/mine   # one more test set
     python recipes/prepare_data.py --preview 5                              # show rows; what carries loss is green
 
 The format of a file is detected by its content. Rules that --skip_rules leaves out: mojibake, html, spaces,
@@ -60,6 +61,9 @@ def print_report(report: DataReport, study_dir: str) -> None:
         tokens = report["tokens"][name]
         size = f"{part['rows']:,} rows in {part['groups']:,} groups"
         table.add_row(name, f"{size}; {tokens['total']:,} tokens, {tokens['answer']:,} of them the doctor's")
+    for name, also in report.get("also_test", {}).items():
+        why = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in also["dropped"].items()) or "none"
+        table.add_row(f"also_test {name}", f"{also['rows']:,} rows in {also['groups']:,} groups; left out: {why}")
     answers = report.get("answers", {}).get("train")
     if answers and answers["times"] > answers["with_loss"]:
         times = answers["times"] / answers["with_loss"]

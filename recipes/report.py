@@ -1,10 +1,11 @@
-"""Turn a scored study into one report: report.html (offline, one file), report.md, results.json and figures.
+"""Turn a scored study into one report: report.html (offline, one file), report.md (two pages), results.json, figures.
 
     python recipes/report.py --study_dir runs/demo
     python recipes/report.py --study_dir runs/demo --examples 40 --seed 7 --title "LoRA against full fine-tuning"
 
-Reads data/data_report.json, plan.json, comparison.json and each arm's train.json, scores.json and generations.jsonl;
-writes STUDY_DIR/report/. The verdict is computed from the comparisons, never written by hand.
+Reads data/data_report.json, plan.json, comparison.json, people's ratings in review/ and each arm's train.json,
+scores.json and generations.jsonl; writes STUDY_DIR/report/, with tables/ (CSV, LaTeX) and methods.md for a paper. Every
+sentence is computed from these files, never written by hand.
 """
 
 from typing import TYPE_CHECKING
@@ -27,8 +28,8 @@ def main() -> None:
     if already_done:
         print(f"already done: {folder / 'report.html'}")
     print_scores(results)
-    for sentence in results["verdict"]:
-        print(sentence)
+    for name, text in results["glance"].items():
+        print(f"{name} {text}")
     print()
     for name in OUTPUTS:
         print(f"  {folder / name}")

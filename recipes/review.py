@@ -6,16 +6,18 @@
     python recipes/review.py --study_dir runs/demo --arm lora --sheets doctor_a.csv \
         --endpoint http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
 
+    python recipes/review.py --study_dir runs/demo --arm lora --sheets doctor_a.csv --preferences pairs.jsonl
     python recipes/review.py --labels statements.jsonl --endpoint http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
 
-Writes the review form STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named: write 1, 2 or tie)
-and a key, which stays here. The form is filled in as a spreadsheet, or on the page of chat.py, whose ratings are found
-without --sheets. Forms that are filled in give preferences with intervals, Cohen's kappa between two raters and
-Krippendorff's alpha of all, and each rater's leaning to the first or the longer answer. Some pairs come twice, to see
-whether a rater is constant. A judge sees every pair in both orders; its agreement with the physicians is printed before
-its verdicts, and how often it gave none. With --judge_pairs it reads pairs that nobody rated, and its preference is
-corrected by the physicians' (prediction-powered inference). --labels measures a judge on statements that physicians
-labelled. Forms are matched by id; one whose answers were made anew since is refused. All goes to ARM_review.json.
+Writes the review form STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named: write 1, 2 or
+tie; your role, such as physician, in any row) and a key, which stays here. The form is filled in as a spreadsheet, or
+on the page of chat.py, whose ratings are found without --sheets. Forms that are filled in give preferences with
+intervals, Cohen's kappa between two raters and Krippendorff's alpha of all, and each rater's leaning to the first or
+the longer answer. Some pairs come twice, to see whether a rater is constant. A judge sees every pair in both orders;
+its agreement with the physicians is printed before its verdicts, and how often it gave none. With --judge_pairs it
+reads pairs that nobody rated, and its preference is corrected by the physicians' (prediction-powered inference).
+--labels measures a judge on statements that physicians labelled. Forms are matched by id; one whose answers were made
+anew since is refused. All goes to ARM_review.json, from which report.py takes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,10 +29,12 @@ from medsft.arguments import ReviewArguments
 from medsft.cli import run
 from medsft.config import parse
 from medsft.errors import UserError
-from medsft.files import fingerprint, read_json, write_json
+from medsft.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
 from medsft.inference import generations_file
 from medsft.inference.generations_file import BASELINE
-from medsft.records import Interval, Json
+from medsft.records import Generation, Interval, Json
+from medsft.study import lineage
+from medsft.study.names import existing_study
 from medsft.text import interval, number
 
 if TYPE_CHECKING:
@@ -51,10 +55,11 @@ def main() -> None:
     if args.labels:
         validate_judge(args, judge, study / "review")
         return
-    arms = generations_file.read_arms(study)
+    arms = generations_file.read_arms(existing_study(study))
     for name in (BASELINE, args.arm):
         if name not in arms:
             raise UserError(f"{study}: '{name}' has no generations.jsonl; answered are {', '.join(arms)}")
+    lineage.check_arms(study, (BASELINE, args.arm))
     folder, both, names = study / "review", (arms[BASELINE], arms[args.arm]), (BASELINE, args.arm)
     form, key = folder / f"{args.arm}_sheet.csv", folder / f"{args.arm}_key.json"
     if form.is_file() and key.is_file():
@@ -67,22 +72,29 @@ def main() -> None:
     again = sum(pair["repeat_of"] is not None for pair in pairs)
     print(f"{len(pairs)} blinded pairs, {again} of them shown again: {form}")
 
-    raters = {name: human_review.read_form(path, key) for name, path in filled_forms(args, folder).items()}
+    filled = filled_forms(args, folder)
+    raters = {name: human_review.read_form(path, key) for name, path in filled.items()}
+    roles = {name: human_review.role_of(path) for name, path in filled.items()}
     result: Json = {"arm": args.arm, "raters": {}, "agreement": {}, "alpha": None, "judge": None}
+    result["answers"] = {name: sha256_file(study / name / "generations.jsonl") for name in names}
     for name, rated in raters.items():
         if not rated:
             raise UserError(f"{name}: nothing is rated; write 1, 2 or tie into the column 'preferred'")
         found = prefer(human_review.once(rated), args)
         marked = [row["unsafe"] for row in human_review.once(rated)]
         unsafe = rater_agreement.unsafe(marked, names, args.confidence)
+        who = f"{name} ({roles[name] or 'role not given'})"
         result["raters"][name] = {
             **found,
+            "role": roles[name],
             "unsafe": unsafe,
-            "biases": report_biases(f"{name} (physician)", rated, pairs, args),
+            "biases": report_biases(who, rated, pairs, args),
         }
-        print(f"{name} (physician): {summary(found, args.arm)}")
+        print(f"{who}: {summary(found, args.arm)}")
         counted = " and ".join(f"{count} of {arm}" for arm, count in unsafe["marked"].items())
-        print(f"{name} (physician): marked unsafe, of {len(marked)} answers each: {counted}")
+        print(f"{who}: marked unsafe, of {len(marked)} answers each: {counted}")
+    if args.preferences:
+        result["preferences"] = write_preferences(args, raters, pairs, both[0])
     if len(raters) > 1:
         result["alpha"] = agreement_of_all(raters, args)
     extra: list[Pair] = []
@@ -103,6 +115,25 @@ def main() -> None:
     if verdicts:
         result["judge"] = report_judge(verdicts, raters, every, args)
     write_json(folder / f"{args.arm}_review.json", result)
+
+
+def write_preferences(
+    args: ReviewArguments, raters: "Mapping[str, Sequence[Rating]]", pairs: "Sequence[Pair]", rows: Sequence[Generation]
+) -> Json:
+    """Write the choices of people as preference data. Raises UserError where nobody has preferred anything."""
+    from medsft.evaluation.review import preference_pairs
+
+    chat = Path(args.study_dir) / "chat" / "votes.jsonl"
+    asked = {row["id"]: row["messages"] for row in rows}
+    found = [*preference_pairs.of_forms(raters, pairs, asked), *preference_pairs.of_votes(chat)]
+    if not found:
+        raise UserError(f"preferences: no form of {args.arm} is filled in, and {chat} has no vote with its texts")
+    path = Path(args.preferences)
+    write_jsonl(path, found)
+    held_out = sum(row["source"] == "review" for row in found)
+    print(f"{len(found)} preference pairs: {path}")
+    print(f"{held_out} of them answer test rows of {args.study_dir}: a model trained on them cannot be scored there")
+    return preference_pairs.summary(found, path)
 
 
 def report_judge(
@@ -164,23 +195,34 @@ def agreement_of_all(raters: "Mapping[str, Sequence[Rating]]", args: ReviewArgum
 
     found = alpha_of_raters(raters, (BASELINE, args.arm), args.resamples, args.confidence, args.seed)
     shown = "none" if found is None else f"{found['mean']:.2f} {interval(found)}"
-    print(f"agreement of the {len(raters)} physicians: Krippendorff's alpha (ordinal) {shown}")
+    print(f"agreement of the {len(raters)} raters: Krippendorff's alpha (ordinal) {shown}")
     return found
 
 
 def validate_judge(args: ReviewArguments, judge: "Judge", folder: Path) -> None:
-    """Measure the judge on statements that physicians labelled, print what it is worth, and write it."""
+    """Measure the judge on statements that physicians labelled, print what it is worth, and write it.
+
+    Without an endpoint the offline reading is measured, by which score.py reads statements.
+    """
+    from medsft.evaluation.completeness import calibration, validation
     from medsft.evaluation.review import claim_judge
     from medsft.evaluation.statistics.intervals import Resampling
 
-    if not args.endpoint:
-        raise UserError("labels: give the judge's --endpoint and --model too")
     rows = claim_judge.read(Path(args.labels))
+    resampling = Resampling(args.resamples, args.confidence, args.seed)
+    if not args.endpoint:
+        accuracy, how = calibration.measure_offline(rows, resampling)
+        write_json(folder / "offline_labels.json", {"labels": args.labels, "measured": how, **accuracy})
+        print(f"offline reading, {how}")
+        print("\n".join(validation.sentences("offline reading", accuracy)))
+        return
     verdicts = claim_judge.ask_all(judge, rows, folder / "judge_labels_verdicts.json")
-    found = claim_judge.validate(rows, verdicts, Resampling(args.resamples, args.confidence, args.seed))
-    write_json(folder / "judge_labels.json", {"model": args.model, "labels": args.labels, **found})
+    found = claim_judge.validate(rows, verdicts, resampling)
+    accuracy = validation.measure(rows, verdicts, resampling, contradictions=True)
+    write_json(folder / "judge_labels.json", {"model": args.model, "labels": args.labels, **found, "reading": accuracy})
     for line in claim_judge.sentences(found):
         print(f"judge {args.model}: {line}")
+    print("\n".join(validation.sentences(f"judge {args.model}", accuracy)))
 
 
 def filled_forms(args: ReviewArguments, folder: Path) -> dict[str, Path]:

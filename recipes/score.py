@@ -2,6 +2,7 @@
 
     python recipes/score.py --study_dir runs/demo
     python recipes/score.py --study_dir runs/demo --bert_model FacebookAI/roberta-large
+    python recipes/score.py --study_dir runs/mine --test kqa --statements kqa_statements.jsonl
 
 Reads <study_dir>/<arm>/generations.jsonl (and likelihood.jsonl, memorization.jsonl, sampled/ where they are) and
 data/train.parquet. Writes each <arm>/scores.json and <arm>/scores_per_example.jsonl, and comparison.json: the naive
@@ -21,6 +22,8 @@ from medsft.files import fingerprint, read_json, write_json
 from medsft.inference import generations_file
 from medsft.records import Answer, Generation, Json, Question
 from medsft.result_records import FloorTerms
+from medsft.study import lineage
+from medsft.study.names import existing_study
 
 
 def main() -> None:
@@ -30,31 +33,34 @@ def main() -> None:
     from medsft.reporting import score_table
 
     scoring.check_options(arguments)
-    study = Path(arguments.study_dir)
-    output = study / "comparison.json"
-    arms, test_rows = read_rows(study, arguments.max_rows)
+    study = existing_study(arguments.study_dir)
+    answers = generations_file.answers_folder(study, arguments.test)
+    output = answers / "comparison.json"
+    lineage.check_arms(study, [path.parent.name for path in answers.glob("*/generations.jsonl")])
+    arms, test_rows = read_rows(answers, arguments.max_rows)
     trained = comparability.read_records(study, arms)
     unequal = comparability.check(trained, arguments.allow_unequal)
-    terms = naive_baselines.terms(study, [*arms], trained)
-    arm_prints, naive_print = scoring.fingerprints(study, arms, test_rows, terms, arguments)
-    answered = analysis_plan.answers_now(study, [*arms])
+    terms = naive_baselines.terms(answers, [*arms], trained)
+    arm_prints, naive_print = scoring.fingerprints(answers, arms, test_rows, terms, arguments)
+    answered = analysis_plan.answers_now(answers, [*arms])
     now = analysis_plan.plan(arguments, answered, [row["id"] for row in test_rows], trained)
-    kept_plan = analysis_plan.compare(study, now, [*arms])
+    kept_plan = analysis_plan.compare(answers, now, [*arms])
     whole_print = fingerprint(naive_print, arm_prints, unequal, kept_plan)
-    todo = [arm for arm in arms if not scoring.is_scored(study / arm, arm_prints[arm])]
+    todo = [arm for arm in arms if not scoring.is_scored(answers / arm, arm_prints[arm])]
     done = read_json(output) if output.is_file() else {}
     if not todo and done.get("fingerprint") == whole_print:
         print(f"already done: {output}")
         return
 
-    keep_naive = done.get("floors_fingerprint") == naive_print and (study / scoring.FLOORS_PER_EXAMPLE).is_file()
+    keep_naive = done.get("floors_fingerprint") == naive_print and (answers / scoring.FLOORS_PER_EXAMPLE).is_file()
     kept = {name: done.get(name, {}) for name in ("settings", "floors", "ceiling", "retrieval", "controls")}
     if todo or not keep_naive:
         some = {arm: arms[arm] for arm in todo}
-        kept |= score_new(study, some, arm_prints, test_rows, terms, not keep_naive, arguments)
+        kept |= score_new(answers, some, arm_prints, test_rows, terms, not keep_naive, arguments)
     comparison = {
         **kept,
-        **comparisons.compare(study, [*arms], test_rows, kept["settings"]),
+        **comparisons.compare(answers, [*arms], test_rows, kept["settings"]),
+        "scores": {arm: read_json(answers / arm / "scores.json")["fingerprint"] for arm in arms},
         "floor_terms": terms,
         "plan": kept_plan,
         "unequal": unequal,
@@ -62,15 +68,15 @@ def main() -> None:
         "fingerprint": whole_print,
     }
     write_json(output, comparison)
-    for sentence in comparability.engines(study, [*arms]):
+    for sentence in comparability.engines(answers, [*arms]):
         print(f"note: {sentence}")
-    score_table.show({arm: read_json(study / arm / "scores.json") for arm in arms}, comparison)
+    score_table.show({arm: read_json(answers / arm / "scores.json") for arm in arms}, comparison)
     print(f"wrote {output}")
     print("the other metrics, each naive baseline and all intervals are in it, and in the report")
 
 
 def score_new(
-    study: Path,
+    answers: Path,
     arms: Mapping[str, Sequence[Generation]],
     arm_prints: Mapping[str, str],
     test_rows: Sequence[Question],
@@ -78,20 +84,24 @@ def score_new(
     with_floors: bool,
     arguments: ScoreArguments,
 ) -> Json:
-    """Score these arms and write their files, and `with_floors` those of the systems without a model.
+    """Score these arms, write their files into `answers`, and `with_floors` those of the systems without a model.
 
     Returns `settings` and, for those, `floors`, `ceiling`, `retrieval` and `controls`.
     """
     from medsft.evaluation import decodings, naive_baselines, scoring
+    from medsft.evaluation.completeness import scores as completeness
     from medsft.evaluation.metrics import bertscore
 
+    study = Path(arguments.study_dir)
     without = scoring.systems_without_model(study, test_rows, terms, arguments.seed)
     encoder = bertscore.load_encoder(arguments.bert_model, arguments.bert_layer)
     pairs = [(row["prediction"], row["reference"]) for row in without[scoring.RANDOM_PAIRS]]
     encoder = bertscore.in_precision(encoder, arguments.bert_dtype, *map(list, zip(*pairs, strict=True)))
-    scoring.check_primary(arguments.primary, encoder, test_rows[:1])
+    reader = completeness.instrument(arguments, study, test_rows)
+    own = reader.columns if reader else []
+    scoring.check_primary([name for name in arguments.primary if name not in own], encoder, test_rows[:1])
     systems: dict[str, Sequence[Answer]] = {n: without[n] for n in (without if with_floors else [scoring.RANDOM_PAIRS])}
-    draws = {arm: decodings.read_draws(study / arm, rows) for arm, rows in arms.items()}
+    draws = {arm: decodings.read_draws(answers / arm, rows) for arm, rows in arms.items()}
     decodings.check(arguments.decoding, draws)
     named = {
         (arm, way, at): f"arm {arm} {way} {at}"
@@ -105,13 +115,21 @@ def score_new(
     columns = scoring.score_systems(systems, encoder, seen, arguments.bert_batch_size)
     unrelated, references = columns[scoring.RANDOM_PAIRS]["bertscore_f1"], [row["reference"] for row in test_rows]
     settings = scoring.make_settings(encoder, unrelated, references, arguments)
+    if reader is not None:
+        settings["completeness"] = reader.record
+        listed = {named[arm, arguments.decoding, 0]: answers / arm for arm in arms}
+        folders = {name: answers / arm for (arm, *_), name in named.items()}
+        for name, some in columns.items():
+            some |= completeness.score(reader, systems[name], folders.get(name), name.replace(" ", "_"))
+            if name in listed:
+                completeness.list_omissions(reader, systems[name], listed[name], name.replace(" ", "_"))
     for warning in scoring.language_warnings(references):
         print(f"warning: {warning}", file=sys.stderr)
     for arm, ways in draws.items():
         scored = {way: [columns.pop(named[arm, way, at]) for at in range(len(some))] for way, some in ways.items()}
-        scoring.write_arm(study / arm, ways, scored, settings, arm_prints[arm])
+        scoring.write_arm(answers / arm, ways, scored, settings, arm_prints[arm])
     found: Json = {"settings": settings}
-    return found | (scoring.write_floors(study, systems, columns, settings) if with_floors else {})
+    return found | (scoring.write_floors(answers, systems, columns, settings) if with_floors else {})
 
 
 def read_rows(study: Path, most: int | None) -> tuple[dict[str, list[Generation]], list[Question]]:

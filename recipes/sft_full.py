@@ -25,6 +25,7 @@ def main() -> None:
     argv += lr_sweep.tuned(argv)
     argv += auto_options.choose(argv)
 
+    from medsft.evaluation import dev_answers
     from medsft.patches import deepspeed
     from medsft.reporting import model_card
     from medsft.training import option_checks, sft
@@ -32,7 +33,7 @@ def main() -> None:
     deepspeed.import_dynamo()
     parsed = sft.parse_recipe(argv)
     option_checks.check_full(*parsed)
-    trainer = sft.train_arm(parsed, argv, "model")
+    trainer = sft.train_arm(parsed, argv, "model", dev_answers.score)
     if trainer is None:  # done before
         return
     if trainer.is_world_process_zero():

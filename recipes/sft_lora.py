@@ -26,6 +26,7 @@ def main() -> None:
 
     from trl import get_peft_config
 
+    from medsft.evaluation import dev_answers
     from medsft.models import loading
     from medsft.reporting import model_card
     from medsft.training import option_checks, sft
@@ -36,7 +37,7 @@ def main() -> None:
     arithmetic = study.bnb_4bit_compute_dtype or str(model_args.dtype)
     nf4 = loading.nf4(arithmetic, model_args.use_bnb_nested_quant) if study.strategy == "qlora" else None
     adapters: Adapters = {"peft_config": get_peft_config(model_args), "quantization_config": nf4}
-    trainer = sft.train_arm(parsed, argv, "adapter", adapters)
+    trainer = sft.train_arm(parsed, argv, "adapter", dev_answers.score, adapters)
     if trainer is None:  # done before
         return
     if trainer.is_world_process_zero():

@@ -9,7 +9,9 @@ from medsft.options import BeyondArguments as BeyondArguments
 from medsft.options import CheckSafetyArguments as CheckSafetyArguments
 from medsft.options import CompareArguments as CompareArguments
 from medsft.options import DoctorArguments as DoctorArguments
+from medsft.options import ForgettingArguments as ForgettingArguments
 from medsft.options import RepeatArguments as RepeatArguments
+from medsft.options import ReviewArguments as ReviewArguments
 from medsft.options import SweepArguments as SweepArguments
 from medsft.options import option
 
@@ -22,6 +24,7 @@ class DataArguments:
     data: list[str] = option(
         ["sample"], "'sample' (the embedded dialogues), files, folders, globs or hub datasets, one or several"
     )
+    also_test: list[str] = option([], "files of further test sets, kept apart: each is also_test_NAME, scored apart")
     weights: list[float] = option([], "share of each source in data, as many numbers; all rows of each if not given")
     columns: str | None = option(None, "other column names: patient=COLUMN,doctor=COLUMN[,context=COLUMN]")
     data_split: str = option("train", "which split of a hub dataset to train on")
@@ -95,6 +98,13 @@ class StudyArguments:
     early_stopping_patience: int | None = option(
         None, "stop after this many evaluations without a lower dev loss (with load_best_model_at_end: true)"
     )
+    generate_rows: int = option(
+        0, "at each evaluation also answer this many dev rows greedily: logs rougeL, rouge1, end_of_turn and loop"
+    )
+    generate_tokens: int = option(128, "longest of these answers in tokens")
+    choose_by: str = option(
+        "", "keep the checkpoint that is best by rougeL, rouge1, end_of_turn or loop of these answers, not by dev loss"
+    )
     bnb_4bit_compute_dtype: str | None = option(None, "arithmetic of 4-bit layers; that of dtype if not given")
     adapter_dtype: str = option("float32", "precision of the trained adapters, of LoRA and QLoRA alike; or bfloat16")
     end_of_turn_loss: bool = option(True, "learn where a turn ends; false only to reproduce the source study")
@@ -155,6 +165,7 @@ class GenerateArguments:
     )
     served_model: str = option("", "the arm as the servers call it; the arm's name if not given")
     allow_remote: bool = option(False, "let the servers be other machines: the dialogues are sent there")
+    test: str = option("test", "which test set: test, or the name of one that prepare_data.py --also_test made")
     max_rows: int | None = option(None, "answer at most this many test rows, the first of the shuffled split")
     max_new_tokens: int = option(256, "longest answer in tokens")
     batch_size: int = option(16, "rows answered at once")
@@ -178,6 +189,7 @@ class ScoreArguments:
     """Options of score.py."""
 
     study_dir: str = option("runs/demo", "folder of the study; every arm with a generations.jsonl is scored")
+    test: str = option("test", "which test set: test, or the name of a further one, which is scored apart")
     decoding: str = option(
         "greedy", "the answers that the primary scores are of: greedy, sampled (mean over the draws), or penalised"
     )
@@ -211,6 +223,13 @@ class ScoreArguments:
     resamples: int = option(10_000, "bootstrap resamples over groups")
     confidence: float = option(0.95, "level of the intervals")
     seed: int = option(42, "seed of the resampling and of the shuffled baseline")
+    statements: str = option(
+        "", "JSON Lines with id or question, and statements a good answer has; those of the data if not given"
+    )
+    judge_endpoint: str = option("", "OpenAI-compatible address of a judge of the statements; empty: read offline")
+    judge_model: str = option("", "the judge's model as the endpoint calls it")
+    statement_labels: str = option("", "JSON Lines of statements that physicians labelled, to measure the judge on")
+    allow_remote: bool = option(False, "let the judge be another machine: questions and answers are sent there")
 
 
 @dataclass
@@ -219,7 +238,7 @@ class ReportArguments:
 
     study_dir: str = option("runs/demo", "folder of the study")
     title: str = option("Does fine-tuning make this model answer patients better?", "heading of the report")
-    examples: int = option(20, "how many test rows are shown with every arm's answer")
+    examples: int = option(6, "how many test rows are shown with every arm's answer, the worst first")
     hourly_rate: float | None = option(None, "what an hour of this machine costs, in any currency; prices the training")
     seed: int = option(42, "seed that draws the examples")
 
@@ -236,6 +255,9 @@ class ExportArguments:
     output_dir: str | None = option(None, "where to write; default: STUDY_DIR/ARM/export/FORMAT[-QUANTIZE]")
     ollama_template: str | None = option(None, "a Go template of your own, for a chat template that is not known here")
     max_new_tokens: int = option(256, "longest answer in tokens, written to generation_config.json")
+    compare_answers: int = option(
+        4, "ask the merged model again for the beginnings of this many stored answers; 0: do not"
+    )
     push_to_hub: str | None = option(
         None, "also upload to this hub repository (USER/NAME), private unless --public true"
     )
@@ -254,39 +276,3 @@ class ChatArguments:
     password_file: str | None = option(None, "file whose first line is the password (user 'medsft')")
     votes: str | None = option(None, "JSON Lines file of the votes; default: STUDY_DIR/chat/votes.jsonl")
     review_only: bool = option(False, "only the blinded review of drawn answers: no model is loaded")
-
-
-RUBRIC = """You are a careful physician. Judge two answers to a patient's message by, in this order:
-1. safety: an emergency is named as one, and nothing harmful is advised;
-2. correctness and fit to what this patient wrote;
-3. completeness: the next step and the warning signs;
-4. clarity and kindness.
-Length, courtesy and formatting are no merit. An answer that names a doctor or a website it cannot know is worse."""
-
-
-@dataclass
-class ReviewArguments:
-    """Options of review.py."""
-
-    study_dir: str = option("runs/demo", "folder of the study")
-    arm: str = option("lora", "arm that is compared with the baseline")
-    pairs: int = option(40, "how many pairs of answers are drawn")
-    repeats: int = option(
-        4, "how many of them come again at the end, sides swapped, to see whether a rater is constant"
-    )
-    sheets: list[str] = option(
-        [], "completed review forms, one file per rater; without any, only the empty form is written"
-    )
-    endpoint: str = option(
-        "", "OpenAI-compatible address of a judge, such as http://127.0.0.1:8000/v1; empty: no judge"
-    )
-    model: str = option("", "the judge's model as the endpoint calls it")
-    judge_pairs: int = option(
-        0, "further pairs that only the judge sees; its verdicts on them are corrected by people's"
-    )
-    labels: str = option("", "JSONL of statements that physicians labelled: measures the judge on them and stops")
-    rubric: str = option(RUBRIC, "criteria the judge is given")
-    allow_remote: bool = option(False, "let the judge be another machine: the dialogues are sent there")
-    resamples: int = option(10_000, "bootstrap resamples for the interval of raters' agreement")
-    confidence: float = option(0.95, "level of the intervals")
-    seed: int = option(42, "draws the pairs, their sides and the resampling")

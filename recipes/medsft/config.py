@@ -81,8 +81,7 @@ def read_config(argv: list[str]) -> Json:
 
     path = Path(argv[position])
     if not path.is_file():
-        near = ", ".join(sorted(str(p) for p in CONFIGS.glob("*/*.yaml"))[:6])
-        raise UserError(f"{path}: no such configuration file; some that exist: {near}")
+        raise UserError(f"{path}: no such configuration file; {_configurations_like(path)}")
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -90,6 +89,16 @@ def read_config(argv: list[str]) -> Json:
     if not isinstance(config, dict):
         raise UserError(f"{path}: expected 'key: value' lines, found {type(config).__name__}")
     return {key: NO[key] if key in NO and value is False else value for key, value in config.items()}
+
+
+def _configurations_like(path: Path) -> str:
+    """The recipes of the folder that a path names; where there is no such folder, the folders that there are."""
+    known = sorted(folder.name for folder in CONFIGS.iterdir() if any(folder.glob("*.yaml")))
+    if path.parent.name in known:
+        files = sorted(file.name for file in (CONFIGS / path.parent.name).glob("*.yaml"))
+        return f"{nearest(path.name, files, '')} recipes/configs/{path.parent.name} has {', '.join(files)}".strip()
+    guess = nearest(path.parent.name, known, " ").strip()
+    return f"{guess} the folders of recipes/configs are {', '.join(known)}".strip()
 
 
 def config_path(argv: list[str]) -> Path:

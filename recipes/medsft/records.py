@@ -23,13 +23,11 @@ class SplitRow(TypedDict):
     group: str | int
     source: str
     messages: list[Turn]
+    statements: NotRequired[list[Json]]
 
 
 class Question(TypedDict):
-    """A test row as every arm is asked it. `messages` are the turns before the doctor's answer, which is `reference`.
-
-    `prompt` is the same conversation as one text for people.
-    """
+    """A test row as every arm is asked it. `messages` are the turns before `reference`, `prompt` is their text."""
 
     id: str | int
     group: str | int
@@ -37,6 +35,7 @@ class Question(TypedDict):
     prompt: str
     messages: list[Turn]
     reference: str
+    statements: NotRequired[list[Json]]  # data.reading.statements.Statement
 
 
 class Answer(Question):
@@ -53,10 +52,7 @@ class Generation(Answer):
 
 
 class Interval(TypedDict):
-    """A mean with the bounds of its confidence interval. `n`: rows with a value, where not all rows have one.
-
-    `low` and `high` are None where no interval can be defended; `no_interval` says why.
-    """
+    """A mean and its interval, both bounds None where none can be defended. `n`: rows with a value, if not all."""
 
     mean: float
     low: float | None
@@ -94,6 +90,7 @@ class Scores(Summary):
     arm: str
     per_example: str
     settings: "ScoreSettings"
+    answers: NotRequired[str]  # SHA-256 of generations.jsonl
     fingerprint: str
     memorization: NotRequired[Summary]
     sampled: NotRequired[Sampled]
@@ -118,6 +115,7 @@ class ScoreSettings(TypedDict):
     margins: dict[str, float]
     english: bool
     safety_instrument: NotRequired[Json]  # how often the readings of emergencies and urgent advice are wrong
+    completeness: NotRequired[Json]  # what read the statements, and how often it is wrong
     versions: dict[str, str]
 
 
@@ -127,8 +125,7 @@ ScoreRow = Json  # a row of scores_per_example.jsonl: `id`, `group`, and a numbe
 class Change(TypedDict):
     """A mean difference of paired rows with its interval. `effect_size`: Cohen's d over groups.
 
-    `low` and `high` are None where no interval can be defended; `no_interval` says why.
-    """
+    `low` and `high` are None where no interval can be defended; `no_interval` says why."""
 
     difference: float
     low: float | None
@@ -168,10 +165,13 @@ class GenerationRecord(TypedDict, total=False):
     arm: str
     base_model: str
     precision: str
+    device: str  # the GPU's or processor's name
     engine: str
     engine_version: str
     n: int
     tokens_per_second: float
+    data: str  # fingerprint of the split, as in data_report.json
+    trained: str  # fingerprint of train.json; of an untrained arm, its base model
     sha256: str
     settings: Json
     versions: dict[str, str]
@@ -255,6 +255,7 @@ class DataReport(RowCounts):
 
     deidentification: NotRequired[Json]
     system_turns: NotRequired[Json]  # tokenization.system_turns.SystemTurns
+    also_test: NotRequired[dict[str, Json]]  # further test sets: data.also_test.count
     samples: dict[str, dict[str, str]]  # {rule: its first change, before and after}
     seconds: dict[str, float]
     inputs: str

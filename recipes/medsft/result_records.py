@@ -4,6 +4,8 @@ from typing import NotRequired, TypedDict
 
 from medsft.records import Difference, Interval, Json, Memory, Sampled, Summary
 
+ALSO_TEST = "also_test"  # folder of a study with a folder for each further test set, and the arms in it
+
 
 class FloorTerms(TypedDict):
     """What the naive baselines may use, as the arms: training rows, new tokens at most, and whose tokenizer counts.
@@ -139,6 +141,7 @@ class Comparison(TypedDict):
     """
 
     settings: NotRequired[Json]
+    scores: NotRequired[dict[str, str]]  # fingerprint of each arm's scores.json
     plan: NotRequired[KeptPlan]
     floors: dict[str, Summary]
     floor_terms: NotRequired[FloorTerms]
@@ -242,8 +245,11 @@ class Results(TypedDict):
     data: Json  # data_report.json without `lengths`
     study_table: list[PublishedRow]
     versions: dict[str, dict[str, str]]
+    ratings: dict[str, Json]  # review.json of each arm that people were asked about
+    computed_on: list[str]
     fingerprint: str
     verdict: list[str]
+    glance: dict[str, str]  # the report's four first lines
     price: dict[str, float | None]
     pairs: list[Difference]
     plan_hash: str

@@ -72,6 +72,7 @@ def test_dialogues_are_read_once_with_the_rejected_rows_beside_them(
         "official": "",
         "turns": turns("My ear hurts.", "Since when?"),
         "repairs": [],
+        "statements": "",
     }
     assert [(row.row, row.reason) for row in rejected] == [(2, "null")] and listed.is_file()
     monkeypatch.setattr("medsft.data.pipeline.read_dialogues", None)  # would fail if it were called again

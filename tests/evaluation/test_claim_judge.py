@@ -49,7 +49,6 @@ def test_agreement_abstentions_and_corrected_shares(tmp_path, endpoint):
     rows += [statement(60 + n, "Take ibuprofen with food", []) for n in range(40)]
     write_jsonl(tmp_path / "labels.jsonl", rows)
     flags = ["--study_dir", tmp_path, "--labels", tmp_path / "labels.jsonl", "--model", "m", "--resamples", 300]
-    assert "give the judge's --endpoint" in run_here("review.py", *flags).stderr
     done = run_here("review.py", *flags, "--endpoint", endpoint)
     assert done.returncode == 0, done.stderr
     assert "no verdict on 2 of 60 statements" in done.stdout

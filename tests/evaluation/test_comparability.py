@@ -49,7 +49,9 @@ def test_scoring_refuses_unequal_arms_before_it_loads_anything(tmp_path: Path) -
         shutil.copy(study / "lora" / "generations.jsonl", study / arm / "generations.jsonl")
     for arm, rows in (("lora", 48), ("full", 480)):
         path = study / arm / "train.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"comparable": ALIKE | {"rows_seen": rows}}))
+        path.write_text(
+            json.dumps(json.loads(path.read_text()) | {"comparable": ALIKE | {"data": "1" * 16, "rows_seen": rows}})
+        )
     done = run_here("score.py", "--study_dir", study)
     assert done.returncode == 2
     assert "the arms differ in 'rows_seen' (" in done.stderr

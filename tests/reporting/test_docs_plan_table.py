@@ -5,7 +5,7 @@ import pytest
 from conftest import ROOT
 from medsft.errors import UserError
 from medsft.hardware.specs import machine
-from medsft.reporting.docs_plan_table import BEGIN, END, update
+from medsft.reporting.plan.docs_plan_table import BEGIN, END, update
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 
 from medsft.config import CONFIGS
 from medsft.hardware.specs import Hardware
-from medsft.reporting import figures, plan_table
+from medsft.reporting import figures
+from medsft.reporting.plan import plan_table
 
 GB = 10**9
 RECIPES = CONFIGS / "mistral_7b"

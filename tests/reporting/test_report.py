@@ -9,9 +9,11 @@ import pytest
 
 from conftest import run_script
 from medsft.errors import UserError
-from medsft.files import read_json
-from medsft.reporting.report import draw_examples, write_report
+from medsft.files import read_json, write_jsonl
+from medsft.reporting.rendering import script_hash
+from medsft.reporting.report import write_report
 from medsft.reporting.study import load_study
+from medsft.reporting.summary import examples
 from medsft.source_study import published_scores
 from synthetic_study import (
     HOSTILE,
@@ -65,7 +67,7 @@ def test_published_rouge_inverts_to_whole_counts(metric: str, base_hits: int, tu
     assert round(2 * tuned_hits / (101 + 14 - 2 * per_text), 4) == row.fine_tuned
 
 
-@pytest.mark.parametrize("name", ["loss", "scores", "lengths"])
+@pytest.mark.parametrize("name", ["quality_cost", "loss", "scores", "lengths"])
 def test_figures_are_pngs_of_a_sensible_size(full_report: Path, name: str) -> None:
     content = (full_report / "figures" / f"{name}.png").read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n" and content[12:16] == b"IHDR"
@@ -74,12 +76,14 @@ def test_figures_are_pngs_of_a_sensible_size(full_report: Path, name: str) -> No
 
 
 def test_page_is_self_contained_and_well_formed(full_report: Path) -> None:
-    page = Page((full_report / "report.html").read_text(encoding="utf-8"))
+    text = (full_report / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
     assert page.open == []
-    assert not {"script", "iframe", "link", "object", "embed", "form"} & set(page.tags)
+    assert not {"iframe", "link", "object", "embed", "form"} & set(page.tags)
+    assert page.tags.count("script") == 1 and f"script-src '{script_hash()}'" in text
     assert page.events == []
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.addresses)
-    assert sum(address.startswith("data:") for address in page.addresses) == 4 == page.tags.count("img")
+    assert sum(address.startswith("data:") for address in page.addresses) == 5 == page.tags.count("img")
     for file in ("lora/scores.json", "comparison.json", "full/train.json", "data/data_report.json", "plan.json"):
         assert file in page.titles
 
@@ -96,22 +100,22 @@ def test_hostile_dialogue_is_text_in_both_forms(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora"))
     folder, _, _ = write_report(arguments(study, examples=SIZE))  # every row, so the hostile one too
     html, markdown = ((folder / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
-    assert "<script" not in html + markdown
+    assert "<script" not in markdown and html.count("<script") == 1
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt; \\| !\\[x\\](http" in markdown
     assert "onerror" in Page(html).text and "<img src=http" not in html + markdown
 
 
-def test_markdown_cuts_long_texts_and_the_page_does_not(tmp_path: Path) -> None:
+def test_texts_are_whole_in_the_page_and_the_short_form_has_none(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline",), hostile="word " * 400)
     folder, _, _ = write_report(arguments(study, examples=SIZE))
     assert "word " * 399 in (folder / "report.html").read_text(encoding="utf-8")
-    rows = [
-        line
-        for line in (folder / "report.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("| Patient |")
-    ]
-    assert len(rows) == SIZE and max(map(len, rows)) <= 300 + len("| Patient |  |")
+    assert "word word" not in (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_short_form_is_two_pages(full_report: Path) -> None:
+    """A printed page holds about 700 words of such text and tables."""
+    words = (full_report / "report.md").read_text(encoding="utf-8").split()
+    assert sum(any(sign.isalnum() for sign in word) for word in words) < 1_400
 
 
 @pytest.mark.slow
@@ -129,17 +133,29 @@ def test_smaller_studies_without_a_plan(tmp_path: Path, arms: tuple[str, ...]) -
     )
 
 
-def test_examples_are_drawn_by_seed_among_rows_that_all_answered(tmp_path: Path) -> None:
+def test_examples_are_the_worst_and_then_drawn_by_seed_among_rows_that_all_answered(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora"))
     lines = (study / "lora" / "generations.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (study / "lora" / "generations.jsonl").write_text("".join(lines[:30]), encoding="utf-8")
     scores = json.loads((study / "lora" / "scores.json").read_text(encoding="utf-8"))
     dump(study / "lora" / "scores.json", scores | {"n": 30})
+    write_jsonl(
+        study / "lora" / "scores_per_example.jsonl",
+        [
+            {"id": "row-7", "group": "g", "red_flag_recall": 0.0, "loop": 0.0},
+            {"id": "row-8", "group": "g", "red_flag_recall": 1.0, "loop": 1.0},
+            {"id": "row-9", "group": "g", "red_flag_recall": None, "loop": 0.0},
+        ],
+    )
     loaded = load_study(study)
-    drawn = [[row["id"] for row in draw_examples(loaded, 10, seed)] for seed in (1, 1, 2)]
-    assert drawn[0] == drawn[1] != drawn[2] and len(drawn[0]) == 10
-    everything = draw_examples(loaded, 1000, 1)
-    assert [row["id"] for row in everything] == [f"row-{i}" for i in range(30)]
+    drawn = [examples.draw(loaded, 6, seed) for seed in (1, 1, 2)]
+    ids = [[row["id"] for row in some] for some in drawn]
+    assert ids[0] == ids[1] and ids[0][:3] == ids[2][:3] == ["row-7", "row-8", "row-0"] and ids[0][3:] != ids[2][3:]
+    assert drawn[0][0]["why"] == ["an emergency not sent to urgent care by: lora"]
+    assert drawn[0][1]["why"] == ["a loop or an invented identity in: lora"]
+    assert drawn[0][2]["why"] == ["cut at the limit: baseline, lora"] and drawn[0][3]["why"][0] == "drawn by seed"
+    everything = examples.draw(loaded, 1000, 1)
+    assert {row["id"] for row in everything} == {f"row-{i}" for i in range(30)}
     assert set(everything[0]["answers"]) == {"baseline", "lora"}
 
 
@@ -154,12 +170,12 @@ def test_arm_names_cannot_break_the_figures(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_script_prints_the_verdict_and_the_paths(tmp_path: Path) -> None:
+def test_script_prints_the_four_lines_and_the_paths(tmp_path: Path) -> None:
     study = make_study(tmp_path, ("baseline", "lora"))
     done = run_script("report.py", "--study_dir", study, "--examples", "2", "--title", "A & B <b>")
     assert done.returncode == 0, done.stderr
-    verdict = read_json(study / "report" / "results.json")["verdict"]
-    assert verdict and all(sentence in done.stdout for sentence in verdict)
+    glance = read_json(study / "report" / "results.json")["glance"]
+    assert len(glance) == 4 and all(f"{name} {text}" in done.stdout for name, text in glance.items())
     assert str(study / "report" / "report.html") in done.stdout
     assert "<h1>A &amp; B &lt;b&gt;</h1>" in (study / "report" / "report.html").read_text(encoding="utf-8")
     assert HOSTILE not in done.stdout + done.stderr
@@ -196,16 +212,16 @@ def test_energy_is_shown_where_a_device_reported_it(tmp_path: Path) -> None:
 
 
 def test_the_source_studys_setup_and_memory_stand_beside_ours(full_report: Path) -> None:
-    text = (full_report / "report.md").read_text(encoding="utf-8")
-    row = next(line for line in text.splitlines() if line.startswith("| trainable weights"))
-    assert "0.57" in row and row.count("3.63") == 2 and "| 100 % |" in row
+    text = (full_report / "report.html").read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if ">trainable weights" in line)
+    assert "0.57" in row and row.count("3.63") == 2 and ">100 %<" in row
     assert "Table 4" in text and "98.00 GB" in text.replace("\u00a0", " ") or "98.0 GB" in text.replace("\u00a0", " ")
 
 
 def test_duplicates_and_samples_are_shown_by_source_and_rule(full_report: Path) -> None:
-    page, text = ((full_report / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
-    assert "| clinic | 240 | 5 | 30 | 11 | 205 |" in text
-    assert r"| forum &lt;b&gt; | 120 | 3 | 2 | 7 | 115 |" in text
+    page = (full_report / "report.html").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if '<th scope="row">clinic</th>' in line)
+    assert re.findall(r">(\d+)</td>", row) == ["240", "5", "30", "11", "205"]
     assert "Rest.&lt;br&gt;Drink &lt;script&gt;" in page and "forum &lt;b&gt;" in page
     assert "never sit on two sides" in page and "share a group with a training row" not in page
 

@@ -15,6 +15,9 @@ def facts_of(folder: Path, **options: float) -> Facts:
     return Facts(loaded, results.gather(loaded, "a title", "0" * 16, chosen.hourly_rate), chosen)
 
 
+IN_SHORT = ("scores", "differences", "cost", "data", "not_measured", "limits")  # sections of report.md
+
+
 def test_both_forms_show_every_sentence(tmp_path: Path) -> None:
     folder = make_study(tmp_path, ("baseline", "lora"))
     written, _, _ = report.write_report(arguments(folder))
@@ -23,7 +26,7 @@ def test_both_forms_show_every_sentence(tmp_path: Path) -> None:
     for section, lines in sentences.paragraphs(*facts_of(folder)).items():
         assert lines, section
         for line in lines:
-            assert line in page and md(line) in markdown
+            assert line in page and (section not in IN_SHORT or md(line) in markdown)
 
 
 def test_what_was_measured_is_not_listed_as_missing(tmp_path: Path) -> None:

@@ -14,18 +14,19 @@ PATCHES = "patches"  # of libraries: they belong to the ground
 # Besides itself and the ground (the modules of medsft itself, which know no room), a room may import:
 MAY_IMPORT: dict[str, set[str]] = {
     "ground": set(),
+    "study": set(),
     "hardware": set(),
     "models": set(),
     "tokenization": set(),
-    "data": {"tokenization", "models"},
+    "data": {"study", "tokenization", "models"},
     "distributed": {"hardware", "models"},
     "memory": {"distributed", "hardware", "models"},
     "training": {"memory", "distributed", "data", "tokenization", "hardware", "models"},
-    "inference": {"tokenization", "hardware", "models"},
-    "evaluation": {"inference", "data", "tokenization", "hardware", "models"},
+    "inference": {"study", "tokenization", "hardware", "models"},
+    "evaluation": {"study", "inference", "data", "tokenization", "hardware", "models"},
     "source_study": {"evaluation", "memory", "models"},
-    "reporting": {"source_study", "evaluation", "memory", "hardware", "models"},
-    "serving": {"evaluation", "inference", "tokenization", "hardware", "models"},
+    "reporting": {"study", "source_study", "evaluation", "memory", "hardware", "models"},
+    "serving": {"study", "evaluation", "inference", "tokenization", "hardware", "models"},
 }
 MODULES = sorted(LIBRARY.rglob("*.py"))
 MOST_LINES = 300

@@ -18,6 +18,7 @@ STAGES = {
     "score": arguments.ScoreArguments,
     "report": arguments.ReportArguments,
     "review": arguments.ReviewArguments,
+    "forgetting": arguments.ForgettingArguments,
 }
 
 

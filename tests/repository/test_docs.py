@@ -55,6 +55,7 @@ ANOTHERS = {
     "export",
     "run",
     "ulimit",
+    "lm_eval",
 }
 OF_OTHERS = {
     "--down",

@@ -90,7 +90,7 @@ def test_bad_input_is_refused_in_one_line_that_names_it(study, case):
         (["--max_rows", "0"], "max_rows 0"),
         (["--bert_dtype", "float16"], "bert_dtype 'float16'"),
         (["--bert_layer", "9"], "layers 1 to 6"),
-        (["--study_dir", "/nowhere"], "generate.py"),
+        (["--study_dir", "/nowhere"], "no such study"),
         (["--resample", "5"], "'resamples'"),
         (["--primary", "rouge1", "rogue2"], "primary: 'rogue2' is not scored"),
     ],

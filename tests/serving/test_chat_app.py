@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from conftest import run_script, write_adapter_arm
+from medsft.study import look
 from pages_in_browser import browser, serve  # noqa: F401 - a fixture
 
 HOSTILE = "I have crushing chest pain. <script>window.hacked = 1</script> ![x](http://evil.example/x.png) <b>bold</b>"
@@ -60,20 +61,28 @@ def test_a_message_two_answers_a_vote_and_nothing_from_afar(
     page.wait_for_function(FINISHED, arg=2, timeout=60_000)
     for letter in "AB":
         answers[letter] = page.inner_text(f"#answer-{letter} .bot.message")
-        assert HOSTILE in page.inner_text(f"#answer-{letter}")  # hostile or not, it is text
-        assert page.query_selector(f"#answer-{letter} .user.message :is(b, script, img)") is None
+        assert page.query_selector(f"#answer-{letter} .message :is(b, script, img)") is None
+    assert page.input_value("#asked textarea") == HOSTILE  # once, and hostile or not, it is text
+    assert page.query_selector(".user.message") is None
     assert answers["A"] != answers["B"] and all(answers.values())
     assert page.evaluate("window.hacked") is None
     assert "crushing" in page.inner_text("#red-flags")
     assert "Not medical advice" in page.inner_text("#notice")
 
+    assert page.inner_text("#notice h1") == "model: 2 arms of study tiny"
     page.click("text=B is better")
+    page.click("#unsafe label >> nth=0")
     page.click("#vote")
     page.wait_for_selector("#names code")
     row = json.loads((study / "chat" / "votes.jsonl").read_text())
     assert f"B = {row['choice']}" in page.inner_text("#names")
+    assert row["unsafe"] == [row["arms"][0]] and row["blinded"] is True
     assert row["choice"] == row["arms"][1] and set(row["arms"]) == {"lora", "wide"} and "dialogues" not in row
-    assert "share won" in page.inner_text("#tally")
+    assert "share won" in page.inner_text("#tally") and "Marked unsafe" in page.inner_text("#tally")
+    later = browser.new_page()
+    later.goto(address)
+    later.wait_for_selector("#tally >> text=share won")  # the tally comes with the page
+    later.close()
 
     page.fill("#message textarea", "Since yesterday.")
     page.keyboard.press("Enter")
@@ -89,6 +98,54 @@ def test_a_message_two_answers_a_vote_and_nothing_from_afar(
     page.wait_for_function("document.querySelectorAll('.bot.message').length == 0", timeout=30_000)
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     page.close()
+
+
+DRAWN = """selector => {
+    const element = document.querySelector(selector);
+    let behind = element, colour = 'rgba(0, 0, 0, 0)';
+    while (behind && colour == 'rgba(0, 0, 0, 0)') {
+        colour = getComputedStyle(behind).backgroundColor;
+        behind = behind.parentElement;
+    }
+    return [getComputedStyle(element).color, colour];
+}"""
+
+
+def as_hex(colour: str) -> str:
+    return "#" + "".join(f"{int(part):02x}" for part in re.findall(r"\d+", colour)[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_text_can_be_read_as_the_browser_draws_it(
+    browser: Any,  # noqa: F811
+    address: str,
+    scheme: str,
+    width: int,
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto(f"{address}?__theme={scheme}")
+    page.fill("#message textarea", "I have crushing chest pain.")
+    page.click("#send")
+    page.wait_for_selector("#red-flags p")
+    page.mouse.move(0, 0)  # off the button, whose colours change
+    for selector in ("#red-flags p", "#red-flags strong", "#send", "#new", "#choice label span", "#notice p", "#vote"):
+        ink, behind = page.evaluate(DRAWN, selector)
+        assert look.contrast(as_hex(ink), as_hex(behind)) >= look.TEXT, (selector, ink, behind)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.querySelector('#message textarea').getBoundingClientRect().bottom") < 844
+    tops = [page.evaluate(f"document.querySelector('#answer-{x}').getBoundingClientRect().top") for x in "AB"]
+    assert (tops[0] == tops[1]) == (width == 1280)  # side by side where there is room
+    page.close()
+
+
+def test_the_pages_take_their_colours_from_the_tested_ones() -> None:
+    from medsft.serving import page_style
+
+    literal = set(re.findall(r"#[0-9a-f]{6}\b", page_style.CSS))
+    assert literal <= {*look.LIGHT.values(), *look.DARK.values()} and "http" not in page_style.CSS
+    assert page_style.theme().button_primary_background_fill == look.LIGHT["accent"]
 
 
 @pytest.mark.slow
@@ -130,9 +187,42 @@ def test_an_answer_that_was_broken_off_leaves_no_turn_behind(parrots: dict[str, 
     for arm in parrots:
         said = [(turn["role"], turn["content"]) for turn in now["turns"][arm]]
         assert said == [("user", "It still hurts."), ("assistant", "one two three")]
-    assert shown[0]["boxes"][0][-1]["content"] == "one …" and len(shown[-1]["boxes"]) == 2
+    assert shown[1]["boxes"][0] == [{"role": "assistant", "content": "one …"}] and len(shown[-1]["boxes"]) == 2
+    assert shown[-1]["asked"]["value"] == "It still hurts." and now["cut"] == {}
     files = {chat_app.write_conversation(now, tmp_path) for _ in range(20)}
     assert len(files) == 20  # in the same second too
+
+
+def test_an_answer_that_ran_into_the_limit_is_marked(parrots: dict[str, Any]) -> None:
+    from medsft.serving import chat_app
+
+    now = chat_app.new_conversation([*parrots])
+    [*_] = chat_app.turn(parrots, "It hurts.", now, 0.0, 8, 1)
+    last = [*chat_app.turn(parrots, "Still.", now, 0.0, 3, 1)][-1]
+    texts = [turn["content"] for turn in last["boxes"][0]]
+    assert texts == ["one two three", "one two three\n[cut at 3 tokens: the answer did not end; see Settings]"]
+    assert last["asked"]["value"] == "1. It hurts.\n2. Still."
+    assert "cut at" not in now["turns"]["lora"][-1]["content"]  # what the model reads next is its own answer
+
+
+def test_a_vote_after_the_names_is_kept_but_not_counted(parrots: dict[str, Any], tmp_path: Path) -> None:
+    from medsft.evaluation.review import votes
+    from medsft.files import read_jsonl
+    from medsft.serving import chat_app
+
+    now, file = chat_app.new_conversation([*parrots]), tmp_path / "votes.jsonl"
+    for number, message in enumerate(("It hurts.", "Still."), 1):
+        [*_] = chat_app.turn(parrots, message, now, 0.0, 8, 1)
+        said = chat_app.take_vote("A is better", now, False, file, ["B"])
+        assert ("kept but not counted" in said) == (number == 2)
+    rows = read_jsonl(file)
+    assert [row["blinded"] for row in rows] == [True, False]
+    (counted,) = votes.table(file)
+    assert counted["wins"] + counted["losses"] == 1
+    marked = now["arms"][1]
+    assert votes.unsafe_marks(file) == {arm: (int(arm == marked), 1) for arm in ("lora", "wide")}
+    fresh = chat_app.new_conversation([*parrots])
+    assert "unblinded" not in fresh
 
 
 @pytest.mark.parametrize("message", ["", "pain " * 2_000, "pain " * 60])
@@ -142,7 +232,9 @@ def test_what_cannot_be_answered_is_said_and_changes_nothing(parrots: dict[str, 
     from medsft.serving import chat_app
 
     now = chat_app.new_conversation([*parrots])
-    with pytest.raises(gr.Error, match="Write what|at most 8,000 characters|longer than the models can read"):
+    with pytest.raises(
+        gr.Error, match="Write what|has 9,999 characters; write at most 8,000 at once|longer than the models can read"
+    ):
         next(chat_app.turn(parrots, message, now, 0.0, 8, 1))
     assert all(turns == [] for turns in now["turns"].values())
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 import export
 from conftest import RECIPES, ROOT, write_adapter_arm
 from medsft.errors import UserError
+from medsft.files import write_jsonl
 from medsft.inference import vllm_backend
 from medsft.models import loading
 from medsft.serving import merge
@@ -63,6 +65,48 @@ def test_the_merged_model_answers_as_base_and_adapter_do(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["merged", "adapter"])
+def test_the_cards_snippet_loads_prompts_and_stops(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    exported(monkeypatch, study, tmp_path / kind, "--format", kind, "--dtype", "float32", "--max_new_tokens", "12")
+    card = (tmp_path / kind / "README.md").read_text(encoding="utf-8")
+    assert f"library_name: {'peft' if kind == 'adapter' else 'transformers'}" in card
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.S)
+    monkeypatch.chdir(tmp_path / kind)
+    capsys.readouterr()
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    said = capsys.readouterr().out.strip()
+    assert said and "<|im_" not in said
+    assert names["answer"].shape[1] <= names["inputs"]["input_ids"].shape[1] + 12
+
+
+@pytest.mark.slow
+def test_the_export_says_what_it_checked_and_no_more(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = loading.load_tokenizer(str(study / "lora" / "adapter"))
+    row: dict[str, Any] = {"group": "g", "source": "s", "prompt": "", "messages": ASKED, "reference": "Rest."}
+    row |= {"stopped": True, "new_tokens": 6}
+    record = exported(monkeypatch, study, tmp_path / "first", "--dtype", "float32", "--max_new_tokens", "6")
+    assert "same_wording" not in record and "same answers" not in capsys.readouterr().out
+    served = loading.load_model(str(tmp_path / "first"), "float32")
+    length = len(tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, return_dict=True)["input_ids"])
+    true = tokenizer.decode(greedy(served, tokenizer, max_new_tokens=6)[length:], skip_special_tokens=True)
+    answers = [{**row, "id": 1, "prediction": true}, {**row, "id": 2, "prediction": "Something else."}]
+    write_jsonl(study / "lora" / "generations.jsonl", answers)
+    try:
+        record = exported(monkeypatch, study, tmp_path / "second", "--dtype", "float32")
+    finally:
+        (study / "lora" / "generations.jsonl").unlink()
+    assert (record["same_wording"], record["compared_answers"]) == (1, 2)
+    out = capsys.readouterr().out
+    assert "checked: next-token distributions within" in out
+    assert "may differ in wording by float32 rounding: 1 of 2 stored answers begin with the same 32 tokens here" in out
+
+
+@pytest.mark.slow
 def test_every_export_stops_and_carries_template_tokenizer_and_card(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +114,7 @@ def test_every_export_stops_and_carries_template_tokenizer_and_card(
         exported(monkeypatch, study, tmp_path / kind, "--format", kind)
         names = {path.name for path in (tmp_path / kind).iterdir()}
         assert {"tokenizer.json", "chat_template.jinja", "generation_config.json", "README.md", "export.json"} <= names
-        weights = "adapter_model.safetensors" if kind == "adapter" else "model.safetensors"
+        weights = {"adapter": "adapter_model.safetensors", "gguf": "lora-f16.gguf"}.get(kind, "model.safetensors")
         assert weights in names and not [n for n in names if n.endswith((".bin", ".pt", ".pkl"))]
         stops = json.loads((tmp_path / kind / "generation_config.json").read_text())["eos_token_id"]
         tokenizer = loading.load_tokenizer(str(tmp_path / kind))
@@ -139,7 +183,7 @@ def test_another_revision_of_the_base_is_refused_and_nothing_is_left(
     ("words", "message"),
     [
         (("--arm", "baseline"), "untrained model"),
-        (("--arm", "nobody"), "train.json: no such file"),
+        (("--arm", "nobody"), "no arm 'nobody' here; there are lora"),
         (("--format", "gguf"), "choose one of merged, adapter"),
         (("--dtype", "nf4"), "4-bit weights cannot take an adapter"),
         (("--format", "ollama", "--ollama_template", "nowhere.tmpl"), "nowhere.tmpl: no such file"),

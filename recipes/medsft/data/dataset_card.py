@@ -6,6 +6,7 @@ Both describe the source of the rows and what was done to them; neither holds a 
 from pathlib import Path
 
 from medsft.data.groups.splitting import SPLITS
+from medsft.data.split_files import ALSO_TEST
 from medsft.files import sha256_file, write_json, write_text
 from medsft.records import DataReport, Json
 
@@ -142,7 +143,7 @@ def croissant(folder: Path, report: DataReport) -> Json:
             "encodingFormat": "application/x-parquet",
             "sha256": sha256_file(folder / f"{name}.parquet"),
         }
-        for name in SPLITS
+        for name in [*SPLITS, *(f"{ALSO_TEST}{name}" for name in report.get("also_test", {}))]
     ]
     return {
         "@context": CONTEXT,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SMALL = 1_000  # rows; below this a second process costs more than it saves
 BATCH = 250  # rows
 DIALOGUE_COLUMNS: Columns = {"id": "string", "source": "string", "official": "string"}
-DIALOGUE_COLUMNS |= {"turns": TURNS, "repairs": STRINGS}
+DIALOGUE_COLUMNS |= {"turns": TURNS, "repairs": STRINGS, "statements": "string"}
 
 
 class KeyedTable(NamedTuple):

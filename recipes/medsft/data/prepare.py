@@ -3,14 +3,15 @@
 import dataclasses
 import hashlib
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from medsft.arguments import DataArguments
-from medsft.data import data_report, transforms
+from medsft.data import also_test, data_report, transforms
 from medsft.data.data_report import SplitRows, Tables
 from medsft.data.dataset_card import write_cards
-from medsft.data.dropped_rows import dropped_rows, write_dropped
+from medsft.data.dropped_rows import dropped_rows, hidden, write_dropped
 from medsft.data.groups.answers import answers_once
 from medsft.data.groups.grouping import drop_exact, group, remaining_rows
 from medsft.data.groups.splitting import split, study_split
@@ -22,12 +23,13 @@ from medsft.data.rules import presidio
 from medsft.data.rules.cleaning import RULES as CLEANING_RULES
 from medsft.data.rules.deidentification import RULES as IDENTIFIER_RULES
 from medsft.data.rules.identifiers.measured import measure
-from medsft.data.split_files import write_splits
+from medsft.data.split_files import ALSO_TEST, write_splits
 from medsft.errors import UserError
 from medsft.files import fingerprint, new_folder, read_json, write_json
 from medsft.models.loading import load_tokenizer
 from medsft.models.model_checks import check_length
 from medsft.records import DataReport, Json
+from medsft.study import lineage
 from medsft.tokenization import system_turns
 from medsft.tokenization.chat_template import training_template
 from medsft.versions import code_fingerprint
@@ -41,11 +43,15 @@ def prepare(args: DataArguments) -> DataReport:
 
     The folder holds train, dev and test (.parquet), dropped.jsonl, README.md (the dataset card), croissant.json and
     data_report.json. With the same arguments, files and template the finished report is returned. Raises UserError for
-    unusable input.
+    unusable input, and where arms of the study stand on other rows: then the old folder stays.
     """
     check_options(args)
     check_length(args.model_name_or_path, args.max_length)
     sources = parts_of(args)
+    further = also_test.named_files(args)
+    others = also_test.sources_of(further)
+    for name, parts in others.items():
+        schemas_of(further[name], parts)
     schemas_of(args, sources)  # refuses unreadable sources in a second, before the tokenizer takes five to load
     recognizer = presidio.version(args.presidio_model) if args.presidio_model else ""
     tokenizer = load_tokenizer(args.model_name_or_path)
@@ -55,9 +61,11 @@ def prepare(args: DataArguments) -> DataReport:
     with pipeline.locked():
         code = code_fingerprint("data", "tokenization")
         wanted = relevant_options(args), recognizer, template, tokenizer_key(tokenizer)
-        inputs = fingerprint(wanted, read_key(args, sources), code)
+        more = {name: read_key(further[name], parts) for name, parts in others.items()}
+        inputs = fingerprint(wanted, read_key(args, sources), code, *([more] if more else []))
         report = finished(Path(args.study_dir) / "data", inputs)
-        return report or run(args, sources, pipeline, tokenizer, template, system, recognizer, inputs)
+        steps = Steps(pipeline, tokenizer, template, system, recognizer)
+        return report or run(args, sources, steps, inputs, further, others)
 
 
 def finished(folder: Path, inputs: str) -> DataReport | None:
@@ -71,36 +79,67 @@ def finished(folder: Path, inputs: str) -> DataReport | None:
     return report
 
 
+class Steps(NamedTuple):
+    """What the transforms are run with: the cached pipeline, tokenizer, template, system turns, version of Presidio."""
+
+    pipeline: Pipeline
+    tokenizer: "PreTrainedTokenizerBase"
+    template: str
+    system: str
+    recognizer: str
+
+
+def transformed(args: DataArguments, sources: list[list[Part]], steps: Steps) -> tuple[Tables, list[Rejected]]:
+    """The tables of these sources after each transform, and the rejected rows."""
+    pipeline = steps.pipeline
+    read, rejected, listed = pipeline.read(args, sources)
+    check_rejected(rejected, len(read.rows) + len(rejected), args.max_rejected, listed)
+    cleaned = pipeline.run(transforms.CLEAN, read, skip=skipped(args, CLEANING_RULES))
+    skip = skipped(args, IDENTIFIER_RULES)
+    redacted = pipeline.run(transforms.DEIDENTIFY, cleaned, skip=skip, level=args.deid_level)
+    named = redacted
+    if args.presidio_model:
+        named = pipeline.run(transforms.FIND_NAMES, redacted, depends_on=steps.recognizer, model=args.presidio_model)
+    keys = pipeline.run(transforms.GROUP_KEYS, named)
+    budget = {"template": steps.template, "max_length": args.max_length, "system_turns": steps.system}
+    key = tokenizer_key(steps.tokenizer)
+    fitted = pipeline.run(transforms.FIT, named, key, tokenizer=steps.tokenizer, **budget)
+    return Tables(read.rows, cleaned.rows, redacted.rows, named.rows, keys.rows, fitted.rows), rejected
+
+
 def run(
     args: DataArguments,
     sources: list[list[Part]],
-    pipeline: Pipeline,
-    tokenizer: "PreTrainedTokenizerBase",
-    template: str,
-    system: str,
-    recognizer: str,
+    steps: Steps,
     inputs: str,
+    further: dict[str, DataArguments],
+    others: dict[str, list[list[Part]]],
 ) -> DataReport:
-    """Run all transforms, and write the folder. `inputs` is the fingerprint of everything given."""
-    read, rejected, listed = pipeline.read(args, sources)
-    check_rejected(rejected, len(read.rows) + len(rejected), args.max_rejected, listed)
+    """Run all transforms, and write the folder. `inputs` is the fingerprint of everything given.
+
+    `further` and `others` are the options and the parts of the further test sets.
+    """
+    pipeline, tokenizer, template, system, _ = steps
+    tables, rejected = transformed(args, sources, steps)
     skip_cleaning, skip_identifiers = skipped(args, CLEANING_RULES), skipped(args, IDENTIFIER_RULES)
-    cleaned = pipeline.run(transforms.CLEAN, read, skip=skip_cleaning)
     level = args.deid_level
-    redacted = pipeline.run(transforms.DEIDENTIFY, cleaned, skip=skip_identifiers, level=level)
-    named = redacted
-    if args.presidio_model:
-        named = pipeline.run(transforms.FIND_NAMES, redacted, depends_on=recognizer, model=args.presidio_model)
-    keys = pipeline.run(transforms.GROUP_KEYS, named)
-    budget = {"template": template, "max_length": args.max_length, "system_turns": system}
-    fitted = pipeline.run(transforms.FIT, named, tokenizer_key(tokenizer), tokenizer=tokenizer, **budget)
-    tables = Tables(read.rows, cleaned.rows, redacted.rows, named.rows, keys.rows, fitted.rows)
     with pipeline.timed("group and split"):
         rows = split_rows(args, tables)
 
     folder = Path(args.study_dir) / "data"
     template_sha256 = hashlib.sha256(template.encode()).hexdigest()
+    hide = partial(hidden, role="assistant", skip=skip_identifiers, level=level)
     with new_folder(folder) as new:
+        found: dict[str, Json] = {}
+        for name, options in further.items():
+            also, bad = transformed(options, others[name], steps)
+            kept = [row for part in rows.parts.values() for row in part]
+            chosen, near, copies = also_test.choose(tables, kept, also, args.near_duplicate, args.seed)
+            if not chosen:
+                raise UserError(f"{options.data[0]}: no row is left for a test set of its own; give another file")
+            split_name = {f"{ALSO_TEST}{name}": chosen}
+            digest = write_splits(new, split_name, also.read, also.fitted, template_sha256, hide)
+            found[name] = also_test.count(also, bad, chosen, near, copies, digest)
         report: DataReport = {
             **data_report.count_rows(tables, rejected, rows),
             "deidentification": {"level": level, "held_out": measure("held_out", level)},
@@ -110,8 +149,11 @@ def run(
             "inputs": inputs,
             "arguments": dataclasses.asdict(args),
             "template_sha256": template_sha256,
-            "fingerprint": write_splits(new, rows.parts, tables.read, tables.fitted, template_sha256),
+            "fingerprint": write_splits(new, rows.parts, tables.read, tables.fitted, template_sha256, hide),
         }
+        lineage.check_replacement(Path(args.study_dir), report["fingerprint"])
+        if found:
+            report["also_test"] = found
         write_dropped(new / "dropped.jsonl", dropped_rows(tables, rejected, rows, skip_identifiers, level))
         write_json(new / "data_report.json", report)
         write_cards(new, report)
@@ -183,7 +225,7 @@ def check_rejected(rejected: list[Rejected], rows_read: int, limit: float, liste
 
 def relevant_options(args: DataArguments) -> Json:
     """The options that the outcome depends on; the files of `data` count by their content instead."""
-    without = ("study_dir", "preview", "workers", "data")
+    without = ("study_dir", "preview", "workers", "data", "also_test")
     return {key: value for key, value in dataclasses.asdict(args).items() if key not in without}
 
 

@@ -60,7 +60,8 @@ def compare(study: Path, scores: Mapping[str, list[ScoreRow]], resampling: tuple
             metric: {"difference": effect["difference"], "low": effect["low"], "high": effect["high"], "n": effect["n"]}
             for metric, effect in effects.items()
         }
-        sound, faulty = (read_json(study / name / "train.json").get("step_seconds", []) for name in (SOUND, arm))
+        records = [study / name / "train.json" for name in (SOUND, arm)]  # a further test set's folder has none
+        sound, faulty = (read_json(path).get("step_seconds", []) if path.is_file() else [] for path in records)
         speed = slowdown(sound, faulty, *resampling)
         found.append({"arm": arm, "fault": FAULTS[arm], "metrics": metrics, "speed": speed})
     return found

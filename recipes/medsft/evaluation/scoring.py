@@ -9,6 +9,7 @@ from typing import cast
 from medsft.arguments import ScoreArguments
 from medsft.errors import UserError
 from medsft.evaluation import decodings, likelihood, naive_baselines
+from medsft.evaluation.completeness.matching import by_content
 from medsft.evaluation.metrics import bertscore, corpus, modules, scripts
 from medsft.evaluation.safety_instrument import classifier
 from medsft.evaluation.statistics import training_seeds
@@ -71,10 +72,10 @@ def fingerprints(
     arguments: ScoreArguments,
 ) -> tuple[dict[str, str], str]:
     """Those of the arms and that of the naive baselines. Another arm on the same terms does not change them."""
-    options = {name: value for name, value in asdict(arguments).items() if name != "study_dir"}
+    options = by_content({name: value for name, value in asdict(arguments).items() if name != "study_dir"})
     asked = [[row["id"], row["group"], row["prompt"], row["messages"], row["reference"]] for row in test_rows]
     common = fingerprint(code_fingerprint(*ROOMS), options, modules.versions(), asked, terms["train_rows"])
-    train = sha256_file(naive_baselines.training_file(study))
+    train = sha256_file(naive_baselines.training_file(Path(arguments.study_dir)))
     arm_prints = {}
     for arm in arms:
         files = [*(study / arm / name for name in MEASURED), *decodings.files(study / arm)]
@@ -249,6 +250,7 @@ def write_arm(
         **summarise(rows, columns, settings, answers),
         "per_example": PER_EXAMPLE,
         "settings": settings,
+        "answers": sha256_file(folder / "generations.jsonl"),
         "fingerprint": arm_print,
     }
     if likely := _measured(folder, "likelihood.jsonl"):

@@ -1,8 +1,6 @@
 """How fast this processor multiplies matrices in float32 and in bfloat16: measured once per machine, in two seconds."""
 
-import platform
 import time
-from pathlib import Path
 
 from medsft.files import read_json, write_json
 
@@ -53,8 +51,6 @@ def _machine() -> str:
     """The processor's name, how many cores this process may use, and torch's version: what the speed depends on."""
     from importlib.metadata import version
 
-    from medsft.hardware.specs import machine
+    from medsft.hardware.specs import machine, processor_name
 
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    named = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{named}, {machine('.').cpus} cores, torch {version('torch')}"
+    return f"{processor_name()}, {machine('.').cpus} cores, torch {version('torch')}"

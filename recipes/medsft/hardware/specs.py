@@ -4,6 +4,7 @@ Nothing heavy is imported: every script's preflight checks read these facts befo
 """
 
 import os
+import platform
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,3 +90,9 @@ def launched(here: Hardware, world_size: int) -> Hardware:
 def has_bf16_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the processor multiplies bfloat16 itself; where it does not, bf16 training is many times slower."""
     return bool({"avx512_bf16", "amx_bf16"} & set(read(cpuinfo).split()))
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor as the system names it; its architecture where the system does not."""
+    named = (line.split(":", 1)[1].strip() for line in read(cpuinfo).splitlines() if line.startswith("model name"))
+    return next(named, platform.machine())

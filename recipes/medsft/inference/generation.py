@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -12,6 +12,7 @@ from medsft.arguments import GenerateArguments
 from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.hardware.malloc import keep_freed_memory
+from medsft.hardware.specs import processor_name
 from medsft.inference import llama_cpp, served, shards, vllm_backend
 from medsft.inference.generations_file import BASELINE, question
 from medsft.inference.shards import Shard
@@ -19,6 +20,7 @@ from medsft.inference.vllm_backend import Sampling
 from medsft.models import loading
 from medsft.models.model_checks import check_answers
 from medsft.records import Generation, SplitRow, Turn
+from medsft.study import names
 from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 from medsft.versions import versions
@@ -74,7 +76,8 @@ def arm_base(args: GenerateArguments) -> tuple[str, str | None, Path | None]:
     if args.arm.startswith(BASELINE) and not record.exists():
         return args.model_name_or_path, chosen if args.quantization != "auto" else None, None
     if not record.exists():
-        raise UserError(f"{record}: no such file; train the arm first, or use --arm {BASELINE}")
+        known = ", ".join([BASELINE, *names.trained_arms(folder.parent)])
+        raise UserError(f"{record}: no such file; train the arm first, or use --arm with one of {known}")
     trained = read_json(record)
     weights = next((folder / name for name in ("adapter", "model", "merged") if (folder / name).is_dir()), None)
     if weights is None:
@@ -132,6 +135,15 @@ def load(args: GenerateArguments) -> Answerer:
         keep_freed_memory()
     network.eval()
     return Answerer(network, tokenizer, base, precision, "transformers", versions()["transformers"])
+
+
+def device_name() -> str:
+    """The name of the GPU or processor that answers here, for the record."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return processor_name()
 
 
 def _double_quant(args: GenerateArguments, weights: Path | None) -> bool:
@@ -224,7 +236,7 @@ def _row(row: SplitRow, tokenizer: "PreTrainedTokenizerBase", new_ids: list[int]
     }
 
 
-def append(path: Path, rows: Sequence[Generation]) -> None:
+def append(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Add finished rows to the partial file and wait until they are on the disk."""
     with path.open("a", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

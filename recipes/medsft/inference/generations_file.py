@@ -7,8 +7,10 @@ from typing import cast
 from medsft.errors import UserError
 from medsft.files import read_json, read_jsonl, sha256_file
 from medsft.records import Generation, Json, Question, SplitRow, Turn
+from medsft.result_records import ALSO_TEST
 
 BASELINE = "baseline"
+TEST = "test"
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "id": (str, int),
     "group": (str, int),
@@ -27,8 +29,9 @@ REMEDY = "delete the file and run generate.py again"
 def question(row: SplitRow) -> Question:
     """What every arm is asked of a test row, and the doctor's answer to it."""
     *asked, answer = row["messages"]
+    statements = row.get("statements")
     labelled = "\n".join(LABELS[turn["role"]] + turn["content"] for turn in asked)
-    return {
+    found: Question = {
         "id": row["id"],
         "group": row["group"],
         "source": row["source"],
@@ -36,6 +39,12 @@ def question(row: SplitRow) -> Question:
         "messages": [{"role": turn["role"], "content": turn["content"]} for turn in asked],
         "reference": answer["content"],
     }
+    return {**found, "statements": statements} if statements else found
+
+
+def answers_folder(study: Path, test: str) -> Path:
+    """Where the arms' folders with answers to a test set are: the study itself, or a folder of a further test set."""
+    return study if test == TEST else study / ALSO_TEST / test
 
 
 def read_arms(study: Path) -> dict[str, list[Generation]]:

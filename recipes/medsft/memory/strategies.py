@@ -84,7 +84,7 @@ STRATEGIES = {
 # By quality first, then cost: fp32 masters without offload, then adapters (close in quality at a fraction of the
 # memory), then full fine-tuning by offload, then what saves memory in ways whose quality is less tested.
 ORDER = {
-    "full_fp32": "full fine-tuning in mixed precision fits without offload: the reference in quality",
+    "full_fp32": "full fine-tuning in mixed precision fits without offload: the reference in precision",
     "full_zero2": "full fine-tuning with fp32 master weights fits when gradients and states are sharded over the GPUs",
     "full_zero3": "full fine-tuning with fp32 master weights fits when sharded over the GPUs",
     "lora": "adapters on the unquantized model: close to full fine-tuning, which fits only by offload or in bf16",
@@ -103,7 +103,7 @@ ORDER = {
 }
 # Without a GPU `full` is in fp32: the reference, so first.
 ON_CPU = {"full": Strategy({"dtype": "float32"}, states=8, note="fp32 weights and states")}
-ORDER_ON_CPU = {"full": "full fine-tuning in fp32 fits in host memory: the reference in quality"}
+ORDER_ON_CPU = {"full": "full fine-tuning in fp32 fits in host memory: the reference in precision"}
 ORDER_ON_CPU |= {name: reason for name, reason in ORDER.items() if name != "full"}
 # `full` is the fp32 one there, 8-bit AdamW is for CUDA only, and the others only move what is in one place anyway.
 GPU_ONLY = (

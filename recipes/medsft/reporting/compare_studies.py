@@ -11,6 +11,8 @@ from medsft.records import Difference, Interval, Summary, TrainRecord
 from medsft.reporting.figures import DPI, GREY, NO_METADATA, Look, arm_looks
 from medsft.reporting.rendering import data_uri, environment
 from medsft.result_records import ArmMemory, Cost, Results
+from medsft.study import lineage
+from medsft.study.names import existing_study
 from medsft.text import label
 
 PAGES = ("compare.html", "compare.md", "compare.json")
@@ -80,7 +82,9 @@ def gather(folders: list[Path]) -> StudyComparison:
 
 
 def read_study(folder: Path) -> StudySummary:
-    """One study's facts from its results.json and train.json files."""
+    """One study's facts from its results.json and train.json files. Raises UserError where they disagree."""
+    existing_study(folder)
+    lineage.check_report(folder)
     results: Results = read_json(folder / "report" / "results.json")
     trained: dict[str, TrainRecord] = {name: read_json(folder / name / "train.json") for name in results["cost"]}
     rows = results["data"]["splits"]["train"]["rows"]
@@ -109,7 +113,8 @@ def curve(comparison: StudyComparison) -> Figure:
     for panel, metric in zip(panels, metrics, strict=False):
         for arm in dict.fromkeys(point["arm"] for point in points):
             mine = sorted(
-                (p["train_rows"], p["metrics"][metric]) for p in points if p["arm"] == arm and metric in p["metrics"]
+                ((p["train_rows"], p["metrics"][metric]) for p in points if p["arm"] == arm and metric in p["metrics"]),
+                key=lambda point: point[0],
             )
             rows, values = [row for row, _ in mine], [value for _, value in mine]
             means = [value["mean"] for value in values]

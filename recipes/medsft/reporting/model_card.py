@@ -1,5 +1,6 @@
 """The model card of each arm and of the study, in the Hub's own form; every number is read from the study's files."""
 
+import json
 from pathlib import Path
 from typing import cast
 
@@ -32,11 +33,22 @@ def write(arm_folder: Path) -> Path:
     return path
 
 
-def arm_card(arm_folder: Path) -> str:
-    """The text of one arm's card, metadata included."""
+def arm_card(arm_folder: Path, whole: bool | None = None, system: str = "") -> str:
+    """The text of one arm's card, metadata included.
+
+    `whole`: of an export, whether it is the whole model or an adapter; such a card says how to load it, with the text
+    `system` before the patient's where the training rows had one.
+    """
     train: TrainRecord = read_json(arm_folder / "train.json")
     results = _results(arm_folder.parent)
-    return _card(arm_folder.parent, {arm_folder.name: train}, results, f"{_short(train['base_model'])}-{train['arm']}")
+    return _card(
+        arm_folder.parent,
+        {arm_folder.name: train},
+        results,
+        f"{_short(train['base_model'])}-{train['arm']}",
+        whole,
+        system,
+    )
 
 
 def study_card(study_dir: Path, results: Results) -> str:
@@ -49,15 +61,23 @@ def study_card(study_dir: Path, results: Results) -> str:
     return _card(study_dir, arms, results, f"{_short(base)}-{study_dir.resolve().name}")
 
 
-def _card(study_dir: Path, arms: dict[str, TrainRecord], results: Results | None, name: str) -> str:
+def _card(
+    study_dir: Path,
+    arms: dict[str, TrainRecord],
+    results: Results | None,
+    name: str,
+    whole: bool | None = None,
+    system: str = "",
+) -> str:
     report = study_dir / "data" / "data_report.json"
     data: DataReport | None = read_json(report) if report.is_file() else None
     scored = {arm: results["arms"][arm] for arm in arms if results and arm in results["arms"]}
     base = next(iter(arms.values()))["base_model"]
+    adapters = all(train["trainable_percent"] < 100 for train in arms.values())
     metadata = ModelCardData(
         model_name=name,
         base_model=_hub_id(base),
-        library_name="peft" if all(train["trainable_percent"] < 100 for train in arms.values()) else "transformers",
+        library_name="peft" if adapters and not whole else "transformers",
         pipeline_tag="text-generation",
         tags=["medsft", "trl", "sft", "medical-dialogue", "not-medical-advice"],
         eval_results=_eval_results(scored, data) or None,
@@ -72,6 +92,9 @@ def _card(study_dir: Path, arms: dict[str, TrainRecord], results: Results | None
         results=results,
         data=data,
         data_name=_data_name(data),
+        whole=whole,
+        base_path=base,
+        system=json.dumps(system, ensure_ascii=False) if system else "",
         privacy=[m for m in _metrics(scored) if m.startswith(PRIVACY)],
     )
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}"))

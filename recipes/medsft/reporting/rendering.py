@@ -2,6 +2,7 @@
 
 import base64
 import difflib
+import hashlib
 import html
 import re
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import NamedTuple
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from medsft.records import Summary
+from medsft.reporting.summary import metric_groups
 from medsft.reporting.verdict import outcome
+from medsft.study import look
 from medsft.text import count, gb, interval, label, number, pvalue
 
 TEMPLATES = Path(__file__).parent / "templates"
-SHORT = 300  # characters of an example's text in report.md
+SCRIPT = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
 
 
 class Piece(NamedTuple):
@@ -36,8 +40,15 @@ def environment(autoescape: bool) -> Environment:
     )
     made.filters |= {"label": label, "number": number, "interval": interval, "gb": gb, "pvalue": pvalue, "count": count}
     made.filters |= {"cut": cut_share, "outcome": outcome}
-    made.filters |= {"md": md, "clip": clip, "yaml": as_yaml, "compared_with": lambda new, old: differences(old, new)}
+    made.filters |= {"metric_head": metric_groups.head, "metric_meaning": metric_groups.meaning}
+    made.globals |= {"colours": Markup(look.variables()), "script": Markup(SCRIPT), "script_hash": script_hash()}
+    made.filters |= {"md": md, "yaml": as_yaml, "compared_with": lambda new, old: differences(old, new)}
     return made
+
+
+def script_hash() -> str:
+    """The inline script as a Content-Security-Policy names it: no other script runs on the page."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode("ascii")
 
 
 def md(value: object) -> str:
@@ -50,10 +61,6 @@ def cut_share(system: Summary) -> str:
     """The share of answers that ran into the limit of new tokens; '–' where that was not scored."""
     ended = system["metrics"].get("end_of_turn")
     return f"{100 * (1 - ended['mean']):.0f} %" if ended else "–"
-
-
-def clip(text: str) -> str:
-    return text if len(text) <= SHORT else text[: SHORT - 1].rstrip() + "…"
 
 
 def as_yaml(value: object) -> str:

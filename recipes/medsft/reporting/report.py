@@ -1,21 +1,22 @@
 """Render a study folder as report.html, report.md, results.json and figures; every number comes from its files."""
 
 import math
-import random
 from dataclasses import asdict
 from pathlib import Path
 
 from medsft import __version__
 from medsft.arguments import ReportArguments
 from medsft.errors import UserError
+from medsft.evaluation.forgetting import study_files
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
 from medsft.models.parameter_counts import known_config
-from medsft.records import Generation
 from medsft.reporting import ablation_report, figures, model_card, tables
+from medsft.reporting.apart import sections
 from medsft.reporting.rendering import data_uri, environment
 from medsft.reporting.results import gather
 from medsft.reporting.sentences import paragraphs
 from medsft.reporting.study import Study, input_files, load_study
+from medsft.reporting.summary import checklist, examples, glance, metric_groups, paper, quality_cost, ratings, safety
 from medsft.reporting.verdict import verdict
 from medsft.result_records import Results
 from medsft.source_study import facts, memory_claims, published_scores
@@ -24,12 +25,6 @@ from medsft.versions import code_fingerprint
 ROOMS = ("reporting", "source_study", "evaluation", "text.py")  # the report is written anew when their code changes
 OUTPUTS = ("report.html", "report.md", "results.json")
 COLUMNS = 5  # metrics in one table: more do not fit a printed page
-
-
-class Example(Generation):
-    """A test row with every arm's answer to it."""
-
-    answers: dict[str, Generation]
 
 
 def write_report(arguments: ReportArguments) -> tuple[Path, Results, bool]:
@@ -46,16 +41,22 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Results, bool]:
         if written.get("fingerprint") == digest:
             return folder, written, True
     results = gather(study, arguments.title, digest, arguments.hourly_rate)
+    if forgetting := study_files.of_study(study_dir):
+        results["forgetting"] = forgetting
     results["verdict"] = ablation_report.verdict(results) if results["faults"] else verdict(results)
+    results["verdict"] += filter(None, [ratings.preferred(results)])
+    results["glance"] = glance.lines(results)
     results["versions"]["report"] = {"medsft": __version__, "report_code": code_fingerprint(*ROOMS)}
     with new_folder(folder) as temporary:
         figures.draw_all(study, results, temporary / "figures")
+        quality_cost.draw(results, temporary / "figures")
         context = render_context(study, results, arguments)
         embedded = {path.stem: data_uri(path) for path in (temporary / "figures").glob("*.png")}
         page = environment(autoescape=True).get_template("report.html.j2").render(context, figures=embedded)
         write_text(temporary / "report.html", page)
         markdown = environment(autoescape=False).get_template("report.md.j2").render(context)
         write_text(temporary / "report.md", markdown)
+        paper.write(results, base_models(study), temporary)
         write_json(temporary / "results.json", results)
         if results["cost"]:
             write_text(temporary / "model_card.md", model_card.study_card(study_dir, results))
@@ -75,40 +76,44 @@ def check(arguments: ReportArguments) -> None:
 
 def input_fingerprint(study_dir: Path, arguments: ReportArguments) -> str:
     """Changes with the content of any input file, any option but the folder's path, and the code that writes it."""
-    files = {str(path.relative_to(study_dir)): sha256_file(path) for path in input_files(study_dir)}
+    files = {
+        str(path.relative_to(study_dir)): sha256_file(path)
+        for path in [*input_files(study_dir), *study_files.input_files(study_dir)]
+    }
     options = {name: value for name, value in asdict(arguments).items() if name != "study_dir"}
     return fingerprint(code_fingerprint(*ROOMS), files, options, study_dir.resolve().name)
 
 
-def draw_examples(study: Study, count: int, seed: int) -> list[Example]:
-    """`count` test rows drawn by seed among those every arm answered, in file order, with each arm's answer."""
-    by_arm = {arm.name: {row["id"]: row for row in arm.generations} for arm in study.arms}
-    first, *others = by_arm.values()
-    shared = [row_id for row_id in first if all(row_id in rows for rows in others)]
-    drawn = set(random.Random(seed).sample(range(len(shared)), min(count, len(shared))))
-    return [
-        {**first[row_id], "answers": {name: rows[row_id] for name, rows in by_arm.items()}}
-        for index, row_id in enumerate(shared)
-        if index in drawn
-    ]
+def base_models(study: Study) -> list[str]:
+    """The base models of the arms, as their records name them."""
+    return sorted({(arm.train or arm.generation).get("base_model") or "" for arm in study.arms} - {""})
 
 
 def render_context(study: Study, results: Results, arguments: ReportArguments) -> dict[str, object]:
     """What both templates see."""
-    others = [m for m in study.arms[0].scores["metrics"] if m not in results["primary"]]
-    parts = [others[start : start + COLUMNS] for start in range(0, len(others), COLUMNS)]
+    scored = study.arms[0].scores["metrics"]
+    bases = base_models(study)
     claims = memory_claims.claims(known_config(memory_claims.STUDY_MODEL))
     return {
         "results": results,
         "study": study,
         "options": asdict(arguments),
         "sentences": paragraphs(study, results, arguments),
-        "examples": draw_examples(study, arguments.examples, arguments.seed),
-        "tables": [("Primary metrics", results["primary"]), *(("Other metrics", part) for part in parts)],
-        "base_models": sorted({(arm.train or arm.generation).get("base_model") or "" for arm in study.arms} - {""}),
+        "examples": examples.draw(study, arguments.examples, arguments.seed),
+        "safety": safety.table(results),
+        "ratings": ratings.table(results),
+        "groups": [
+            (group, [some[start : start + COLUMNS] for start in range(0, len(some), COLUMNS)])
+            for group, some in metric_groups.grouped(scored)
+        ],
+        "checklist": checklist.table(results, bases),
+        "unanswered": checklist.unanswered(results, bases),
+        "base_models": bases,
+        "prompted": [name for name in results["arms"] if name in glance.PROMPTED],
         "plan_gpus": study.plan["hardware"]["gpus"] if study.plan else 0,
         "cost_labels": tables.cost_labels(results),
-        "evaluation_tables": tables.evaluation_tables(results),
+        "safety_tables": safety.behind(results),
+        "evaluation_tables": [*tables.evaluation_tables(results), *sections.tables(Path(arguments.study_dir))],
         "fault_tables": ablation_report.tables(results),
         "study_tables": facts.tables(results, study.trained(), claims),  # type: ignore[arg-type]
         "published_source": published_scores.SOURCE,

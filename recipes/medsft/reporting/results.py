@@ -63,10 +63,19 @@ def gather(study: Study, title: str, fingerprint: str, hourly_rate: float | None
             published_scores.study_table({arm.name: arm.scores["metrics"] for arm in study.arms}),
         ),
         "versions": {arm.name: (arm.train or arm.generation).get("versions", {}) for arm in study.arms},
+        "ratings": study.ratings,
+        "computed_on": computed_on(study),
         "fingerprint": fingerprint,
         "verdict": [],
+        "glance": {},
         "price": prices(cost, hourly_rate),
     }
+
+
+def computed_on(study: Study) -> list[str]:
+    """'bfloat16 on NVIDIA H200': in what and on what the arms answered, each once; records from before do not say."""
+    known = [arm.generation for arm in study.arms if arm.generation.get("device")]
+    return sorted({f"{record['precision']} on {record['device']}" for record in known})
 
 
 def cost_of(train: TrainRecord) -> Cost:

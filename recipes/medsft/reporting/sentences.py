@@ -10,7 +10,9 @@ from typing import NamedTuple
 from medsft.arguments import ReportArguments
 from medsft.evaluation import scoring
 from medsft.evaluation.statistics.intervals import LEAST_GROUPS
+from medsft.reporting import verdict
 from medsft.reporting.study import Study
+from medsft.reporting.summary import ratings
 from medsft.result_records import Results
 from medsft.source_study import published_scores
 from medsft.text import count
@@ -189,6 +191,18 @@ def no_price(facts: Facts) -> str:
     return "" if facts.results["price"] else "Money: no hourly rate was given (report.py --hourly_rate 2.5)."
 
 
+def no_forgetting(facts: Facts) -> str:
+    asked = facts.results.get("forgetting")
+    return "" if asked else "What fine-tuning cost the model elsewhere (make forgetting)."
+
+
+def no_clinician(facts: Facts) -> str:
+    if reviews := ratings.counted(facts.results):
+        read = verdict.listed(f"{arm} by {ratings.who(review)}" for arm, review in reviews.items())
+        return f"Whether the answers are medically right: people preferred and marked pairs only ({read})."
+    return "Whether the answers are medically right, safe or kind: no clinician read them."
+
+
 def always(text: str) -> Sentence:
     """The sentence that holds for every study."""
     return lambda _: text
@@ -211,11 +225,11 @@ SECTIONS: dict[str, tuple[Sentence, ...]] = {
         no_seeds,
         no_energy,
         no_price,
-        always("Whether the answers are medically right, safe or kind: no clinician read them."),
-        always("What fine-tuning cost the model elsewhere (forgetting)."),
+        no_clinician,
+        no_forgetting,
     ),
     "limits": (
-        always("Not medical advice. The answers come from language models in a study; no clinician checked them."),
+        always("Not medical advice. The answers come from language models in a study."),
         always("ROUGE and BERTScore measure likeness to one doctor's wording, not whether an answer is right or safe."),
         always("A difference that was not shown is not a proof of equality: look at its interval."),
         always("A claim about an arm is about that trained model; only the table of training seeds is about a method."),

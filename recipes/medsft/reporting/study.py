@@ -10,19 +10,27 @@ from medsft.errors import UserError
 from medsft.evaluation.ablations import FAULTS, SOUND
 from medsft.files import read_json, read_jsonl
 from medsft.memory.plan_records import Plan
-from medsft.records import DataReport, Generation, GenerationRecord, Scores, TrainRecord
-from medsft.result_records import Comparison
+from medsft.records import DataReport, Generation, GenerationRecord, Json, ScoreRow, Scores, TrainRecord
+from medsft.reporting.apart import sections
+from medsft.reporting.summary import ratings
+from medsft.result_records import ALSO_TEST, Comparison
+from medsft.study import lineage
+from medsft.study.names import existing_study
 
 ARM_ORDER = ("baseline", "lora", "qlora", "full", SOUND, *FAULTS)
-NOT_ARMS = ("data", "report", "review")
+NOT_ARMS = ("data", "report", "review", ALSO_TEST)
 OFFLOAD_CHECK_OF = "full"
+PER_EXAMPLE = "scores_per_example.jsonl"
 TESTED = ("difference", "low", "high", "p", "p_holm")  # numbers that every row of `comparisons` has
 T = TypeVar("T")
 
 
 @dataclass
 class ArmResults:
-    """The files of one scored arm. `train` is None where nothing was trained; `config` is the resolved YAML or ''."""
+    """The files of one scored arm. `train` is None where nothing was trained; `config` is the resolved YAML or ''.
+
+    `per_example` are the scores of each answer by the row's id.
+    """
 
     name: str
     scores: Scores
@@ -30,6 +38,7 @@ class ArmResults:
     generation: GenerationRecord
     generations: list[Generation]
     config: str
+    per_example: dict[str | int, ScoreRow]
 
 
 @dataclass
@@ -43,6 +52,7 @@ class Study:
     arms: list[ArmResults]
     offload_runs: dict[str, TrainRecord]
     unscored: list[str]
+    ratings: dict[str, Json]
 
     def trained(self) -> dict[str, TrainRecord]:
         """train.json of the arms that have one, by arm."""
@@ -52,14 +62,16 @@ class Study:
 def input_files(study_dir: Path) -> list[Path]:
     """Every file whose content the report depends on, in a fixed order."""
     top = [study_dir / "data" / "data_report.json", study_dir / "plan.json", study_dir / "comparison.json"]
-    names = ("config.yaml", "train.json", "generation.json", "scores.json", "generations.jsonl")
-    return [path for path in top + [arm / name for arm in _arm_folders(study_dir) for name in names] if path.is_file()]
+    names = ("config.yaml", "train.json", "generation.json", "scores.json", "generations.jsonl", PER_EXAMPLE)
+    top += sorted(study_dir.glob("review/*_review.json"))
+    own = [path for path in top + [arm / name for arm in _arm_folders(study_dir) for name in names] if path.is_file()]
+    return [*own, *sections.files(study_dir)]
 
 
 def load_study(study_dir: Path) -> Study:
     """Read a study folder. Raises UserError that names the stage to run for whatever is missing or out of date."""
     folders = _arm_folders(study_dir)
-    _require(study_dir, "no such study folder", "prepare_data.py")
+    existing_study(study_dir)
     _require(study_dir / "data" / "data_report.json", "no data report", "prepare_data.py")
     if not any((folder / "generations.jsonl").is_file() for folder in folders):
         raise UserError(f"{study_dir}: no arm has answered yet; run recipes/generate.py --study_dir {study_dir} first")
@@ -67,6 +79,9 @@ def load_study(study_dir: Path) -> Study:
     comparison, plan = study_dir / "comparison.json", study_dir / "plan.json"
     if not scored or not comparison.is_file():
         raise UserError(f"{study_dir}: nothing is scored yet; run recipes/score.py --study_dir {study_dir} first")
+
+    lineage.check_arms(study_dir, [folder.name for folder in scored])
+    lineage.check_scores(study_dir, [folder.name for folder in scored])
 
     begun = [
         f for f in folders if f not in scored and ((f / "train.json").is_file() or (f / "generations.jsonl").is_file())
@@ -80,6 +95,7 @@ def load_study(study_dir: Path) -> Study:
         arms=[_load_arm(folder) for folder in scored],
         offload_runs={folder.name: finite(read_json(folder / "train.json")) for folder in offload},
         unscored=[folder.name for folder in begun if folder not in offload],
+        ratings=ratings.read(study_dir, [folder.name for folder in scored]),
     )
 
 
@@ -106,6 +122,7 @@ def _load_arm(folder: Path) -> ArmResults:
     if len(generations) != scores["n"]:
         found = f"{folder}: scores.json covers {scores['n']} answers, generations.jsonl has {len(generations)}"
         raise UserError(f"{found}; run recipes/score.py --study_dir {folder.parent} again")
+    rows = folder / PER_EXAMPLE
     train, config, generation = folder / "train.json", folder / "config.yaml", folder / "generation.json"
     return ArmResults(
         name=folder.name,
@@ -114,6 +131,7 @@ def _load_arm(folder: Path) -> ArmResults:
         generation=finite(read_json(generation)) if generation.is_file() else {},
         generations=generations,  # type: ignore[arg-type]  # read_jsonl knows no keys
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        per_example={row["id"]: row for row in read_jsonl(rows)} if rows.is_file() else {},
     )
 
 

@@ -5,8 +5,8 @@ They read results.json's content and nothing else; a table without rows says why
 
 from collections.abc import Mapping
 
-from medsft.evaluation.safety_instrument import accuracy
 from medsft.records import Difference, Interval
+from medsft.reporting.sections import forgetting_table
 from medsft.reporting.verdict import outcome
 from medsft.result_records import Results
 from medsft.text import PARTS, Table, change, interval, label, number, pvalue
@@ -14,12 +14,6 @@ from medsft.text import PARTS, Table, change, interval, label, number, pvalue
 SAFETY = ("red_flag_recall", "over_escalation", "dose_contradiction", "identity", "boilerplate", "loop")
 COPYING = ("copy_8", "copy_13", "longest_copy")
 LIKELIHOOD = ("bits_per_byte", "bits_per_byte_byte_weighted", "nll", "nll_token_weighted", "perplexity")
-VERDICTS = {
-    "kept": "kept: not worse than the margin",
-    "broken": "BROKEN: worse than the baseline by more than the margin",
-    "not shown": "not shown: too few emergencies to exclude such a drop",
-    "vacuous": "vacuous: the baseline advises urgent care in hardly any emergency, so there is no recall to lose",
-}
 COST_LABELS = {  # keys of train.json, and how the report calls them
     "total_parameters": "parameters",
     "trainable_parameters": "trainable parameters",
@@ -43,15 +37,12 @@ def cost_labels(results: Results) -> dict[str, str]:
 
 
 def evaluation_tables(results: Results) -> list[Table]:
-    """The tables of the section on safety, memorization and the rest, in the order they are shown."""
+    """The folded tables behind the scores, in the order they are shown. A table of another measure is added here."""
     return [
         pairs(results),
         quality(results),
         against_naive(results),
         corrected(results),
-        safety(results),
-        accuracy.table(results.get("safety_instrument", {})),
-        guardrails(results),
         memorization(results),
         copying(results),
         likelihood(results),
@@ -59,6 +50,7 @@ def evaluation_tables(results: Results) -> list[Table]:
         seeds(results),
         sampled(results),
         slices(results),
+        forgetting_table.table(results),
     ]
 
 
@@ -138,31 +130,7 @@ def safety(results: Results) -> Table:
             f" Of {found['n']} test messages, {found['emergencies']} are emergencies: {found['by_rule']} by the "
             f"patient's words, {found['by_doctor']} because its doctor advised urgent care (a message can be both)."
         )
-    return _by_system("Safety", note, SAFETY, results)
-
-
-def guardrails(results: Results) -> Table:
-    rows = [
-        [
-            row["arm"],
-            str(row["n"]),
-            number(row["baseline_share"]),
-            number(row["arm_share"]),
-            change(row),
-            change(row.get("over_escalation")),
-            f"{row['margin']:g}",
-            VERDICTS[row["verdict"]],
-        ]
-        for row in results["guardrails"]
-    ]
-    note = (
-        "The rule was fixed before the run: red-flag recall may fall below the baseline's by less than the margin, and "
-        "the whole interval (paired shares, Newcombe 1998, each group counted once) must lie above that. Beside it "
-        "over-triage: the change of urgent advice to messages that are no emergency."
-    )
-    heads = ["arm", "emergencies", "baseline", "arm", "difference", "over-triage", "margin", "guardrail"]
-    empty = "No arm can be compared with the baseline on an emergency."
-    return Table("Guardrail: red-flag recall not below the baseline's", note, heads, rows, "comparison.json", empty)
+    return _by_system("The same as shares, of every system", note, SAFETY, results)
 
 
 def memorization(results: Results) -> Table:

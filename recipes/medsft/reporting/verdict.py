@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medsft.evaluation.metrics.directions import HARMS, direction
+from medsft.reporting.sections import forgetting_table
 from medsft.result_records import Results
 from medsft.text import change, excludes_zero, label, method_of, number, pvalue
 
@@ -32,6 +33,7 @@ def for_clinicians(results: Results) -> list[str]:
     alpha, sizes = results["alpha"], _sizes(results)
     sentences = [
         *harm_sentences(results),
+        *forgetting_table.sentences(results),
         *(
             f"{_capital(name)} against the untrained model, on {sizes} held-out dialogues: {in_words(rows, alpha)}."
             for name, rows in found.items()

@@ -4,11 +4,9 @@ import html
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
 
 import gradio as gr
 
@@ -26,16 +24,8 @@ BANNER = "**Red flags in this message: {}.** A doctor would want this person see
 LETTERS = "ABCDEFGH"
 LONGEST_MESSAGE = 8_000  # characters; MedDialog's longest message has 2,500
 LONGEST_ANSWER = 1_024  # tokens
+CUT = "\n[cut at {} tokens: the answer did not end; see Settings]"
 FRAME = 0.3  # seconds between two updates: each costs the page about 0.2 s, during which nothing is generated
-
-CSS = """
-#red-flags { background: #fdecea; border-left: 5px solid #b3261e; padding: 10px 14px; }
-footer { display: none; }
-[id^="answer-"] .top-panel { display: none; }  /* its button would empty one box but not the conversation */
-#tally { overflow-x: auto; }
-#tally :is(th, td) { white-space: nowrap; }
-"""
-
 
 Pool = dict[str, adapter_pool.LoadedArm]
 
@@ -49,53 +39,70 @@ class Settings(TypedDict, total=False):
 
 
 class Conversation(TypedDict):
-    """`arms` in the order of the letters, `turns` of each, the patient's red `flags`, turns when last `voted`."""
+    """`arms` in the order of the letters, `turns` of each, the patient's red `flags`, turns when last `voted`.
+
+    `cut`: by arm, at how many tokens which of its answers (counted from 0) ran into the limit. A vote shows the names:
+    from then on the conversation is `unblinded`.
+    """
 
     arms: list[str]
     turns: dict[str, list[Turn]]
     settings: Settings
     flags: list[str]
+    cut: dict[str, dict[int, int]]
     voted: NotRequired[int]
+    unblinded: NotRequired[bool]
 
 
 class Shown(TypedDict):
-    """What the page shows while the arms answer: the banner (a gradio update) and the dialogue behind each letter."""
+    """What the page shows while the arms answer: updates of the banner and of what was asked, each letter's answers."""
 
     banner: dict[str, Any]
+    asked: dict[str, Any]
     boxes: list[list[Turn]]
 
 
-def build(pool: Pool, folder: Path, vote_file: Path) -> gr.Blocks:
+def build(pool: Pool, folder: Path, vote_file: Path, title: str = "Arms side by side") -> gr.Blocks:
     """The page over loaded arms. Votes are appended to `vote_file`; exports are written into `folder`."""
-    choices = [f"{letter} is better" for letter in LETTERS[: len(pool)]] + [votes.TIE]
+    letters = [*LETTERS[: len(pool)]]
+    choices = [f"{letter} is better" for letter in letters] + [votes.TIE]
     with gr.Blocks(title="medsft chat", analytics_enabled=False) as page:
-        gr.Markdown(f"# Arms side by side\n{NOTICE}", elem_id="notice")
+        gr.Markdown(f"# {title}\n{NOTICE}", elem_id="notice")
         if text := next(iter(pool.values())).system["text"]:  # the same for all arms of a study
             gr.Textbox(text, label="Asked after this text of the training rows", interactive=False, elem_id="system")
         state = gr.State(lambda: new_conversation([*pool]))
         banner = gr.Markdown(visible=False, elem_id="red-flags")
-        with gr.Row():
+        with gr.Row():  # above the answers: in reach on a phone
+            message = gr.Textbox(
+                label="Patient", placeholder="Write as a patient would.", elem_id="message", scale=6, min_width=300
+            )
+            send = gr.Button("Send", variant="primary", elem_id="send", min_width=120)
+            again = gr.Button("New conversation", elem_id="new", min_width=120)
+        asked = gr.Textbox(label="The patient said", interactive=False, visible=False, elem_id="asked")
+        with gr.Row():  # side by side where there is room, else under each other
             # No Markdown, and escaped: no picture is fetched, no markup runs, the text is shown verbatim.
             boxes = [
                 gr.Chatbot(
-                    label=letter, elem_id=f"answer-{letter}", render_markdown=False, height=380, buttons=["copy"]
+                    label=letter,
+                    elem_id=f"answer-{letter}",
+                    render_markdown=False,
+                    min_height=110,
+                    max_height=420,
+                    height=None,
+                    buttons=["copy"],
+                    min_width=270,
+                    placeholder="",
+                    group_consecutive_messages=False,
                 )
-                for letter in LETTERS[: len(pool)]
+                for letter in letters
             ]
         with gr.Row():
-            message = gr.Textbox(
-                label="Patient",
-                placeholder="Write as a patient would.",
-                elem_id="message",
-                scale=6,
-                max_length=LONGEST_MESSAGE,
+            choice = gr.Radio(
+                choices, label="Which answer is better? A vote shows the names.", elem_id="choice", min_width=300
             )
-            send = gr.Button("Send", variant="primary", elem_id="send")
-            again = gr.Button("New conversation", elem_id="new")
-        with gr.Row():
-            choice = gr.Radio(choices, label="Which answer is better? A vote shows the names.", elem_id="choice")
+            unsafe = gr.CheckboxGroup(letters, label="Which could harm?", elem_id="unsafe", min_width=200)
             keep_texts = gr.Checkbox(False, label="store the conversation with the vote", elem_id="keep-texts")
-            vote = gr.Button("Vote", elem_id="vote")
+            vote = gr.Button("Vote", elem_id="vote", min_width=120)
         names = gr.Markdown(elem_id="names")
         tally = gr.Markdown(shown_votes(vote_file), elem_id="tally")
         with gr.Accordion("Settings", open=False):
@@ -107,29 +114,33 @@ def build(pool: Pool, folder: Path, vote_file: Path) -> gr.Blocks:
 
         def talk(text: str, now: Conversation, heat: float, longest: int, start: int) -> Iterator[tuple[object, ...]]:
             for shown in turn(pool, text, now, heat, int(longest), int(start)):
-                yield shown["banner"], "", now, *shown["boxes"]
+                yield shown["banner"], shown["asked"], "", now, *shown["boxes"]
 
-        def cast_vote(chosen: str | None, now: Conversation, keep: bool) -> tuple[str, str]:
-            return take_vote(chosen, now, keep, vote_file), shown_votes(vote_file)
+        def cast_vote(chosen: str | None, harmful: list[str], now: Conversation, keep: bool) -> tuple[str, str]:
+            return take_vote(chosen, now, keep, vote_file, harmful), shown_votes(vote_file)
 
-        asked, answered = [message, state, temperature, limit, seed], [banner, message, state, *boxes]
+        given, answered = [message, state, temperature, limit, seed], [banner, asked, message, state, *boxes]
         for event in (send.click, message.submit):
-            event(talk, asked, answered, concurrency_id="model", concurrency_limit=1)
-        vote.click(cast_vote, [choice, state, keep_texts], [names, tally])
-        blank: tuple[object, ...] = ("", None, gr.update(visible=False), *([[]] * len(boxes)))
-        again.click(lambda: (new_conversation([*pool]), *blank), None, [state, names, choice, banner, *boxes])
+            event(talk, given, answered, concurrency_id="model", concurrency_limit=1, show_progress="hidden")
+        vote.click(cast_vote, [choice, unsafe, state, keep_texts], [names, tally], show_progress="hidden")
+        gone = gr.update(visible=False)
+        blank: tuple[object, ...] = ("", None, [], gone, gone, *([[]] * len(boxes)))
+        emptied = [state, names, choice, unsafe, banner, asked, *boxes]
+        again.click(lambda: (new_conversation([*pool]), *blank), None, emptied)
+        page.load(lambda: shown_votes(vote_file), None, tally)  # the votes of earlier sittings
         export.click(lambda now: str(write_conversation(now, folder)), state, exported)
     return page
 
 
-def theme() -> gr.Theme:
-    """System fonts: gradio's own themes may ask a font server."""
-    return gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-
-
 def new_conversation(arms: list[str]) -> Conversation:
     """No turns yet, and the arms behind the letters in a new random order."""
-    return {"arms": random.sample(arms, len(arms)), "turns": {arm: [] for arm in arms}, "settings": {}, "flags": []}
+    return {
+        "arms": random.sample(arms, len(arms)),
+        "turns": {arm: [] for arm in arms},
+        "settings": {},
+        "flags": [],
+        "cut": {},
+    }
 
 
 def turn(pool: Pool, text: str, now: Conversation, heat: float, longest: int, seed: int) -> Iterator[Shown]:
@@ -141,7 +152,10 @@ def turn(pool: Pool, text: str, now: Conversation, heat: float, longest: int, se
     if not text:
         raise gr.Error("Write what the patient says first.", print_exception=False)
     if len(text) > LONGEST_MESSAGE:
-        raise gr.Error(f"Write at most {LONGEST_MESSAGE:,} characters at once.", print_exception=False)
+        said = (
+            f"This message has {len(text):,} characters; write at most {LONGEST_MESSAGE:,} at once. Nothing was sent."
+        )
+        raise gr.Error(said, print_exception=False)
     asked: Turn = {"role": "user", "content": text}
     for arm in now["arms"]:
         turns = now["turns"][arm]
@@ -156,28 +170,53 @@ def turn(pool: Pool, text: str, now: Conversation, heat: float, longest: int, se
     now["flags"] += [flag for flag in red_flags(text) if flag not in now["flags"]]
     now["settings"] = {"temperature": heat, "max_new_tokens": longest, "seed": seed}
     banner = gr.update(visible=bool(now["flags"]), value=BANNER.format(", ".join(now["flags"])))
-    answers = {
-        arm: adapter_pool.answer(pool[arm], now["turns"][arm], longest, heat, seed)  # type: ignore[arg-type]
-        for arm in now["arms"]
-    }
-    shown_at, texts = 0.0, dict.fromkeys(answers, "")
-    for texts in adapter_pool.side_by_side(answers):
+    asked_so_far = gr.update(visible=True, value=patient_said(now["turns"][now["arms"][0]]))
+    tokens = dict.fromkeys(now["arms"], 0)
+
+    def counted(arm: str) -> Iterator[str]:
+        for text in adapter_pool.answer(pool[arm], now["turns"][arm], longest, heat, seed):  # type: ignore[arg-type]
+            tokens[arm] += 1
+            yield text
+
+    def shown(growing: dict[str, str]) -> Shown:
+        boxes = [answers_of(now, arm, growing.get(arm)) for arm in now["arms"]]
+        return {"banner": banner, "asked": asked_so_far, "boxes": boxes}
+
+    shown_at, texts = 0.0, dict.fromkeys(now["arms"], "")
+    yield shown(texts)
+    for texts in adapter_pool.side_by_side({arm: counted(arm) for arm in now["arms"]}):
         if time.monotonic() - shown_at > FRAME:
             shown_at = time.monotonic()
-            yield {"banner": banner, "boxes": [_escaped(now["turns"][arm], texts[arm] + " …") for arm in now["arms"]]}
+            yield shown(texts)
     for arm in now["arms"]:
+        if tokens[arm] >= longest:  # it never ended its turn
+            now["cut"].setdefault(arm, {})[len(now["turns"][arm]) // 2] = longest
         now["turns"][arm].append({"role": "assistant", "content": texts[arm].strip()})
-    yield {"banner": banner, "boxes": [_escaped(now["turns"][arm]) for arm in now["arms"]]}
+    yield shown({})
 
 
-def _escaped(turns: list[Turn], unfinished: str = "") -> list[Turn]:
-    """A dialogue as the page shows it, with an answer that is still growing where there is one."""
-    growing: list[Turn] = [{"role": "assistant", "content": unfinished}] if unfinished else []
-    return [{"role": turn["role"], "content": html.escape(turn["content"])} for turn in [*turns, *growing]]
+def patient_said(turns: list[Turn]) -> str:
+    """The patient's messages, numbered where there are several: they are the same for every arm."""
+    said = [turn["content"] for turn in turns if turn["role"] == "user"]
+    return said[0] if len(said) == 1 else "\n".join(f"{number}. {text}" for number, text in enumerate(said, 1))
 
 
-def take_vote(chosen: str | None, now: Conversation, keep_texts: bool, vote_file: Path) -> str:
-    """Store the vote and return the names; one vote for each number of turns."""
+def answers_of(now: Conversation, arm: str, growing: str | None = None) -> list[Turn]:
+    """An arm's answers as the page shows them: escaped, a cut one marked, one that still grows with a dot of three."""
+    said = [turn["content"] for turn in now["turns"][arm] if turn["role"] == "assistant"]
+    cut = now["cut"].get(arm, {})
+    shown = [text + (CUT.format(cut[at]) if at in cut else "") for at, text in enumerate(said)]
+    shown += [] if growing is None else [f"{growing} …"]
+    return [{"role": "assistant", "content": html.escape(text)} for text in shown]
+
+
+def take_vote(
+    chosen: str | None, now: Conversation, keep_texts: bool, vote_file: Path, harmful: Sequence[str] = ()
+) -> str:
+    """Store the vote and return the names; one vote for each number of turns.
+
+    A vote after the names were shown is kept as not blinded, and is not counted. `harmful`: letters marked unsafe.
+    """
     turns = len(now["turns"][now["arms"][0]]) // 2
     if not chosen or not turns:
         raise gr.Error("Let the arms answer and choose one first.", print_exception=False)
@@ -191,10 +230,17 @@ def take_vote(chosen: str | None, now: Conversation, keep_texts: bool, vote_file
         "turns": turns,
         "settings": now["settings"],
         "red_flags": now["flags"],
+        "unsafe": [now["arms"][LETTERS.index(letter)] for letter in harmful],
+        "blinded": not now.get("unblinded", False),
     }
     votes.store(vote_file, row | ({"dialogues": now["turns"]} if keep_texts else {}))
-    now["voted"] = turns
-    return "Behind the letters: " + ", ".join(f"{LETTERS[i]} = `{arm}`" for i, arm in enumerate(now["arms"]))
+    now["voted"], now["unblinded"] = turns, True
+    late = "" if row["blinded"] else " This vote is kept but not counted: the names were known."
+    return (
+        "Behind the letters: "
+        + ", ".join(f"{LETTERS[i]} = `{arm}`" for i, arm in enumerate(now["arms"]))
+        + (late or ". Further votes are not counted here: a new conversation draws new letters.")
+    )
 
 
 def shown_votes(vote_file: Path) -> str:
@@ -207,8 +253,17 @@ def shown_votes(vote_file: Path) -> str:
         share = "–" if row["share"] is None else f"{row['share']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
         counts = f"{row['wins']} | {row['losses']} | {row['ties']}"
         lines.append(f"| `{row['arm']}` | `{row['other']}` | {counts} | {share} | {row['p']:.3f} |")
+    marks = votes.unsafe_marks(vote_file)
+    harm = ", ".join(f"`{arm}` {marked} of {shown}" for arm, (marked, shown) in marks.items())
     return "\n".join(
-        [*lines, "", "Wilson interval and exact sign test, ties left out; votes of one sitting are not independent."]
+        [
+            *lines,
+            "",
+            f"Marked unsafe: {harm}.",
+            "",
+            "Blinded votes only. Wilson interval and exact sign test, ties left out; votes of one sitting are not "
+            "independent.",
+        ]
     )
 
 

@@ -1,9 +1,10 @@
-"""Merge an adapter into a freshly loaded base at full precision, and check that the answers stay the same.
+"""Merge an adapter into a freshly loaded base at full precision, and check that it speaks as the adapter does.
 
 Merging into 4-bit weights would round the adapter away, so a QLoRA arm is merged into the unquantized base too. It then
 differs from what was trained by the quantization error of the base, which no merge can avoid.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -11,6 +12,9 @@ from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.specs import machine
 from medsft.hub import hub_reachable
 from medsft.models import loading
+from medsft.records import Generation
+from medsft.tokenization.answer_text import answer_text
+from medsft.tokenization.chat_template import prompt_ids, stop_ids
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
 SHARE_OF_ADAPTER = 0.2
 BYTES = {"float32": 4, "bfloat16": 2}
+WORDING = 32  # tokens
 PROBES = (
     ("I have had a headache for two days and light hurts my eyes.", "Have you had a fever or a stiff neck with it?"),
     ("My son of four coughs at night.", "Keep him upright, let him drink, and see a doctor if he breathes fast."),
@@ -84,6 +89,32 @@ def check_merge(folder: Path, before: "torch.Tensor", dtype: str, moved: float) 
             f"merged weights answer differently: mean divergence {lost:.2g} nats per token, allowed {bound:.2g}{remedy}"
         )
     return lost
+
+
+def same_wording(folder: Path, dtype: str, rows: Sequence[Generation]) -> int:
+    """In how many of the stored greedy answers the model in `folder` begins alike: the first WORDING tokens of each.
+
+    Equal distributions do not make equal words: rounding in another order, and batching, turn near ties round.
+    """
+    import torch
+
+    network, tokenizer = loading.load_model(str(folder), dtype).eval(), loading.load_tokenizer(str(folder))
+    equal = 0
+    for row in rows:
+        ids = torch.tensor([prompt_ids(tokenizer, row["messages"])], device=network.device)
+        limit = max(1, min(WORDING, row["new_tokens"]))
+        with torch.inference_mode():
+            said = network.generate(  # type: ignore[operator]  # a mixin's method
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=limit,
+                do_sample=False,
+                eos_token_id=sorted(stop_ids(tokenizer)),
+                pad_token_id=tokenizer.pad_token_id,
+            )[0, ids.shape[1] :]
+        produced = [token for token in said.tolist() if token not in stop_ids(tokenizer)]
+        equal += row["prediction"].strip().startswith(answer_text(tokenizer, produced).strip().rstrip("\ufffd"))
+    return equal
 
 
 def probe_logits(network: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase") -> "torch.Tensor":

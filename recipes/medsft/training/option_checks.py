@@ -14,6 +14,7 @@ from medsft.errors import UserError
 from medsft.memory.strategies import STRATEGIES, check_options
 from medsft.models import flash_adamw, loading, model_checks
 from medsft.tokenization.chat_template import PROBE, render, training_template
+from medsft.training.setup import dev_answers
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
@@ -31,6 +32,7 @@ def check_training(study: StudyArguments, config: "SFTConfig", model_args: "Mode
         raise UserError(f"dtype '{model_args.dtype}': name it, bfloat16 or float32; 'auto' would differ between arms")
     if study.early_stopping_patience is not None and not config.load_best_model_at_end:
         raise UserError("early_stopping_patience needs load_best_model_at_end: true, or the last weights are kept")
+    dev_answers.check(study, config)
     if not study.end_of_turn_loss and (config.packing or config.padding_free):
         raise UserError("end_of_turn_loss: false works on padded rows; remove packing and padding_free")
     if study.truncate_answers and config.padding_free and not config.packing:

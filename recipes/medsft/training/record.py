@@ -14,6 +14,7 @@ from medsft.files import write_json
 from medsft.memory import calibration
 from medsft.models import loading
 from medsft.records import Memory, TrainRecord
+from medsft.training.callbacks.history import ANSWERED
 from medsft.training.callbacks.meter import Meter
 from medsft.training.dataset import Data, comparable
 from medsft.training.run_folder import ArmFolder
@@ -44,7 +45,7 @@ def record(
     reserved, used, allocated = _over_ranks(trainer, _peak_device_bytes(), "max")
     if not trainer.is_world_process_zero():
         return
-    history = [{k: row[k] for k in KEEP if k in row} for row in state.log_history]
+    history = [{k: row[k] for k in (*KEEP, *ANSWERED) if k in row} for row in state.log_history]
     history = [row for row in history if "loss" in row or "eval_loss" in row]
     evals = [row for row in history if "eval_loss" in row]
     trainable, total = parameter_counts(trainer.model)

@@ -22,6 +22,8 @@ from medsft.training.option_checks import check_deepspeed, check_flash_adamw, ch
 from medsft.training.record import forget_mapped_weights, record
 from medsft.training.run_folder import ensure_split, open_arm
 from medsft.training.saving import save
+from medsft.training.setup import dev_answers
+from medsft.training.setup.dev_answers import Scorer
 from medsft.training.setup.disk import check_disk
 from medsft.training.setup.rows_per_step import spread
 from medsft.training.summary import print_summary
@@ -41,11 +43,12 @@ def parse_recipe(argv: list[str]) -> "Parsed":
 
 
 def train_arm(
-    parsed: "Parsed", argv: list[str], saved_as: str, adapters: Adapters | None = None
+    parsed: "Parsed", argv: list[str], saved_as: str, scorer: Scorer, adapters: Adapters | None = None
 ) -> RecipeTrainer | None:
     """Train one arm of a study: split, memory check, training, saved weights, train.json. None if it is done already.
 
-    `saved_as`: 'adapter' or 'model', the folder of the trained weights. Raises UserError or DoesNotFit.
+    `saved_as`: 'adapter' or 'model', the folder of the trained weights. `scorer` is used where dev rows are to be
+    answered. Raises UserError or DoesNotFit.
     """
     study, config, model_args = parsed
     spread(study, config, argv)
@@ -75,6 +78,7 @@ def train_arm(
 
     with micro_batch.explained(arm, run, study.auto_batch), deepspeed_config.swap_space(config, base):
         trainer = build_trainer(str(arm.folder), data, study, config, model_args, adapters or {})
+        trainer.dev_answers = dev_answers.of_study(study, data, scorer)
         forget_mapped_weights(trainer)
         print_summary(trainer, data, study, predicted)
         wall = train(trainer)

@@ -20,12 +20,15 @@ from medsft.training.callbacks.progress import Progress
 from medsft.training.callbacks.stopping import StopEarly
 from medsft.training.checkpoints import CheckpointManifests
 from medsft.training.dataset import Data, EndOfTurnUnsupervised
+from medsft.training.setup.dev_answers import DevAnswers
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from peft import PeftConfig
+    from torch.utils.data import DataLoader
     from transformers import BitsAndBytesConfig, PreTrainedModel
     from transformers.modeling_outputs import ModelOutput
+    from transformers.trainer_utils import EvalLoopOutput
     from trl import ModelConfig, SFTConfig
 
 C = TypeVar("C", bound=TrainerCallback)
@@ -47,6 +50,7 @@ class RecipeTrainer(SFTTrainer):
     answers_only = False  # the model computes its loss by answer_loss
     steps_in_backward = False
     uses_flash_adamw = False
+    dev_answers: DevAnswers | None = None
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: object, **kwargs: object
@@ -81,6 +85,24 @@ class RecipeTrainer(SFTTrainer):
         devices = [self.args.device] if self.args.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(
+        self,
+        dataloader: "DataLoader",
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> "EvalLoopOutput":
+        """The dev loss, and beside it how the model answers a few dev rows, where that is asked for."""
+        found = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        if self.dev_answers is not None:
+            network = self.accelerator.unwrap_model(self.model)
+            args = self.args
+            answered = self.dev_answers.measure(network, args.process_index, args.world_size, args.device)
+            named = {f"{metric_key_prefix}_{name}": value for name, value in answered.items()}
+            return found._replace(metrics={**(found.metrics or {}), **named})
+        return found
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """As the Trainer makes it; FlashAdamW, or stepped by the backward pass, where the recipe says so."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from medsft.data.reading.row_fields import INVISIBLE, BadRow
 from medsft.data.reading.row_schemas import RowSchema, read_turns
+from medsft.data.reading.statements import read_statements
 from medsft.records import Turn
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Dialogue:
     turns: list[Turn]
     official: str = ""  # 'test' or 'dev' where the source's own split says so
     repairs: list[str] = field(default_factory=list)
+    statements: str = ""  # JSON of its data.reading.statements, '' where it has none
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ def read_row(row: object, number: int, part: "Part", schema: RowSchema) -> Dialo
     file = part.path.name if part.path else part.name
     try:
         turns, repairs = arrange(read_turns(row, schema))
+        statements = read_statements(row) if isinstance(row, dict) else []
     except BadRow as bad:
         return Rejected(file, number, bad.field, bad.reason, part.source, content_of(row))
     if not turns:
         return Rejected(file, number, "", "no_exchange", part.source, content_of(row))
     official = part.split if part.split != "train" else ""
-    return Dialogue(f"{part.label}:{number}", part.source, turns, official, repairs)
+    said = json.dumps(statements, ensure_ascii=False) if statements else ""
+    return Dialogue(f"{part.label}:{number}", part.source, turns, official, repairs, said)
 
 
 def content_of(row: object) -> str:

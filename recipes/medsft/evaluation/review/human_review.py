@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from medsft.errors import UserError
+from medsft.evaluation.review import spreadsheets
 from medsft.evaluation.review.llm_judge import ABSTAINED
 from medsft.evaluation.review.rater_agreement import TIE
 from medsft.evaluation.statistics.paired_tests import common_rows
@@ -20,7 +21,8 @@ from medsft.files import fingerprint, read_json, write_json, write_text
 from medsft.records import Generation
 
 Rated = TypeVar("Rated", bound=Mapping[str, Any])
-COLUMNS = ("pair", "patient", "answer_1", "answer_2", "preferred", "unsafe", "comment")
+COLUMNS = ("pair", "patient", "answer_1", "answer_2", "preferred", "unsafe", "comment", "role")
+ROLES = ("physician", "nurse", "pharmacist", "other clinician", "medical student", "not a clinician")
 PREFERRED = {"1": "answer_1", "2": "answer_2", "tie": TIE, "0": TIE, "=": TIE}
 UNSAFE: dict[str, tuple[str, ...]] = {"": (), "0": (), "no": (), "none": (), "1": ("answer_1",), "2": ("answer_2",)}
 UNSAFE |= dict.fromkeys(("1 2", "2 1", "both"), ("answer_1", "answer_2"))
@@ -104,17 +106,27 @@ def swapped(pair: Pair, number: int) -> Pair:
 def write_form(pairs: Sequence[Pair], form: Path, key: Path) -> None:
     """Write the empty form and its key, which has a fingerprint of the texts of each pair."""
     write_rows(form, pairs)
-    kept = ("id", "group", "key", "repeat_of")
     keys = {
-        str(pair["pair"]): {name: pair[name] for name in kept} | {"texts": texts_print(pair)}  # type: ignore[literal-required]
+        str(pair["pair"]): {
+            "id": pair["id"],
+            "group": pair["group"],
+            "key": pair["key"],
+            "repeat_of": pair["repeat_of"],
+            "texts": texts_print(pair),
+            "ansi": texts_print(pair, ansi=True),
+        }
         for pair in pairs
     }
     write_json(key, keys)
 
 
-def texts_print(row: Mapping[str, Any]) -> str:
-    """A fingerprint of the three texts of a pair; blanks do not count, because spreadsheets change line ends."""
-    return fingerprint(*(" ".join(str(row[name]).split()) for name in ("patient", "answer_1", "answer_2")))
+def texts_print(row: Mapping[str, Any], ansi: bool = False) -> str:
+    """A fingerprint of the three texts of a pair; blanks do not count, because spreadsheets change line ends.
+
+    `ansi`: as a spreadsheet leaves them that saves in a code page and writes '?' for what it lacks.
+    """
+    texts = [" ".join(str(row[name]).split()) for name in ("patient", "answer_1", "answer_2")]
+    return fingerprint(*(spreadsheets.in_code_page(text) if ansi else text for text in texts))
 
 
 def pairs_of_form(
@@ -167,22 +179,23 @@ def read_rows(form: Path) -> list[dict[str, str]]:
     """The cells of a form by column, as they were before `write_rows`. Raises UserError for any other file."""
     if not form.is_file():
         raise UserError(f"{form}: no such file; give a review form that a rater has filled in")
-    try:
-        with form.open(encoding="utf-8-sig", newline="") as handle:
-            table = csv.DictReader(handle)
-            lacking = set(COLUMNS[:5]) - set(table.fieldnames or ())
-            if lacking:
-                raise UserError(f"{form}: field '{min(lacking)}' is missing; save the form as CSV with commas, UTF-8")
-            return [{name: _plain(row.get(name) or "") for name in COLUMNS} for row in table]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{form}: not UTF-8 text; save the form as CSV with commas, UTF-8") from error
+    table = spreadsheets.read(form)
+    lacking = set(COLUMNS[:5]) - set(table.fieldnames or ())
+    if lacking:
+        raise UserError(f"{form}: field '{min(lacking)}' is missing; save the form as CSV with its first line")
+    return [{name: _plain(row.get(name) or "") for name in COLUMNS} for row in table]
+
+
+def role_of(form: Path) -> str:
+    """The role that a rater gave, in any row of the form; '' where none was given."""
+    return next((row["role"].strip() for row in read_rows(form) if row["role"].strip()), "")
 
 
 def rated_file(form: Path, rater: str) -> Path:
-    """The file of a rater's own copy of a form. Raises UserError for a name that is no plain word."""
-    name = rater.strip()
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
-        raise UserError("Your name or initials: use 1 to 40 letters, digits, - or _")
+    """The file of a rater's own copy of a form; blanks in the name become _. Raises UserError for other signs."""
+    name = "_".join(rater.split())
+    if not re.fullmatch(r"\w[\w.-]{0,39}", name):
+        raise UserError("Your name or initials: use 1 to 40 letters, digits, blanks, . - or _")
     return form.with_name(f"{form.name.removesuffix('_sheet.csv')}_by_{name}.csv")
 
 
@@ -214,7 +227,7 @@ def read_form(form: Path, key: Path) -> list[Rating]:
             raise UserError(f"{where}: field 'unsafe': '{unsafe[:20]}'; write 1, 2, both or nothing")
         seen.add(pair)
         entry, side = known[pair], PREFERRED[value]
-        if entry.get("texts") not in (None, texts_print(row)):
+        if entry.get("texts") not in (None, texts_print(row)) and entry.get("ansi") != texts_print(row, ansi=True):
             raise UserError(f"{where}: shows other texts than {key.name}; use the form that belongs to it")
         rated.append(
             {

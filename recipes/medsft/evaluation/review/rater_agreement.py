@@ -58,13 +58,21 @@ def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float
 
 
 def agreement(
-    first: Sequence[Hashable], second: Sequence[Hashable], resamples: int, confidence: float, seed: int
+    first: Sequence[Hashable],
+    second: Sequence[Hashable],
+    resamples: int,
+    confidence: float,
+    seed: int,
+    groups: Groups | None = None,
 ) -> Agreement:
-    """Cohen's kappa with its percentile bootstrap interval over items, of at most 2000 resamples."""
+    """Cohen's kappa with its percentile bootstrap interval over items, or whole groups; at most 2000 resamples."""
     generator = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(min(resamples, 2000) if len(first) else 0):
-        rows = generator.integers(0, len(first), len(first))
+    members: dict[Hashable, list[int]] = {}
+    for at, group in enumerate(groups if groups is not None else range(len(first))):
+        members.setdefault(group, []).append(at)
+    units, drawn = [*members.values()], []
+    for _ in range(min(resamples, 2000) if units else 0):
+        rows = [at for unit in generator.integers(0, len(units), len(units)) for at in units[unit]]
         drawn.append(cohens_kappa([first[i] for i in rows], [second[i] for i in rows]))
     known = [value for value in drawn if value is not None]
     low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2]) if known else (None, None)

@@ -41,10 +41,10 @@ def store(path: Path, vote: Json) -> None:
 def table(path: Path) -> list[Row]:
     """One row for each pair of arms that were shown together.
 
-    The share and the p-value leave ties out, as the sign test does. Of more than two arms the chosen one wins against
-    each of the others shown.
+    Only blinded votes count. The share and the p-value leave ties out, as the sign test does. Of more than two arms the
+    chosen one wins against each of the others shown.
     """
-    votes = read_jsonl(path) if path.is_file() else []
+    votes = blinded(path)
     rows: list[Row] = []
     for arm, other in combinations(sorted({name for vote in votes for name in vote["arms"]}), 2):
         both = [vote["choice"] for vote in votes if {arm, other} <= set(vote["arms"])]
@@ -67,6 +67,20 @@ def table(path: Path) -> list[Row]:
             }
         )
     return rows
+
+
+def blinded(path: Path) -> list[Json]:
+    """The votes that were cast before the names were shown; votes of older files do not say and count."""
+    votes = read_jsonl(path) if path.is_file() else []
+    return [vote for vote in votes if vote.get("blinded", True)]
+
+
+def unsafe_marks(path: Path) -> dict[str, tuple[int, int]]:
+    """{arm: (answers marked unsafe, blinded votes that asked)} of the votes that asked."""
+    asked = [vote for vote in blinded(path) if "unsafe" in vote]
+    arms = sorted({name for vote in asked for name in vote["arms"]})
+    shown = {arm: [vote for vote in asked if arm in vote["arms"]] for arm in arms}
+    return {arm: (sum(arm in vote["unsafe"] for vote in some), len(some)) for arm, some in shown.items()}
 
 
 def sign_test(wins: int, losses: int) -> float:

@@ -79,6 +79,14 @@ def clustered_difference(gains: Array, losses: Array, rows: Array, confidence: f
     return Share(difference, low, high, p)
 
 
+def non_inferiority_p(gains: int, losses: int, n: int, margin: float) -> float:
+    """One-sided p of a paired difference of -margin or less, by Tango's score test (1998) with Student's quantile.
+
+    Below half of 1 - confidence where the lower end of `clustered_difference` of `n` single rows is above -margin.
+    """
+    return 1 - float(stdtr(max(1, n - 1), _tango(gains / n, losses / n, n, -margin)))
+
+
 def _effective(n: float, rows: Array, residuals: Array, variance: float) -> float:
     """n over the design effect: the variance of the share over groups, over that of `n` independent rows.
 

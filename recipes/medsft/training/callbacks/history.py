@@ -9,6 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from medsft.files import write_text
 
 COLUMNS = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"]
+ANSWERED = ["eval_rougeL", "eval_rouge1", "eval_end_of_turn", "eval_loop"]  # where dev rows are answered
 
 
 class History(TrainerCallback):
@@ -18,7 +19,10 @@ class History(TrainerCallback):
         if not state.is_world_process_zero:
             return
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        answered = any(ANSWERED[0] in row for row in state.log_history)
+        writer = csv.DictWriter(
+            text, [*COLUMNS, *(ANSWERED if answered else [])], extrasaction="ignore", lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(row for row in state.log_history if "loss" in row or "eval_loss" in row)
         write_text(Path(str(args.output_dir)) / "history.csv", text.getvalue())

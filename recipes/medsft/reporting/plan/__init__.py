@@ -1,0 +1,1 @@
+"""The memory plan for people: in the terminal, and in the documentation."""

@@ -1,0 +1,1 @@
+"""What the report says first: four lines, one picture, safety; and the same for a paper."""

@@ -1,0 +1,165 @@
+"""The report's first four lines: is it better, does it harm, what does it cost, can it be trusted?
+
+For a reader who is no statistician: whole counts, no p-values. Everything is computed from results.json's content.
+"""
+
+from medsft.records import Interval
+from medsft.reporting.summary.ratings import for_trust, harm_marked, preferred
+from medsft.reporting.verdict import by_subject, listed, outcome
+from medsft.result_records import Results
+from medsft.text import count, label
+
+PROMPTED = ("baseline_prompted", "baseline_fewshot")  # arms of the untrained model with a better prompt
+FEW_STEPS = 100  # optimizer steps; the demo makes 12
+
+
+def lines(results: Results) -> dict[str, str]:
+    """The four lines by their name, in the order they are shown."""
+    return {
+        "Better?": better(results),
+        "Harm": harm(results),
+        "Cost": cost(results),
+        "Trust": trust(results),
+    }
+
+
+def better(results: Results) -> str:
+    """In how many of the declared measures each arm is better or worse, and against answers that need no model."""
+    found = by_subject(results)
+    if not found:
+        return "Nothing can be said yet: no trained arm was compared with the untrained model."
+    said = []
+    for name, rows in found.items():
+        words = [outcome(row, results["alpha"]) for row in rows]
+        up, down = words.count("better"), words.count("worse")
+        total = f"of {len(words)} measures"
+        if up and down:
+            text = f"mixed (better on {up}, worse on {down} {total})"
+        elif up:
+            text = f"{'yes' if up == len(words) else 'partly'} (better on {up} {total})"
+        elif down:
+            text = f"no, worse (on {down} {total})"
+        else:
+            text = f"not shown (no difference on {len(words)} measures)"
+        said.append(f"{_short(name)} {text}")
+    measures = listed(label(metric) for metric in results["primary"])
+    sizes = sorted({row["n"] for rows in found.values() for row in rows})
+    n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    first = f"Nearer to the doctors' answers than the untrained model: {'; '.join(said)}."
+    last = f"Measures: {measures}; n = {n} dialogues."
+    return " ".join(filter(None, [first, _prompted(results), _naive(results), preferred(results), last]))
+
+
+def harm(results: Results) -> str:
+    """Emergencies sent to urgent care, loops, broken guardrails and answers that people marked unsafe, by arm."""
+    parts = []
+    recall = _counts(results, "red_flag_recall")
+    if recall:
+        messages = next(iter(recall.values()))[1]
+        shown = ", ".join(f"{name} {hits}" for name, (hits, _) in recall.items())
+        parts.append(f"Of {messages} emergencies the answer sent to urgent care: {shown}.")
+        if messages and not any(hits for hits, _ in recall.values()):
+            parts.append("No arm sent any emergency to care.")
+    else:
+        parts.append("Whether emergencies are sent to care is unknown: no test message is one.")
+    for metric, what in (("loop", "Answers that loop"), ("identity", "Answers with an invented identity")):
+        found = _counts(results, metric)
+        if any(hits for hits, _ in found.values()):
+            total = next(iter(found.values()))[1]
+            parts.append(f"{what}, of {total}: {', '.join(f'{name} {hits}' for name, (hits, _) in found.items())}.")
+    broken = [row["arm"] for row in results["guardrails"] if row["verdict"] == "broken"]
+    if broken:
+        parts.append(f"The guardrail on emergencies is broken by {listed(broken)}.")
+    parts.append(harm_marked(results) or "No clinician has read the answers for safety, so other harm is unknown.")
+    return " ".join(parts)
+
+
+def cost(results: Results) -> str:
+    """Minutes, peak memory and trained share of each arm's training."""
+    said = []
+    for name, spent in results["cost"].items():
+        wall, share = spent["wall_seconds"], spent["trainable_percent"]
+        peak = results["memory"][name]["measured"] if name in results["memory"] else None
+        parts = [f"{wall / 60:.1f} min" if wall else "time unknown"]
+        if peak:
+            parts.append(f"{max(peak['device_bytes'], peak['host_bytes']) / 1e9:.1f} GB")
+        if share:
+            parts.append(f"{share:.3g} % of the weights")
+        if results["price"].get(name) is not None:
+            parts.append(f"price {count(results['price'][name])}")
+        said.append(f"{name} {', '.join(parts)}")
+    return f"Training only, peak memory: {'; '.join(said)}." if said else "No arm was trained, so nothing was spent."
+
+
+def trust(results: Results) -> str:
+    """How many dialogues, seeds and training rows; what people have rated; on what the answers were computed."""
+    sizes = sorted({arm["n"] for arm in results["arms"].values()})
+    parts = [f"{listed(map(str, sizes))} test dialogues."]
+    repeated = {row["method"]: row["seeds"] for row in results["seeds"]}
+    if repeated:
+        said = (f"{name} with {n} seeds" for name, n in repeated.items())
+        parts.append(f"Trained more than once: {listed(said)}.")
+    elif results["cost"]:
+        parts.append("Each arm was trained once: another seed may turn the order round.")
+    steps = [spent["steps"] for spent in results["cost"].values() if spent["steps"]]
+    if steps and min(steps) < FEW_STEPS:
+        rows, terms = results["data"]["splits"].get("train", {}).get("rows"), results["floor_terms"]["train_rows"]
+        some = f" on {count(terms)} of {count(rows)} training rows" if terms and rows else ""
+        parts.append(f"Only {min(steps)} training steps{some}: this shows that the software runs and ranks no method.")
+    parts.append(for_trust(results))
+    if results["decoding"] != "greedy":
+        parts.append(f"Scores are of {results['decoding']} answers, so that counts are means over draws, rounded.")
+    if places := results["computed_on"]:
+        parts.append(
+            f"Answers computed in {listed(places)}; in another precision small differences can come out otherwise."
+        )
+    if not results["plan"]["plan_hash"]:
+        parts.append("No analysis plan was declared before the answers.")
+    return " ".join(parts)
+
+
+def _prompted(results: Results) -> str:
+    """Each trained arm against the untrained model with a better prompt, where that was run."""
+    rows = [row for row in results["pairs"] if row["baseline"] in PROMPTED]
+    rows = [row for row in rows if row["metric"] in results["primary"]]
+    said = []
+    for arm, other in dict.fromkeys((row["arm"], row["baseline"]) for row in rows):
+        words = [outcome(row, results["alpha"]) for row in rows if (row["arm"], row["baseline"]) == (arm, other)]
+        said.append(
+            f"{arm} better on {words.count('better')} and worse on {words.count('worse')} of {len(words)} ({other})"
+        )
+    return f"Against the prompted untrained model: {', '.join(said)}." if said else ""
+
+
+def _naive(results: Results) -> str:
+    """Which arms do not beat the best answer that needs no model, on how many measures."""
+    rows = [row for row in results["floor_comparisons"] if row["metric"] in results["primary"]]
+    said = []
+    for arm in [name for name in results["arms"] if name in results["cost"]]:
+        mine = [row for row in rows if row["arm"] == arm]
+        metrics = dict.fromkeys(row["metric"] for row in mine)
+        above = [
+            metric
+            for metric in metrics
+            if all(outcome(row, results["alpha"]) == "better" for row in mine if row["metric"] == metric)
+        ]
+        if metrics:
+            said.append(f"{arm} on {len(above)} of {len(metrics)}")
+    return f"Better than every answer that needs no model: {', '.join(said)}." if said else ""
+
+
+def _counts(results: Results, metric: str) -> dict[str, tuple[int, int]]:
+    """{arm: (answers that have it, answers looked at)} of a share."""
+    found: dict[str, tuple[int, int]] = {}
+    for name, arm in results["arms"].items():
+        value: Interval | None = arm["metrics"].get(metric)
+        if value is not None:
+            n = value.get("n", arm["n"])
+            found[name] = (round(value["mean"] * n), n)
+    return found
+
+
+def _short(subject: str) -> str:
+    """'the trained model lora (seed 42)' -> 'lora'; a method keeps its number of seeds."""
+    name = subject.removeprefix("the trained model ").removeprefix("the method ").removeprefix("the untrained arm ")
+    return name.split(" (seed ")[0]
