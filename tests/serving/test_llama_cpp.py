@@ -129,10 +129,6 @@ def test_servers_share_rows_and_one_that_is_gone_loses_none(study: Path, referen
         served.complete(server._replace(addresses=(gone,)), prompts[:1], 8, stops, None)
     with pytest.raises(UserError, match="is the server running"):
         served.connect([gone], "lora", transformers.tokenizer, 2)
-    # the penalty is that of transformers
-    penalty = generation.Sampling(0.0, 1.0, 0, repetition_penalty=1.3)
-    penalised = generation.complete(transformers, prompts[:4], 8, penalty)
-    assert served.complete(server, prompts[:4], 8, stops, penalty) == penalised != theirs
     # sampled by seed, and by messages to a server of which nothing but OpenAI's interface is known
     drawn = generation.Sampling(1.0, 0.9, 7)
     first, second = (served.complete(server, prompts[:2], 8, stops, drawn) for _ in range(2))
