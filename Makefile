@@ -4,7 +4,8 @@
 #   CONFIG       folder of recipes/configs (default mistral_7b; `make demo` uses demo)
 #   STUDY        folder under runs/ (default: the name of CONFIG)
 #   DATA         a local .jsonl/.json/.csv/.parquet file or a hub dataset, instead of the one in data.yaml
-#   ARM, FORMAT  what `make export` takes: an arm's name; merged, adapter, ollama or vllm
+#   ARM, FORMAT  what `make export` takes: an arm's name; merged, adapter, ollama, vllm or gguf
+#   QUANTIZE     how GGUF files store the weights: of `make export FORMAT=gguf` (f16) and `make evaluate ENGINE=gguf` (q8_0 q4_k_m)
 #   TUNE         TUNE=0: the recipes' learning rates, not the ones that a sweep chose; make study and make demo sweep first
 #   SEEDS        seeds of `make seeds`; make demo SEEDS=3: three seeds of each arm
 #   STUDIES      folders under runs/ that `make compare` puts side by side
@@ -14,7 +15,8 @@
 #   TORCH_INDEX  where torch comes from. Without a GPU: PyTorch's CPU index, so that no CUDA build is downloaded;
 #                with one: empty, which means the package index's own CUDA build
 #   GPU_IMAGE    GPU_IMAGE=1: make test-containers builds the gpu images too (30 GB of disk, ten minutes more)
-#   TARGET, IMAGE, ENGINE  what `make image` builds (cpu, gpu or gpu-cloud), under which name, with docker or podman
+#   TARGET, IMAGE, ENGINE  what `make image` builds (cpu, gpu or gpu-cloud), under which name, with docker or podman;
+#                `make evaluate ARM=lora ENGINE=gguf` lets llama.cpp answer from exports of one arm, as arms lora_q8 and lora_q4
 #   PYTHON       interpreter that makes .venv (3.11 or 3.12)
 
 CONFIG ?= mistral_7b
@@ -22,6 +24,7 @@ STUDY ?= $(CONFIG)
 DATA ?=
 ARM ?= lora
 FORMAT ?= merged
+QUANTIZE ?= $(if $(filter gguf,$(ENGINE)),q8_0 q4_k_m,f16)
 STUDIES ?= $(STUDY)
 TUNE ?= 1
 SEEDS ?= 1 2
@@ -82,7 +85,7 @@ SWEEP = $(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CO
 FITS = $(PY) recipes/plan_memory.py $(IN) --check_only true --config
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep seeds evaluate forgetting report study paper compare chat export image doctor test-containers bench gpu-check torture supply-chain lock clean
+.PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep seeds evaluate forgetting report study paper compare chat export image doctor test-containers test-serving bench gpu-check torture supply-chain lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,6 +127,16 @@ $(VENV)/.dev: $(VENV)/.run
 $(VENV)/.chat: $(VENV)/.run
 	@echo "installing what the chat page needs"
 	@$(PIP) -e ".[train,chat]"
+	@touch $@
+
+$(VENV)/.gguf: $(VENV)/.run
+	@echo "installing llama.cpp (106 MB)"
+	@$(PIP) -e ".[train,serving]"
+	@touch $@
+
+# apart: llama.cpp is no part of what the other tests run in
+$(VENV)/.serving: pyproject.toml $(VENV)/.dev
+	@$(PIP) --no-deps --upgrade --target $(VENV)/serving $$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["serving"])')
 	@touch $@
 
 $(VENV)/.checks: docker/requirements-checks.txt
@@ -184,15 +197,22 @@ seeds: setup  ## every trained arm again with other seeds, then answers, scores 
 	$(PY) recipes/repeat.py $(IN) --seeds $(SEEDS)
 	@for stage in evaluate report; do $(MAKE) --no-print-directory $$stage || exit $$?; done
 
+GGUF = $(filter gguf,$(ENGINE))
+gguf_arm = $(ARM)_$(patsubst %_0,%,$(patsubst %_k_m,%,$(1)))
+
 # the trained arms of the study, in the shell
 TRAINED = $$(for a in $(STUDY_DIR)/*/; do { [ -d "$$a/adapter" ] || [ -d "$$a/model" ]; } && basename "$$a"; done)
 
-evaluate: setup  ## answers of every trained arm and prompted baseline, then metrics, floors, intervals, paired tests, forgetting
+evaluate: setup $(if $(GGUF),$(VENV)/.gguf)  ## answers of every trained arm and prompted baseline, then metrics, floors, intervals, paired tests, forgetting
 	@prompted=$$(grep -q '^system_prompt:' $(CFG)/generate.yaml && echo baseline_prompted baseline_fewshot); \
 	nf4=$$([ -d $(STUDY_DIR)/qlora/adapter ] && echo baseline_nf4); \
 	for arm in baseline $$prompted $$nf4 $(TRAINED); do \
 	  $(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm \
 	    $$([ $$arm = baseline_nf4 ] && echo --quantization nf4) || exit $$?; done
+	@$(foreach kind,$(if $(GGUF),$(QUANTIZE)),\
+	  { [ -e $(STUDY_DIR)/$(ARM)/export/gguf-$(kind)/export.json ] || \
+	  $(PY) recipes/export.py $(IN) --arm $(ARM) --format gguf --quantize $(kind); } && \
+	  $(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $(call gguf_arm,$(kind)) --engine gguf &&) true
 	$(PY) recipes/score.py --config $(CFG)/score.yaml $(IN)
 	@$(if $(wildcard $(CFG)/forgetting.yaml),$(MAKE) --no-print-directory forgetting)
 
@@ -209,8 +229,8 @@ compare: setup  ## several studies side by side: make compare STUDIES="a b c"
 chat: setup $(VENV)/.chat  ## the arms of a study side by side in a browser, on this machine only
 	$(PY) recipes/chat.py $(IN)
 
-export: setup  ## a trained arm ready to serve: make export ARM=lora FORMAT=merged|adapter|ollama|vllm
-	$(PY) recipes/export.py $(IN) --arm $(ARM) --format $(FORMAT)
+export: setup  ## a trained arm ready to serve: make export ARM=lora FORMAT=merged|adapter|ollama|vllm|gguf
+	$(PY) recipes/export.py $(IN) --arm $(ARM) --format $(FORMAT)$(if $(filter gguf,$(FORMAT)), --quantize $(firstword $(QUANTIZE)))
 
 study: setup  ## all of it: data, plan, every arm that fits, evaluate, report
 	@for stage in data plan; do $(MAKE) --no-print-directory $$stage || exit $$?; done
@@ -284,10 +304,13 @@ demo-stages: $(VENV)/.operators
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup-dev  ## every test (about twenty minutes on two cores)
-	$(PYTEST) -m "not containers"
+	$(PYTEST) -m "not containers and not serving"
 
 test-fast: setup-dev  ## the tests that take seconds (two to three minutes on two cores)
-	$(PYTEST) -m "not slow and not containers"
+	$(PYTEST) -m "not slow and not containers and not serving"
+
+test-serving: setup-dev $(VENV)/.serving  ## GGUF exports read and answered by llama.cpp (three minutes of two cores)
+	PYTHONPATH=$(VENV)/serving $(PY) -m pytest -m serving -s -rs tests/serving
 
 lint: setup-dev  ## ruff and mypy
 	$(PY) -m ruff check .

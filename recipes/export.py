@@ -1,12 +1,14 @@
-"""Export a trained arm, ready to serve: merged model, adapter, Ollama Modelfile or vLLM command.
+"""Export a trained arm, ready to serve: merged model, adapter, Ollama Modelfile, vLLM command or GGUF file.
 
     python recipes/export.py --study_dir runs/demo --arm lora --format merged
     python recipes/export.py --study_dir runs/mistral_7b --arm qlora --format ollama --dtype bfloat16
+    python recipes/export.py --study_dir runs/demo --arm lora --format gguf --quantize q8_0
     python recipes/export.py --study_dir runs/demo --arm lora --format adapter --push_to_hub me/lora-demo
 
-Writes STUDY_DIR/ARM/export/FORMAT completely or not at all, with tokenizer, chat template, a generation_config.json
-that stops, a model card and export.json. An adapter is merged into a freshly loaded base in bfloat16 or float32, and
-the merged model's next-token distributions are compared with the adapter's before the folder gets its name.
+Writes STUDY_DIR/ARM/export/FORMAT (gguf-QUANTIZE for a GGUF file) completely or not at all, with tokenizer, chat
+template, a generation_config.json that stops, a model card and export.json. An adapter is merged into a freshly loaded
+base in bfloat16 or float32, and the merged model's next-token distributions are compared with the adapter's before
+the folder gets its name. A GGUF file is read by llama.cpp where it is installed, and its tokens are compared too.
 """
 
 import shutil
@@ -22,7 +24,7 @@ from medsft.records import Json, TrainRecord
 from medsft.study import lineage
 from medsft.study.names import existing_arm, existing_study, trained_arms
 
-FORMATS = ("merged", "adapter", "ollama", "vllm")
+FORMATS = ("merged", "adapter", "ollama", "vllm", "gguf")
 
 
 def main() -> None:
@@ -51,13 +53,17 @@ def main() -> None:
     from medsft import manifest
     from medsft.models import loading
     from medsft.reporting import model_card
-    from medsft.serving import export_formats, merge
+    from medsft.serving import export_formats, gguf_export, gguf_file, gguf_quantization, merge
 
     manifest.verify(weights)
+    if args.format == "gguf":
+        gguf_quantization.check(args.quantize)
+        gguf_file.check(loading.load_config(train["base_model"]))
 
     tokenizer = loading.load_tokenizer(str(weights))
     template = export_formats.go_template(tokenizer, args.ollama_template) if args.format == "ollama" else ""
-    folder = Path(args.output_dir) if args.output_dir else arm / "export" / args.format
+    default = f"gguf-{args.quantize}" if args.format == "gguf" else args.format
+    folder = Path(args.output_dir) if args.output_dir else arm / "export" / default
     merging = weights.name == "adapter" and args.format != "adapter"
     dtype = args.dtype if merging else train["settings"].get("dtype", args.dtype)
     record: dict[str, object] = {"arm": args.arm, "format": args.format, "base_model": train["base_model"]}
@@ -94,6 +100,8 @@ def main() -> None:
         export_formats.save_generation_config(new, tokenizer, args.max_new_tokens)
         whole = not (new / "adapter_config.json").is_file()
         write_text(new / "README.md", model_card.arm_card(arm, whole, export_formats.kept_system(study)))
+        if args.format == "gguf":
+            record |= gguf_export.replace_weights(new, args, tokenizer, train["total_parameters"], dtype)
         commands = export_formats.write_commands(new, folder, args, tokenizer, train, dtype, template)
         write_json(new / "export.json", {**record, "commands": commands})
     print(f"\n{folder}")

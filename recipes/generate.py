@@ -16,7 +16,7 @@ On several GPUs each answers a share of the rows, and the answers are the same:
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
@@ -38,6 +38,7 @@ from medsft.study.names import existing_study
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from medsft.evaluation.likelihood import Scored
     from medsft.inference.generation import Answerer, Sampling
 
 
@@ -47,7 +48,7 @@ def main() -> None:
 
     from medsft.data.split_files import ALSO_TEST, load_split
     from medsft.evaluation import decodings
-    from medsft.inference import generation, generations_file, prompting
+    from medsft.inference import generation, generations_file, llama_cpp, prompting
     from medsft.versions import versions
 
     generation.check(args)
@@ -56,12 +57,14 @@ def main() -> None:
     apart = args.test != generations_file.TEST
     folder = generations_file.answers_folder(study, args.test) / args.arm
     base, _, weights = generation.arm_base(args)
-    lineage.check_trained(study, [args.arm])
+    source = llama_cpp.source_arm(args)
+    lineage.check_trained(study, [source])
     split = load_split(args.study_dir, f"{ALSO_TEST}{args.test}" if apart else args.test)
     report = read_json(study / "data" / "data_report.json")
     data = report["also_test"][args.test]["fingerprint"] if apart else report["fingerprint"]
-    trained = read_json(study / args.arm / "train.json")["fingerprint"] if weights else base
-    options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config", "test")}
+    trained = read_json(study / source / "train.json")["fingerprint"] if weights else base
+    options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config", "test", "endpoint")}
+    options["served"] = bool(args.endpoint)  # at which addresses may change before a run goes on
     digest = fingerprint(options, data, trained, versions(), [*generations_file.FIELDS])
     record = folder / "generation.json"
     if record.exists() and read_json(record)["fingerprint"] == digest and (folder / "generations.jsonl").exists():
@@ -90,7 +93,8 @@ def main() -> None:
         answer(answerer, rows, questions, args, folder / name, digest, sampling, shard)
         for name, sampling in runs.items()
     ]
-    probe(answerer, rows, load_split(args.study_dir, "train"), args, folder, shard, not apart)
+    seen = trained_rows(study / source)
+    probe(answerer, rows, load_split(args.study_dir, "train"), args, folder, seen, shard, not apart)
     if not shard.is_first:
         python.exit_without_teardown()
     write_json(
@@ -101,6 +105,7 @@ def main() -> None:
             "precision": answerer.precision,
             "device": generation.device_name(),
             "engine": answerer.engine,
+            "engine_version": answerer.version,
             "n": len(rows),
             "processes": shard.count,
             "tokens_per_second": speeds[0],
@@ -220,6 +225,7 @@ def probe(
     train: Iterable[SplitRow],
     args: GenerateArguments,
     folder: Path,
+    seen: int | None,
     shard: Shard,
     with_memorization: bool,
 ) -> None:
@@ -228,32 +234,38 @@ def probe(
     The likelihood is measured by all processes, batch by batch; the few prefixes are one batch of the first one.
     """
     from medsft.evaluation import likelihood, memorization
-    from medsft.inference import generation, vllm_backend
+    from medsft.inference import generation, served, vllm_backend
 
+    scored, asked = args.likelihood_rows, args.memorization_rows if with_memorization else 0
+    nll: Callable[[list[Scored]], list[float]]
     if isinstance(answerer.network, vllm_backend.Engine):
         nll = partial(vllm_backend.nll, answerer.network)
+    elif isinstance(answerer.network, served.Engine):
+        nll = partial(served.nll, answerer.network)
+        if scored and answerer.network.kind != served.VLLM:
+            print(f"the likelihood of the doctors' answers is left out: {answerer.engine} does not give it")
+            scored = 0
+        if asked and answerer.network.kind == served.MESSAGES:
+            print("memorization is left out: it takes a server that continues token ids")
+            asked = 0
     else:
         network = cast("PreTrainedModel", answerer.network)
         nll = partial(likelihood.batch_nll, network, pad=answerer.tokenizer.pad_token_id)
-    likely = likelihood.likelihood(
-        answerer.tokenizer, rows[: args.likelihood_rows], min(args.batch_size, 4), shard.every(nll)
-    )
+    likely = likelihood.likelihood(answerer.tokenizer, rows[:scored], min(args.batch_size, 4), shard.every(nll))
     for row, value in zip(likely, shard.total([row["nll"] for row in likely]), strict=True):
         row["nll"] = value
     if not shard.is_first:
         return
-    count = args.memorization_rows if with_memorization else 0
-    seen = trained_rows(folder)
     recited = memorization.memorization(
-        answerer.tokenizer, islice(train, seen), count, partial(generation.complete, answerer)
+        answerer.tokenizer, islice(train, seen), asked, partial(generation.complete, answerer)
     )
     for name, measured in (("likelihood.jsonl", likely), ("memorization.jsonl", recited)):
         write_jsonl(folder / name, measured) if measured else (folder / name).unlink(missing_ok=True)
 
 
-def trained_rows(folder: Path) -> int | None:
+def trained_rows(arm: Path) -> int | None:
     """How many of the first training rows an arm saw; None for an untrained arm, which is asked for all."""
-    record = folder / "train.json"
+    record = arm / "train.json"
     return read_json(record).get("comparable", {}).get("train_rows") if record.is_file() else None
 
 

@@ -68,6 +68,8 @@ def main() -> None:
         "fingerprint": whole_print,
     }
     write_json(output, comparison)
+    for sentence in comparability.engines(answers, [*arms]):
+        print(f"note: {sentence}")
     score_table.show({arm: read_json(answers / arm / "scores.json") for arm in arms}, comparison)
     print(f"wrote {output}")
     print("the other metrics, each naive baseline and all intervals are in it, and in the report")

@@ -142,7 +142,7 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pa
     return study
 
 
-def write_adapter_arm(arm: Path, base: Path, seed: int) -> None:
+def write_adapter_arm(arm: Path, base: Path | str, seed: int, std: float = 5.0) -> None:
     """A trained arm without the training: an adapter drawn at random, large enough to change what the model says."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -154,7 +154,7 @@ def write_adapter_arm(arm: Path, base: Path, seed: int) -> None:
     network = get_peft_model(network, LoraConfig(r=4, target_modules=["o_proj", "down_proj"]))
     for name, parameter in network.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=5.0)
+            torch.nn.init.normal_(parameter, std=std)
     network.save_pretrained(arm / "adapter")
     loading.load_tokenizer(str(base)).save_pretrained(arm / "adapter")
     record = {"arm": arm.name, "base_model": str(base), "base_revision": loading.revision(str(base))}

@@ -156,7 +156,15 @@ class GenerateArguments:
     )
     quantization: str = option("auto", "storage of the base: auto (as the arm was trained), none or nf4")
     merge: bool = option(False, "add the adapter into the base's weights before answering (not with nf4)")
-    engine: str = option("auto", "transformers, vllm, or auto: vLLM where it is installed and a GPU is there, for bf16")
+    engine: str = option(
+        "auto", "transformers, vllm, gguf (llama.cpp), or auto: vLLM where it is installed and a GPU is there, for bf16"
+    )
+    endpoint: list[str] = option(
+        [],
+        "OpenAI-compatible servers of this arm that answer instead, such as http://127.0.0.1:8000/v1; one or several",
+    )
+    served_model: str = option("", "the arm as the servers call it; the arm's name if not given")
+    allow_remote: bool = option(False, "let the servers be other machines: the dialogues are sent there")
     test: str = option("test", "which test set: test, or the name of one that prepare_data.py --also_test made")
     max_rows: int | None = option(None, "answer at most this many test rows, the first of the shuffled split")
     max_new_tokens: int = option(256, "longest answer in tokens")
@@ -241,9 +249,10 @@ class ExportArguments:
 
     study_dir: str = option("runs/demo", "folder of the study")
     arm: str = option("lora", "the trained arm to export")
-    format: str = option("merged", "merged (whole model), adapter, ollama (whole model and Modelfile) or vllm")
+    format: str = option("merged", "merged (whole model), adapter, ollama (whole model and Modelfile), vllm or gguf")
     dtype: str = option("bfloat16", "precision of the merged weights: bfloat16 or float32")
-    output_dir: str | None = option(None, "where to write; default: STUDY_DIR/ARM/export/FORMAT")
+    quantize: str = option("f16", "how a GGUF file stores the weights: f32, f16, bf16, q8_0 or q4_k_m")
+    output_dir: str | None = option(None, "where to write; default: STUDY_DIR/ARM/export/FORMAT[-QUANTIZE]")
     ollama_template: str | None = option(None, "a Go template of your own, for a chat template that is not known here")
     max_new_tokens: int = option(256, "longest answer in tokens, written to generation_config.json")
     compare_answers: int = option(

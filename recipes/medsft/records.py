@@ -167,6 +167,7 @@ class GenerationRecord(TypedDict, total=False):
     precision: str
     device: str  # the GPU's or processor's name
     engine: str
+    engine_version: str
     n: int
     tokens_per_second: float
     data: str  # fingerprint of the split, as in data_report.json

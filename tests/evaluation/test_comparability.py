@@ -56,3 +56,17 @@ def test_scoring_refuses_unequal_arms_before_it_loads_anything(tmp_path: Path) -
     assert done.returncode == 2
     assert "the arms differ in 'rows_seen' (" in done.stderr
     assert "--allow_unequal rows_seen" in done.stderr
+
+
+def test_an_arm_of_another_engine_is_named(tmp_path: Path) -> None:
+    for arm, engine, precision in (
+        ("baseline", "transformers", "bfloat16"),
+        ("qlora", "transformers", "nf4 with bfloat16"),
+        ("lora_q8", "llama.cpp", "q8_0"),
+    ):
+        (tmp_path / arm).mkdir()
+        (tmp_path / arm / "generation.json").write_text(json.dumps({"engine": engine, "precision": precision}))
+    assert comparability.engines(tmp_path, ["baseline", "lora_q8", "old", "qlora"]) == [
+        "lora_q8: answered by llama.cpp (q8_0), baseline by transformers (bfloat16), "
+        "so they differ in engine and precision too"
+    ]

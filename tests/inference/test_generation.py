@@ -207,9 +207,9 @@ def test_options_that_cannot_be_meant_are_refused(changes: dict, message: str) -
         generation.check(GenerateArguments(**changes))
 
 
-@pytest.mark.skipif(vllm_backend.available(), reason="vLLM and a GPU are here")
+@pytest.mark.skipif(vllm_backend.installed(), reason="vLLM is here")
 def test_vllm_is_refused_where_it_cannot_run() -> None:
-    with pytest.raises(UserError, match="vLLM is not installed or there is no GPU"):
+    with pytest.raises(UserError, match="engine vllm: vLLM is not installed"):
         generation.check(GenerateArguments(engine="vllm"))
 
 
@@ -219,3 +219,35 @@ def test_vllm_gives_the_same_greedy_answers(study: Path, random_model: Path, row
     ours = texts(generation.load(args), rows, args)
     args = options(study, random_model, engine="vllm")
     assert texts(generation.load(args), rows, args) == ours
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"endpoint": ["here"]}, "give an address such as"),
+        ({"endpoint": ["http://10.1.2.3:8000/v1"]}, "10.1.2.3 is not this machine; --allow_remote true"),
+        ({"endpoint": ["http://127.0.0.1:8000/v1"], "engine": "gguf"}, "leave it out with --endpoint"),
+        ({"arm": "lora", "engine": "gguf"}, "name the arm with its format .* such as --arm lora_q8"),
+        ({"arm": "lora_q4", "engine": "gguf"}, "no GGUF file; write it: .* --format gguf --quantize q4_k_m"),
+    ],
+)
+def test_an_engine_that_cannot_answer_is_refused_before_anything_is_loaded(
+    changes: dict, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        generation.check(GenerateArguments(study_dir=str(tmp_path), **changes))
+
+
+def test_a_gguf_file_of_an_earlier_training_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "lora" / "export" / "gguf-q8_0"
+    folder.mkdir(parents=True)
+    (folder / "lora-q8_0.gguf").touch()
+    (folder / "export.json").write_text(json.dumps({"trained_on": "before"}))
+    for trained, fits in (("before", True), ("after", False)):
+        (tmp_path / "lora" / "train.json").write_text(json.dumps({"fingerprint": trained}))
+        args = GenerateArguments(study_dir=str(tmp_path), arm="lora_q8", engine="gguf")
+        if fits:
+            generation.check(args)
+        else:
+            with pytest.raises(UserError, match="lora was trained again since; write it anew"):
+                generation.check(args)

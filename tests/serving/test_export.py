@@ -114,7 +114,7 @@ def test_every_export_stops_and_carries_template_tokenizer_and_card(
         exported(monkeypatch, study, tmp_path / kind, "--format", kind)
         names = {path.name for path in (tmp_path / kind).iterdir()}
         assert {"tokenizer.json", "chat_template.jinja", "generation_config.json", "README.md", "export.json"} <= names
-        weights = "adapter_model.safetensors" if kind == "adapter" else "model.safetensors"
+        weights = {"adapter": "adapter_model.safetensors", "gguf": "lora-f16.gguf"}.get(kind, "model.safetensors")
         assert weights in names and not [n for n in names if n.endswith((".bin", ".pt", ".pkl"))]
         stops = json.loads((tmp_path / kind / "generation_config.json").read_text())["eos_token_id"]
         tokenizer = loading.load_tokenizer(str(tmp_path / kind))

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from medsft.arguments import GenerateArguments, ScoreArguments
+from medsft.evaluation.comparability import engines
 from medsft.evaluation.statistics.equivalence import read_margins
 from medsft.evaluation.statistics.intervals import LEAST_GROUPS
 from medsft.files import fingerprint, read_json, write_json
@@ -81,6 +82,7 @@ def compare(study: Path, now: Json, arms: Sequence[str]) -> KeptPlan:
         known = read_json(record).get("plan_hash") if record.is_file() else None
         if known and known != digest:
             changes.append(f"{arm}: answered under another plan ({known})")
+    changes += engines(study, arms)
     return {"plan_hash": digest, "declared": written["declared"], "changes": changes}
 
 

