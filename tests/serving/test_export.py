@@ -184,7 +184,7 @@ def test_another_revision_of_the_base_is_refused_and_nothing_is_left(
     [
         (("--arm", "baseline"), "untrained model"),
         (("--arm", "nobody"), "no arm 'nobody' here; there are lora"),
-        (("--format", "gguf"), "choose one of merged, adapter"),
+        (("--format", "onnx"), "choose one of merged, adapter"),
         (("--dtype", "nf4"), "4-bit weights cannot take an adapter"),
         (("--format", "ollama", "--ollama_template", "nowhere.tmpl"), "nowhere.tmpl: no such file"),
     ],
