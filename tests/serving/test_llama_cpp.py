@@ -133,6 +133,9 @@ def test_servers_share_rows_and_one_that_is_gone_loses_none(study: Path, referen
     drawn = generation.Sampling(1.0, 0.9, 7)
     first, second = (served.complete(server, prompts[:2], 8, stops, drawn) for _ in range(2))
     assert first == second != theirs[:2]
+    penalised = generation.Sampling(0.0, 1.0, 0, 1.3)
+    expected = generation.complete(transformers, prompts[:2], 8, penalised)
+    assert served.complete(server, prompts[:2], 8, stops, penalised) == expected != theirs[:2]
     unknown = server._replace(kind=served.MESSAGES, model="any")
     served.check_tokens(unknown, transformers.tokenizer)
     asked: Any = [{"role": "user", "content": "Hi"}]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from conftest import RECIPES, ROOT
 from medsft.errors import UserError
@@ -79,12 +80,18 @@ def test_it_keeps_the_updates_that_bf16_loses_in_3_bytes_a_weight() -> None:
 @needs_triton
 def test_the_recipe_trains_and_continues_from_a_checkpoint(tiny_study: Path, tiny_model: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_study / "data", tmp_path / "data")
+    smaller = tmp_path / "model"  # the interpreter takes two seconds a step for each million of weights
+    config = LlamaConfig.from_pretrained(tiny_model, hidden_size=8, intermediate_size=16, num_hidden_layers=1)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(smaller)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        if (tiny_model / name).is_file():
+            shutil.copy(tiny_model / name, smaller)
     line = (str(HERE / "interpreted.py"), str(RECIPES / "sft_full.py"), "--config", str(RECIPE),
-            "--study_dir", str(tmp_path), "--model_name_or_path", str(tiny_model), *SIZES)  # fmt: skip
+            "--study_dir", str(tmp_path), "--model_name_or_path", str(smaller), *SIZES)  # fmt: skip
     done = interpreted(*line)
     assert done.returncode == 0, done.stderr[-3000:]
     whole = losses(tmp_path, "full_flash")
-    assert len(whole) == 2  # each step interprets 6 million weights for some 20 seconds
+    assert len(whole) == 2
     assert record(tmp_path, "full_flash")["master_precision"] == "bfloat16 and 8 bits more"
     arm = tmp_path / "full_flash"
     (arm / "train.json").unlink()

@@ -23,6 +23,7 @@ from medsft.tokenization.control_tokens import as_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+WHOLE = 1 << 20  # tokens that llama.cpp looks back: more than any context has
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KEY = "MEDSFT_ENDPOINT_KEY"  # environment variable with the servers' key, where they want one
 PATIENCE = 3600  # seconds for one answer, which may wait behind many others
@@ -179,7 +180,7 @@ def _of_llama_cpp(sampling: Sampling | None, at: int) -> Json:
     if sampling is None:
         return {"samplers": ["top_k"], "top_k": 1}
     options: Json = {"seed": (sampling.seed + at) % 2**31, "temperature": sampling.temperature, "top_p": sampling.top_p}
-    options |= {"repeat_penalty": sampling.repetition_penalty, "repeat_last_n": -1}
+    options |= {"repeat_penalty": sampling.repetition_penalty, "repeat_last_n": WHOLE}
     if sampling.temperature > 0:
         return options | {"samplers": ["penalties", "temperature", "top_p"]}
     return options | {"samplers": ["penalties", "top_k"], "top_k": 1}
