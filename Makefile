@@ -7,6 +7,7 @@
 #   ARM, FORMAT  what `make export` takes: an arm's name; merged, adapter, ollama, vllm or gguf
 #   QUANTIZE     how GGUF files store the weights: of `make export FORMAT=gguf` (f16) and `make evaluate ENGINE=gguf` (q8_0 q4_k_m)
 #   TUNE         TUNE=0: the recipes' learning rates, not the ones that a sweep chose; make study and make demo sweep first
+#   QUICK        QUICK=1: make demo in a few minutes: four steps an arm, 16 short answers, no tuning; it claims nothing
 #   SEEDS        seeds of `make seeds`; make demo SEEDS=3: three seeds of each arm
 #   STUDIES      folders under runs/ that `make compare` puts side by side
 #   BENCH, SHORT, EXTERNAL, TORTURE, TORTURE_ROUNDS   parts and size of `make bench` and `make torture`
@@ -26,7 +27,8 @@ ARM ?= lora
 FORMAT ?= merged
 QUANTIZE ?= $(if $(filter gguf,$(ENGINE)),q8_0 q4_k_m,f16)
 STUDIES ?= $(STUDY)
-TUNE ?= 1
+QUICK ?=
+TUNE ?= $(if $(QUICK),0,1)
 SEEDS ?= 1 2
 BENCH ?=
 SHORT ?=
@@ -78,7 +80,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # launchers would set one thread a process, which makes CPU training several times slower
 export OMP_NUM_THREADS ?= $(CPUS)
 # rates that the sweep of the study chose
-TUNED = $(if $(filter 0,$(TUNE)),,--tuned true)
+TUNED = $(if $(filter 0,$(TUNE)),,--tuned true)$(if $(QUICK), --max_steps 4)
 # the demo's short runs are twelve steps
 SWEEP = $(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CONFIG)),--steps 6 --evaluations 1)
 # before every training: exit status 3 where the recipe does not fit this machine, with what would
@@ -204,17 +206,17 @@ gguf_arm = $(ARM)_$(patsubst %_0,%,$(patsubst %_k_m,%,$(1)))
 TRAINED = $$(for a in $(STUDY_DIR)/*/; do { [ -d "$$a/adapter" ] || [ -d "$$a/model" ]; } && basename "$$a"; done)
 
 evaluate: setup $(if $(GGUF),$(VENV)/.gguf)  ## answers of every trained arm and prompted baseline, then metrics, floors, intervals, paired tests, forgetting
-	@prompted=$$(grep -q '^system_prompt:' $(CFG)/generate.yaml && echo baseline_prompted baseline_fewshot); \
-	nf4=$$([ -d $(STUDY_DIR)/qlora/adapter ] && echo baseline_nf4); \
+	@prompted=$$([ -z "$(QUICK)" ] && grep -q '^system_prompt:' $(CFG)/generate.yaml && echo baseline_prompted baseline_fewshot); \
+	nf4=$$([ -z "$(QUICK)" ] && [ -d $(STUDY_DIR)/qlora/adapter ] && echo baseline_nf4); \
 	for arm in baseline $$prompted $$nf4 $(TRAINED); do \
-	  $(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm \
+	  $(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm $(if $(QUICK),--max_rows 16 --max_new_tokens 48) \
 	    $$([ $$arm = baseline_nf4 ] && echo --quantization nf4) || exit $$?; done
 	@$(foreach kind,$(if $(GGUF),$(QUANTIZE)),\
 	  { [ -e $(STUDY_DIR)/$(ARM)/export/gguf-$(kind)/export.json ] || \
 	  $(PY) recipes/export.py $(IN) --arm $(ARM) --format gguf --quantize $(kind); } && \
 	  $(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $(call gguf_arm,$(kind)) --engine gguf &&) true
 	$(PY) recipes/score.py --config $(CFG)/score.yaml $(IN)
-	@$(if $(wildcard $(CFG)/forgetting.yaml),$(MAKE) --no-print-directory forgetting)
+	@$(if $(QUICK),,$(if $(wildcard $(CFG)/forgetting.yaml),$(MAKE) --no-print-directory forgetting))
 
 forgetting: setup  ## what else did fine-tuning cost? a bundled suite asked of every arm, paired with the untrained model
 	@for arm in baseline $(TRAINED); do \
@@ -239,7 +241,7 @@ study: setup  ## all of it: data, plan, every arm that fits, evaluate, report
 	@for stage in evaluate report; do $(MAKE) --no-print-directory $$stage || exit $$?; done
 
 demo: setup  ## the whole study on a laptop without GPU, account or hub: 9 minutes, 20 without bf16 instructions
-	@$(MAKE) --no-print-directory demo-stages CONFIG=demo STUDY=$(if $(filter $(origin STUDY),command line environment),$(STUDY),demo)
+	@$(MAKE) --no-print-directory demo-stages CONFIG=demo STUDY=$(if $(filter $(origin STUDY),command line environment),$(STUDY),demo$(if $(QUICK),_quick))
 
 # The source study's preset, the sound one, and the sound one with each fault alone, on the same rows and steps. A fault's
 # options are those of paper.yaml, whose token budget is where answers are cut; the study padded to 512.
