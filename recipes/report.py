@@ -18,6 +18,8 @@ from medsft.text import label, number
 if TYPE_CHECKING:
     from medsft.result_records import Results
 
+MOST_METRICS = 4  # side by side
+
 
 def main() -> None:
     (arguments,) = parse([ReportArguments])
@@ -36,13 +38,15 @@ def main() -> None:
 
 
 def print_scores(results: "Results") -> None:
-    """One line an arm: the declared metrics, how often it ended its turn, training minutes and peak memory."""
+    """One line an arm: the first of the declared metrics, training minutes and peak memory; it fits 80 columns."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    metrics = [*results["primary"], "end_of_turn"]
-    table = Table("arm", "n", *map(label, metrics), "minutes", "peak GB", box=SIMPLE, title="Scores and cost")
+    metrics = results["primary"][:MOST_METRICS]
+    table = Table(box=SIMPLE, title="Scores and cost", padding=(0, 1, 0, 0), pad_edge=False)
+    for head in ("arm", "n", *map(label, metrics), "minutes", "GB"):
+        table.add_column(head, overflow="fold", no_wrap=head == "arm")
     for name, arm in results["arms"].items():
         seconds = results["cost"][name]["wall_seconds"] if name in results["cost"] else None
         measured = results["memory"][name]["measured"] if name in results["memory"] else None
