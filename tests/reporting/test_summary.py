@@ -100,7 +100,7 @@ def test_a_prompted_untrained_model_is_a_line_in_words_and_picture(folder: Path)
     row = {**found["comparisons"][0], "baseline": "baseline_prompted", "p_holm": 0.001, "difference": -0.1}
     found["pairs"] = [row]  # type: ignore[list-item]
     found["arms"]["baseline_prompted"] = found["arms"]["baseline"]
-    assert "prompted untrained model: lora better on 0 and worse on 1 of 1 (baseline_prompted)." in glance.better(found)
+    assert "prompted untrained model (baseline_prompted): lora better on 0 and worse on 1 of 1." in glance.better(found)
     (axes,) = quality_cost.figure(found).axes
     labels = list(axes.get_legend_handles_labels()[1])
     assert labels == ["lora", "full", "untrained", "untrained: baseline_prompted", "no model: nearest"]

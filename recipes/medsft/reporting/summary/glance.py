@@ -11,6 +11,8 @@ from medsft.result_records import Results
 from medsft.text import count, label
 
 PROMPTED = ("baseline_prompted", "baseline_fewshot")  # arms of the untrained model with a better prompt
+SIDES = ((all, "better"), (any, "worse"))  # than all prompts, than one of them
+UNTRAINED = "baseline_"  # begins the names of the untrained model's other arms
 FEW_STEPS = 100  # optimizer steps; the demo makes 12
 
 
@@ -26,7 +28,7 @@ def lines(results: Results) -> dict[str, str]:
 
 def better(results: Results) -> str:
     """In how many of the declared measures each arm is better or worse, and against answers that need no model."""
-    found = by_subject(results)
+    found = {name: rows for name, rows in by_subject(results).items() if not name.startswith("the untrained arm")}
     if not found:
         return "Nothing can be said yet: no trained arm was compared with the untrained model."
     said = []
@@ -123,15 +125,17 @@ def trust(results: Results) -> str:
 
 def _prompted(results: Results) -> str:
     """Each trained arm against the untrained model with a better prompt, where that was run."""
-    rows = [row for row in results["pairs"] if row["baseline"] in PROMPTED]
-    rows = [row for row in rows if row["metric"] in results["primary"]]
+    rows = [row for row in results["pairs"] if row["baseline"] in PROMPTED and row["metric"] in results["primary"]]
     said = []
-    for arm, other in dict.fromkeys((row["arm"], row["baseline"]) for row in rows):
-        words = [outcome(row, results["alpha"]) for row in rows if (row["arm"], row["baseline"]) == (arm, other)]
-        said.append(
-            f"{arm} better on {words.count('better')} and worse on {words.count('worse')} of {len(words)} ({other})"
-        )
-    return f"Against the prompted untrained model: {', '.join(said)}." if said else ""
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        words: dict[str, list[str]] = {}
+        for row in rows:
+            if row["arm"] == arm:
+                words.setdefault(row["metric"], []).append(outcome(row, results["alpha"]))
+        up, down = (sum(kind(word == side for word in some) for some in words.values()) for kind, side in SIDES)
+        said.append(f"{arm} better on {up} and worse on {down} of {len(words)}")
+    others = listed(dict.fromkeys(row["baseline"] for row in rows)) if rows else ""
+    return f"Against the prompted untrained model ({others}): {', '.join(said)}." if said else ""
 
 
 def _naive(results: Results) -> str:
@@ -152,9 +156,11 @@ def _naive(results: Results) -> str:
 
 
 def _counts(results: Results, metric: str) -> dict[str, tuple[int, int]]:
-    """{arm: (answers that have it, answers looked at)} of a share."""
+    """{arm: (answers that have it, answers looked at)} of a share, for the untrained model and the trained ones."""
     found: dict[str, tuple[int, int]] = {}
     for name, arm in results["arms"].items():
+        if name.startswith(UNTRAINED):  # other prompts and precisions are in the table of safety
+            continue
         value: Interval | None = arm["metrics"].get(metric)
         if value is not None:
             n = value.get("n", arm["n"])
