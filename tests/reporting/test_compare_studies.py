@@ -40,6 +40,13 @@ def test_points_stand_at_the_rows_an_arm_was_trained_on(studies: list[Path]) -> 
 
 
 @pytest.mark.slow
+def test_studies_of_equally_many_rows_are_drawn_beside_each_other(studies: list[Path]) -> None:
+    figure = compare_studies.curve(compare_studies.gather([studies[0], studies[2]]))
+    container = figure.axes[0].containers[1]
+    assert [*container.lines[0].get_xdata()] == [230, 230]
+
+
+@pytest.mark.slow
 def test_script_writes_one_offline_page(studies: list[Path], tmp_path: Path) -> None:
     output = tmp_path / "compare"
     done = run_script(
