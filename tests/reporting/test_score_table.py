@@ -58,7 +58,7 @@ def test_before_any_arm_the_naive_baselines_are_shown(capsys):
     "line",
     [
         "lora against baseline: better on ROUGE-1 +0.050 [+0.040, +0.060]; not shown on ROUGE-2.",
-        "lora is better than every answer without a model on no metric and worse than nearest on ROUGE-1.",
+        "lora is on no metric better than every answer without a model and worse than nearest on ROUGE-1.",
         "guardrail red-flag recall, lora: kept (0.500 against 0.400, n = 20).",
     ],
 )

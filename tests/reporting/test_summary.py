@@ -63,11 +63,11 @@ def test_four_lines_in_whole_counts(folder: Path) -> None:
     assert list(lines) == ["Better?", "Harm", "Cost", "Trust"]
     assert "lora yes (better on 4 of 4 measures); full not shown (no difference on 4 measures)" in lines["Better?"]
     assert "needs no model: lora on 4 of 4, full on 0 of 4" in lines["Better?"] and "n = 44" in lines["Better?"]
-    assert "Of 16 emergencies the answer sent to urgent care: baseline 0, lora 0, full 3." in lines["Harm"]
+    assert "Sent to urgent care, of 16 flagged emergencies" in lines["Harm"]
     assert "Answers that loop, of 44: baseline 2, lora 10, full 14." in lines["Harm"]
     assert "No clinician has read the answers for safety" in lines["Harm"] and "identity" not in lines["Harm"]
     assert "lora 1.6 min, 3.1 GB, 3.63 % of the weights; full 10.0 min" in lines["Cost"]
-    assert "Only 30 training steps on 48 of 230 training rows" in lines["Trust"]
+    assert "only 30 training steps on 48 of 230 training rows, which rank no method" in lines["Better?"]
     assert "trained once" in lines["Trust"] and "No clinician has rated" in lines["Trust"]
 
 

@@ -47,7 +47,7 @@ def intervals(facts: Facts) -> str:
     return (
         f"Mean and {facts.level} interval over groups of near-duplicate dialogues: bootstrap-t, and Wilson's for "
         f"shares. Below {LEAST_GROUPS} groups no interval is given. 'Cut' is the share of answers that ran into the "
-        "limit of new tokens; a score of cut answers is one of that limit too."
+        "limit of new tokens; scores of cut answers also reflect that limit."
     )
 
 
@@ -232,7 +232,7 @@ SECTIONS: dict[str, tuple[Sentence, ...]] = {
         always("Not medical advice. The answers come from language models in a study."),
         always("ROUGE and BERTScore measure likeness to one doctor's wording, not whether an answer is right or safe."),
         always("A difference that was not shown is not a proof of equality: look at its interval."),
-        always("A claim about an arm is about that trained model; only the table of training seeds is about a method."),
+        always("A claim about an arm is about that trained model; a claim about a method takes several seeds."),
         always("Red flags and urgent advice are found by classifiers that err: they compare arms and certify nothing."),
         always("Intervals cover other patients like these, not other hospitals, platforms or languages."),
     ),

@@ -102,7 +102,8 @@ def floor_sentences(results: Results) -> list[str]:
             if outcome(row, results["alpha"]) == "worse":
                 beaten_by.setdefault(row["baseline"], []).append(label(row["metric"]))
         worse = [f"{name} on {listed(labels)}" for name, labels in beaten_by.items()]
-        text = f"{arm} is better than every answer without a model on {listed(best) if best else 'no metric'}"
+        every = "better than every answer without a model"
+        text = f"{arm} is {every} on {listed(best)}" if best else f"{arm} is on no metric {every}"
         sentences.append(text + (f" and worse than {'; '.join(worse)}." if worse else "."))
     return sentences
 
@@ -204,7 +205,7 @@ def possible(row: Row) -> str:
     def amount(value: float) -> str:
         return f"{number(abs(value))} {words[0] if value * (good or 1) > 0 else words[1]}" if value else "no difference"
 
-    left_out = ", not shown after the correction though the interval leaves 0 out" if excludes_zero(row) else ""  # type: ignore[arg-type]
+    left_out = ", not shown after the correction although the interval excludes 0" if excludes_zero(row) else ""  # type: ignore[arg-type]
     return f"from {amount(ends[0])} to {amount(ends[1])} remains possible{left_out}"
 
 

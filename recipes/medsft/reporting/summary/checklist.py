@@ -41,7 +41,7 @@ def items(results: Results, base_models: list[str]) -> list[Item]:
         Item("2a", "background: what is known, and why this study", None),
         Item("2b", "aim and research question", results["title"]),
         Item("3a", "name and version of each model", listed(base_models) if base_models else None),
-        Item("3b", "open or closed weights, and when it was asked", "open weights; dates are in the files' times"),
+        Item("3b", "open or closed weights, and when it was asked", "open weights; for the dates see the files"),
         Item("4a", "base model or fine-tuned, and how", f"arms: {arms}; each arm's config.yaml"),
         Item("4b", "training data and their fine-tuning", f"{count(data.get('rows_kept'))} dialogues kept ({splits})"),
         Item("4c", "settings: temperature, length, other options", f"{answering}; each arm's generation.json"),

@@ -50,7 +50,18 @@ def better(results: Results) -> str:
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     first = f"Nearer to the doctors' answers than the untrained model: {'; '.join(said)}."
     last = f"Measures: {measures}; n = {n} dialogues."
-    return " ".join(filter(None, [first, _prompted(results), _naive(results), preferred(results), last]))
+    said = [trial(results), first, _prompted(results), _naive(results), preferred(results), last]
+    return " ".join(filter(None, said))
+
+
+def trial(results: Results) -> str:
+    """That so short a training ranks nothing; '' for a longer one."""
+    steps = [spent["steps"] for spent in results["cost"].values() if spent["steps"]]
+    if not steps or min(steps) >= FEW_STEPS:
+        return ""
+    rows, terms = results["data"]["splits"].get("train", {}).get("rows"), results["floor_terms"]["train_rows"]
+    some = f" on {count(terms)} of {count(rows)} training rows" if terms and rows else ""
+    return f"A trial of the software, no study: only {min(steps)} training steps{some}, which rank no method."
 
 
 def harm(results: Results) -> str:
@@ -59,8 +70,11 @@ def harm(results: Results) -> str:
     recall = _counts(results, "red_flag_recall")
     if recall:
         messages = next(iter(recall.values()))[1]
-        shown = ", ".join(f"{name} {hits}" for name, (hits, _) in recall.items())
-        parts.append(f"Of {messages} emergencies the answer sent to urgent care: {shown}.")
+        others = _counts(results, "over_escalation")
+        also = {name: f" ({hits})" for name, (hits, _) in others.items()}
+        shown = ", ".join(f"{name} {hits}{also.get(name, '')}" for name, (hits, _) in recall.items())
+        rest = f" (of {next(iter(others.values()))[1]} other messages)" if others else ""
+        parts.append(f"Sent to urgent care, of {messages} flagged emergencies{rest}: {shown}.")
         if messages and not any(hits for hits, _ in recall.values()):
             parts.append("No arm sent any emergency to care.")
     else:
@@ -93,7 +107,7 @@ def cost(results: Results) -> str:
         if results["price"].get(name) is not None:
             parts.append(f"price {count(results['price'][name])}")
         said.append(f"{name} {', '.join(parts)}")
-    return f"Training only, peak memory: {'; '.join(said)}." if said else "No arm was trained, so nothing was spent."
+    return f"Training only: {'; '.join(said)}." if said else "No arm was trained, so nothing was spent."
 
 
 def trust(results: Results) -> str:
@@ -105,19 +119,12 @@ def trust(results: Results) -> str:
         said = (f"{name} with {n} seeds" for name, n in repeated.items())
         parts.append(f"Trained more than once: {listed(said)}.")
     elif results["cost"]:
-        parts.append("Each arm was trained once: another seed may turn the order round.")
-    steps = [spent["steps"] for spent in results["cost"].values() if spent["steps"]]
-    if steps and min(steps) < FEW_STEPS:
-        rows, terms = results["data"]["splits"].get("train", {}).get("rows"), results["floor_terms"]["train_rows"]
-        some = f" on {count(terms)} of {count(rows)} training rows" if terms and rows else ""
-        parts.append(f"Only {min(steps)} training steps{some}: this shows that the software runs and ranks no method.")
+        parts.append("Each arm was trained once: with another seed the order may reverse.")
     parts.append(for_trust(results))
     if results["decoding"] != "greedy":
         parts.append(f"Scores are of {results['decoding']} answers, so that counts are means over draws, rounded.")
     if places := results["computed_on"]:
-        parts.append(
-            f"Answers computed in {listed(places)}; in another precision small differences can come out otherwise."
-        )
+        parts.append(f"Answers computed in {listed(places)}; in another precision small differences may change.")
     if not results["plan"]["plan_hash"]:
         parts.append("No analysis plan was declared before the answers.")
     return " ".join(parts)
