@@ -26,12 +26,13 @@ def test_an_arm_is_probed_on_the_rows_it_saw(tmp_path, trained_on, asked):
 
     answerer = SimpleNamespace(network=None, tokenizer=SimpleNamespace(pad_token_id=0))
     args = SimpleNamespace(likelihood_rows=0, batch_size=4, memorization_rows=9)
-    probe = runpy.run_path(str(RECIPES / "generate.py"))["probe"]
+    script = runpy.run_path(str(RECIPES / "generate.py"))
     with (
         mock.patch.object(likelihood, "likelihood", return_value=[]),
         mock.patch.object(memorization, "memorization", recite),
     ):
-        probe(answerer, [], ROWS, args, tmp_path, Shard(0, 1), True)
+        seen_rows = script["trained_rows"](tmp_path)
+        script["probe"](answerer, [], ROWS, args, tmp_path, seen_rows, Shard(0, 1), True)
     assert seen == asked
 
 

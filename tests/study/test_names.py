@@ -66,10 +66,9 @@ def test_a_wrong_recipe_lists_the_recipes(given: str, expected: str) -> None:
 
 
 def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """make with a target that only prints."""
-
-    command = ["make", *words]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+    """make with a target that only prints, as typed in a shell: `make test` above it would add its own variables."""
+    typed = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *words], cwd=ROOT, env={**typed, **environment}, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(

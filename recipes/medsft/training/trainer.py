@@ -107,11 +107,13 @@ class RecipeTrainer(SFTTrainer):
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """As the Trainer makes it; FlashAdamW, or stepped by the backward pass, where the recipe says so."""
         made: torch.optim.Optimizer = super().create_optimizer(model)
+        if not (self.uses_flash_adamw or self.steps_in_backward):
+            return made  # which under DeepSpeed may be accelerate's stand-in
         groups = [{key: group[key] for key in ("params", "weight_decay")} for group in made.param_groups]
         if self.uses_flash_adamw:
             rate, betas = self.args.learning_rate, (self.args.adam_beta1, self.args.adam_beta2)
             self.optimizer = made = flash_adamw.make(groups, rate, betas, self.args.adam_epsilon)
-        elif self.steps_in_backward:
+        else:
             kind, values = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = made = BackwardOptimizer(groups, lambda given: kind(given, **values))
         return made
