@@ -53,7 +53,7 @@ def test_a_study_runs_read_only_and_without_network(
     stages = ("data", "lora", "evaluate", "report", "CONFIG=small", "STUDY=small")
     docker.call("run", "--rm", *LOCKED_DOWN, *mounts, image, "make", *stages)
     results = json.loads((runs / "small" / "report" / "results.json").read_text())
-    assert set(results["arms"]) == {"baseline", "lora"}
+    assert set(results["arms"]) == {"baseline", "baseline_prompted", "baseline_fewshot", "lora"}
     assert all(arm["n"] == 4 for arm in results["arms"].values())
     assert (runs / "small" / "lora" / "adapter" / "adapter_model.safetensors").exists()
     assert {path.stat().st_uid for path in runs.rglob("*")} == {10_001}
