@@ -135,13 +135,14 @@ def with_prompts(rows: list[SplitRow], args: GenerateArguments, answerer: "Answe
     shown: list[list[list[Turn]]] = [[] for _ in rows]
     if args.examples:
         train = load_split(args.study_dir, "train")
-        chosen = prompting.drawn(len(train), len(rows), args.examples)
         if args.examples_by == prompting.NEAREST:
             asked, known = (
-                ["\n".join(turn["content"] for turn in messages[:-1]) for messages in some]
+                [naive_baselines.asked_text(messages[:-1]) for messages in some]
                 for some in ([row["messages"] for row in rows], train["messages"])
             )
             chosen = naive_baselines.nearest_rows(asked, known, args.examples)
+        else:
+            chosen = prompting.drawn(len(train), len(rows), args.examples)
         shown = [[train[at]["messages"] for at in reversed(some)] for some in chosen]
     positions = getattr(load_config(answerer.base_model).get_text_config(), "max_position_embeddings", None)
     found, fewer = prompting.prompted(rows, args, shown, answerer.tokenizer, (positions or 4096) - args.max_new_tokens)

@@ -5,13 +5,15 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from medsft.errors import UserError
 from medsft.records import Json
+
+T = TypeVar("T", bound=Mapping[str, Any])
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,6 +47,33 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no such file; run the stage that writes it first (make help)") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run its stage again") from error
+
+
+def read_labelled(path: Path, fields: str, example: str, check: Callable[[Json, str], T]) -> list[T]:
+    """Rows that a person wrote, each as `check(row, where)` returns it, with an `id` of its own; no blank lines.
+
+    `fields` and `example` say in errors what a row has. Raises UserError naming file, row and remedy.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give a JSON Lines file with {fields} in each row")
+    rows: dict[str, T] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}: row {number}"
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            raise UserError(f"{where} is not JSON in UTF-8; write one JSON object a line") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{where} is not an object; write {example}")
+        checked = check(row, where)
+        if checked["id"] in rows:
+            raise UserError(f"{where}: field 'id' repeats '{checked['id']}'; give each row an id of its own")
+        rows[checked["id"]] = checked
+    if not rows:
+        raise UserError(f"{path}: no rows; write one JSON object a line with {fields}")
+    return [*rows.values()]
 
 
 def read_jsonl(path: Path) -> list[Json]:

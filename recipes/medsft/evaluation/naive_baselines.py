@@ -79,7 +79,7 @@ def answer_all(
     the training answer to the most similar question. `pairs` are the rows an arm saw. Retrieval gives whole answers of
     `of_corpus`.
     """
-    asked = [_asked(row["messages"]) for row in test_rows]
+    asked = [asked_text(row["messages"]) for row in test_rows]
     drawn = np.random.default_rng(seed).permutation(len(pairs.answers))
     texts = {
         "constant": [CONSTANT] * len(test_rows),
@@ -190,8 +190,9 @@ def read_training_pairs(study: Path, limit: int | None = None) -> Pairs:
     dialogues = [turns for turns in dialogues if len(turns) > 1 and turns[-1]["role"] == "assistant"]
     if not dialogues:
         raise UserError(f"{path}: field 'messages': no row ends with a doctor's answer; {REMEDY}")
-    return Pairs([_asked(turns[:-1]) for turns in dialogues], [turns[-1]["content"] for turns in dialogues])
+    return Pairs([asked_text(turns[:-1]) for turns in dialogues], [turns[-1]["content"] for turns in dialogues])
 
 
-def _asked(turns: Sequence[Turn]) -> str:
+def asked_text(turns: Sequence[Turn]) -> str:
+    """The turns as one text, by which questions are compared."""
     return "\n".join(turn["content"] for turn in turns)

@@ -10,6 +10,7 @@ from medsft.arguments import ScoreArguments
 from medsft.errors import UserError
 from medsft.evaluation import decodings, likelihood, naive_baselines
 from medsft.evaluation.completeness.matching import by_content
+from medsft.evaluation.decodings import Columns
 from medsft.evaluation.metrics import bertscore, corpus, modules, scripts
 from medsft.evaluation.safety_instrument import classifier
 from medsft.evaluation.statistics.equivalence import read_margins
@@ -38,7 +39,6 @@ ENGLISH_ONLY = (
     "METEOR, BLEU, boilerplate, red flags, urgent advice, specialty and reading grade know English only; the stems of "
     "ROUGE and the embedded encoder of BERTScore do too"
 )
-Columns = dict[str, list[float | None]]
 
 
 def check_options(arguments: ScoreArguments) -> None:

@@ -1,6 +1,5 @@
 """Items of the forgetting gate: JSON Lines, checked row by row. Their format is in items/README.md."""
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import NotRequired, TypedDict, cast
 
 from medsft.errors import UserError
 from medsft.evaluation.forgetting import constraints
+from medsft.files import read_labelled
 from medsft.records import Json
 
 FOLDER = Path(__file__).parent / "items"
@@ -61,30 +61,10 @@ def chance(item: Item) -> float:
 
 def read(path: Path) -> list[Item]:
     """The items of a file. Raises UserError naming file, row, field and remedy for the first that is wrong."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give a JSON Lines file with id, kind and prompt in each row")
-    items: list[Item] = []
-    seen: set[str] = set()
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        item = _checked(line, f"{path}: row {number}")
-        if item["id"] in seen:
-            raise UserError(f"{path}: row {number}: field 'id' repeats '{item['id']}'; give each row an id of its own")
-        seen.add(item["id"])
-        items.append(item)
-    if not items:
-        raise UserError(f"{path}: no rows; write one JSON object a line with id, kind and prompt")
-    return items
+    return read_labelled(path, "id, kind and prompt", "{'id': ..., 'kind': ..., 'prompt': ...}", _checked)
 
 
-def _checked(line: bytes, where: str) -> Item:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{where} is not JSON in UTF-8; write one JSON object a line") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where} is not an object; write {{'id': ..., 'kind': ..., 'prompt': ...}}")
+def _checked(row: Json, where: str) -> Item:
     for field in ("id", "kind", "prompt"):
         if not isinstance(row.get(field), str) or not row[field].strip():
             raise UserError(f"{where}: field '{field}' is missing or no text; write it, or delete the row")
