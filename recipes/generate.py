@@ -46,7 +46,7 @@ def main() -> None:
     shards.keep_one_gpu()
     (args,) = parse([GenerateArguments])
 
-    from medsft.data.split_files import ALSO_TEST, load_split
+    from medsft.data.split_files import load_split, split_of_test
     from medsft.evaluation import decodings
     from medsft.inference import generation, generations_file, llama_cpp, prompting
     from medsft.versions import versions
@@ -59,7 +59,7 @@ def main() -> None:
     base, _, weights = generation.arm_base(args)
     source = llama_cpp.source_arm(args)
     lineage.check_trained(study, [source])
-    split = load_split(args.study_dir, f"{ALSO_TEST}{args.test}" if apart else args.test)
+    split = load_split(args.study_dir, split_of_test(args.test))
     report = read_json(study / "data" / "data_report.json")
     data = report["also_test"][args.test]["fingerprint"] if apart else report["fingerprint"]
     trained = read_json(study / source / "train.json")["fingerprint"] if weights else base

@@ -37,7 +37,7 @@ def main() -> None:
     answers = generations_file.answers_folder(study, arguments.test)
     output = answers / "comparison.json"
     lineage.check_arms(study, [path.parent.name for path in answers.glob("*/generations.jsonl")])
-    arms, test_rows = read_rows(answers, arguments.max_rows)
+    arms, test_rows = read_rows(answers, arguments)
     trained = comparability.read_records(study, arms)
     unequal = comparability.check(trained, arguments.allow_unequal)
     terms = naive_baselines.terms(answers, [*arms], trained)
@@ -132,23 +132,24 @@ def score_new(
     return found | (scoring.write_floors(answers, systems, columns, settings) if with_floors else {})
 
 
-def read_rows(study: Path, most: int | None) -> tuple[dict[str, list[Generation]], list[Question]]:
+def read_rows(answers: Path, arguments: ScoreArguments) -> tuple[dict[str, list[Generation]], list[Question]]:
     """The arms' answers and every test row that has one. Before any arm has answered, the whole test split.
 
-    Of more than `most` rows the first of the split, which is shuffled.
+    Of more than `max_rows` rows the first of the split, which is shuffled.
     """
-    from medsft.data.split_files import load_split
+    from medsft.data.split_files import load_split, split_of_test
 
-    if not generations_file.has_answers(study) and (study / "data" / "test.parquet").is_file():
-        print(f"{study}: no arm has answered yet, so only the naive baselines of the test split are scored")
-        return {}, [generations_file.question(row) for row in load_split(str(study), "test")][:most]
-    arms = generations_file.read_arms(study)
+    most, split = arguments.max_rows, split_of_test(arguments.test)
+    if not generations_file.has_answers(answers) and (answers / "data" / "test.parquet").is_file():
+        print(f"{answers}: no arm has answered yet, so only the naive baselines of the test split are scored")
+        return {}, [generations_file.question(row) for row in load_split(arguments.study_dir, split)][:most]
+    arms = generations_file.read_arms(answers)
     rows = generations_file.all_rows(arms)
     if most is None or len(rows) <= most:
         return arms, rows
     answered = {row["id"] for row in rows}
-    kept = set([row["id"] for row in load_split(str(study), "test") if row["id"] in answered][:most])
-    some = {arm: [row for row in answers if row["id"] in kept] for arm, answers in arms.items()}
+    kept = set([row["id"] for row in load_split(arguments.study_dir, split) if row["id"] in answered][:most])
+    some = {arm: [row for row in those if row["id"] in kept] for arm, those in arms.items()}
     return some, [row for row in rows if row["id"] in kept]
 
 

@@ -85,3 +85,12 @@ def test_the_same_command_does_nothing_and_an_unknown_set_is_refused(study, tmp_
     shutil.copytree(study / "data", tmp_path / "data")
     done = run_here("score.py", "--study_dir", tmp_path, "--test", "kqa")
     assert done.returncode == 2 and "no arm with a generations.jsonl" in done.stderr
+
+
+def test_fewer_rows_are_the_first_of_the_further_set(study):
+    from medsft.data.split_files import load_split, split_of_test
+
+    few = run_here("score.py", "--study_dir", study, "--resamples", 200, "--test", "kqa", "--max_rows", 4)
+    assert few.returncode == 0, few.stderr
+    kept = read_jsonl(study / "also_test" / "kqa" / "baseline" / "scores_per_example.jsonl")
+    assert {row["id"] for row in kept} == {*load_split(str(study), split_of_test("kqa"))["id"][:4]}

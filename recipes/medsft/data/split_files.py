@@ -18,6 +18,11 @@ BATCH = 1000  # rows
 ALSO_TEST = "also_test_"  # before the name of a further test set
 
 
+def split_of_test(test: str) -> str:
+    """The name of the split of a test set as generate.py and score.py name it: the study's own, or a further one."""
+    return test if test == "test" else f"{ALSO_TEST}{test}"
+
+
 def write_splits(
     folder: Path,
     parts: dict[str, list[Row]],
