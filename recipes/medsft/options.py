@@ -65,7 +65,10 @@ class SweepArguments:
     arms: list[str] = option([], "names of recipes in config_dir; those of lora, qlora, full, full_8bit if not given")
     factors: list[float] = option([0.33, 1.0, 3.0], "multiples of the recipe's own learning rate to try")
     widenings: int = option(3, "further rates to try, one by one, while the best is the lowest or the highest one")
-    steps: int = option(40, "optimizer steps of each run; a tenth of an epoch is usually enough to rank rates")
+    steps: int = option(40, "optimizer steps of the last runs; a tenth of an epoch is usually enough to rank rates")
+    first_steps: int = option(
+        14, "optimizer steps of the first runs, one a rate, of which the best two go on to --steps; 0: all have --steps"
+    )
     evaluations: int = option(2, "how often the dev loss is measured in a run, besides before its first step")
     max_dev_rows: int | None = option(
         None, "measure the dev loss on at most this many rows; as the recipe if not given"

@@ -14,9 +14,10 @@ from medsft.training import lr_sweep
 DEMO = RECIPES / "configs" / "demo"
 
 
-def tried(rate: float, lowest: float | None, step: int | None = 4) -> dict:
+def tried(rate: float, lowest: float | None, step: int | None = 4, steps: int = 4) -> dict:
     return {
         "learning_rate": rate,
+        "steps": steps,
         "start": 2.0,
         "lowest": lowest,
         "step": step,
@@ -33,6 +34,12 @@ def tried(rate: float, lowest: float | None, step: int | None = 4) -> dict:
         ([tried(1, 1.3), tried(3, 1.2)], 3, "highest rate tried"),
         ([tried(1, 2.0, 0), tried(3, 2.0, 0), tried(9, 2.1, 0)], 1, "no rate made the dev loss fall"),
         ([tried(1, None)], None, "no rate could be trained"),
+        # of the longest runs, whatever a shorter one had
+        (
+            [tried(1, 1.1), tried(3, 1.2), tried(3, 1.0, 8, 8), tried(9, 1.3), tried(9, 0.9, 8, 8), tried(27, 1.5)],
+            9,
+            "",
+        ),
     ],
 )
 def test_the_lowest_dev_loss_is_chosen_and_doubts_are_said(runs: list, chosen: float | None, note: str) -> None:
@@ -86,6 +93,8 @@ def test_a_sweep_records_every_rate_and_the_chosen_one(tiny_study: Path, tiny_mo
         "--study_dir",
         study,
         "--steps",
+        6,
+        "--first_steps",
         4,
         "--widenings",
         0,
@@ -97,14 +106,26 @@ def test_a_sweep_records_every_rate_and_the_chosen_one(tiny_study: Path, tiny_mo
     done = run_script("sweep.py", *flags)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((study / "sweep" / "sweep.json").read_text())["arms"]["full"]
-    assert [one["failed"] for one in found["runs"]] == [None, None, "diverged"]
+    runs = found["runs"]
+    assert [(one["learning_rate"], one["steps"]) for one in runs] == [
+        (1e-4, 4),
+        (1e-4, 6),
+        (1e-2, 4),
+        (1e-2, 6),
+        (1e28, 4),
+    ]
+    assert [one["failed"] for one in runs] == [None] * 4 + ["diverged"]  # what diverged goes no further
     assert found["chosen"] == 1e-2
-    assert [step for step, _ in found["runs"][0]["dev_losses"]] == [0, 2, 4]
-    assert found["runs"][1]["lowest"] < found["runs"][0]["lowest"] < found["runs"][0]["start"]
+    assert [step for step, _ in runs[1]["dev_losses"]] == [0, 3, 6]
+    assert runs[3]["lowest"] < runs[1]["lowest"] < runs[1]["start"]
+    # the loss before the first step is the same at every rate, and measured once
+    history = json.loads((study / "sweep" / "full_0.01_6_steps" / "train.json").read_text())["history"]
+    assert [row["step"] for row in history if "eval_loss" in row] == [3, 6]
+    assert {one["start"] for one in runs[:4]} == {runs[0]["start"]}
     assert "chosen" in done.stdout
     assert not list((study / "sweep").rglob("*.safetensors"))  # only the losses are wanted
     assert lr_sweep.chosen_rate(study, "full") == 1e-2
 
     again = run_script("sweep.py", *flags[:-3], "0.01", "1")
     assert again.returncode == 0
-    assert again.stdout.count("already done") == 2
+    assert again.stdout.count("already done") == 4

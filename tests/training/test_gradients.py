@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from medsft.models import loading
+from medsft.models import grouped_attention, loading
 from medsft.patches import bitsandbytes
 from medsft.tokenization import chat_template
 
@@ -37,7 +37,7 @@ def test_an_evaluation_leaves_the_gradients_of_4_bit_layers_as_they_were(tiny_mo
     assert torch.equal(gradients(tiny_model, evaluated_first=True), gradients(tiny_model, evaluated_first=False))
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "grouped"])
 def test_packed_rows_do_not_see_each_other(tiny_model: Path, tmp_path: Path, attention: str) -> None:
     """bfd packing as the trainer does it: a row gets the logits in the pack that it gets alone."""
     from datasets import Dataset
@@ -53,8 +53,9 @@ def test_packed_rows_do_not_see_each_other(tiny_model: Path, tmp_path: Path, att
     tokenizer = loading.load_tokenizer(str(tiny_model))
     tokenizer.chat_template = chat_template.training_template(tokenizer)
     network = AutoModelForCausalLM.from_pretrained(
-        tiny_model, dtype=torch.float32, use_cache=False, attn_implementation=attention
+        tiny_model, dtype=torch.float32, use_cache=False, attn_implementation=attention.replace("grouped", "eager")
     )
+    assert attention != "grouped" or grouped_attention.use(network)
     trainer = SFTTrainer(network, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     assert len(trainer.train_dataset) == 1  # all four in one pack
     batch = trainer.data_collator([trainer.train_dataset[0]])

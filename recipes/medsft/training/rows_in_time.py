@@ -1,0 +1,60 @@
+"""How many of a study's rows its arms can train on in a few minutes of this processor.
+
+    python -m medsft.training.rows_in_time recipes/configs/demo runs/demo 5
+
+Prints the number, the same for every arm of the study: it is decided once and kept in STUDY_DIR/train_rows.json. The
+reason goes to stderr.
+"""
+
+import sys
+from pathlib import Path
+
+from medsft.cli import run
+from medsft.config import read_config
+from medsft.errors import UserError
+from medsft.files import read_json, write_json
+from medsft.records import DataReport
+
+OPERATIONS = 4 + 4 + 6  # a weight and token, of LoRA, QLoRA and full fine-tuning together
+SHARE = 0.3  # of the speed of matrix products, as `make bench` measures it for these recipes: 0.34 to 0.59
+LEAST = 48  # rows: twelve steps show that everything works, and claim nothing
+
+
+def main() -> None:
+    if len(sys.argv) != 4:
+        raise UserError("give the folder of the recipes, that of the study, and the minutes for all three arms")
+    recipes, study, minutes = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+    kept = study / "train_rows.json"
+    if not kept.exists():
+        write_json(kept, decide(recipes, read_json(study / "data" / "data_report.json"), minutes))
+    found = read_json(kept)
+    print("max_train_rows {rows} of {of}: {reason}".format(**found), file=sys.stderr)
+    print(found["rows"])
+
+
+def decide(recipes: Path, report: DataReport, minutes: float) -> dict[str, object]:
+    """{'rows', 'of', 'reason'}: the training rows that the measured speed allows, at least 48 and at most all."""
+    from medsft.hardware import matmul_benchmark
+    from medsft.models.parameter_counts import known_config, sizes_of
+
+    settings = read_config(["--config", str(recipes / "lora.yaml")])
+    name, per_step = str(settings["model_name_or_path"]), int(settings["rows_per_step"])
+    config = known_config(name)
+    if config is None:
+        raise UserError(f"{name}: not a model whose size is known here; give max_train_rows in {recipes}")
+    there = report["splits"]["train"]["rows"]
+    tokens = report["tokens"]["train"]["total"] / there
+    speed = max(matmul_benchmark.measured().values())
+    rows = fitting(minutes, speed, sizes_of(config).parameters, tokens)
+    taken = min(there, max(LEAST, rows // per_step * per_step))
+    reason = f"all arms in {minutes:g} minutes at {SHARE:.0%} of the {speed:.0f} GFLOP/s measured here"
+    return {"rows": taken, "of": there, "reason": reason}
+
+
+def fitting(minutes: float, speed: float, parameters: int, tokens: float) -> int:
+    """Rows of `tokens` each that all arms train on in `minutes` at SHARE of `speed` GFLOP/s."""
+    return int(minutes * 60 * SHARE * speed * 1e9 / (OPERATIONS * parameters * tokens))
+
+
+if __name__ == "__main__":
+    run(main, __doc__)

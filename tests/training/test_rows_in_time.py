@@ -1,0 +1,53 @@
+"""How many rows the demo's arms train on: by the measured speed, the same for every arm, and decided once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import RECIPES
+from medsft.files import read_json, write_json
+from medsft.hardware import matmul_benchmark
+from medsft.models.parameter_counts import known_config, sizes_of
+from medsft.training import rows_in_time
+
+DEMO = RECIPES / "configs" / "demo"
+
+
+def report(rows: int, tokens: int) -> dict:
+    return {"splits": {"train": {"rows": rows}}, "tokens": {"train": {"total": tokens}}}
+
+
+@pytest.mark.parametrize(
+    ("speed", "there", "taken"),
+    [
+        (10.0, 260, 48),  # never fewer than show that it works
+        (445.0, 260, 84),  # 5 minutes at 30 % of it are 40 Tflop: 86 rows of 245 tokens at 14 x 134.5 M each
+        (1700.0, 260, 260),  # one epoch, where bf16 matrix instructions are
+        (445.0, 40, 40),
+    ],
+)
+def test_rows_follow_the_measured_speed(monkeypatch: pytest.MonkeyPatch, speed: float, there: int, taken: int) -> None:
+    monkeypatch.setattr(matmul_benchmark, "measured", lambda: {"float32": speed / 2, "bfloat16": speed})
+    found = rows_in_time.decide(DEMO, report(there, 245 * there), 5)
+    assert (found["rows"], found["of"]) == (taken, there)
+    assert taken % 4 == 0
+
+
+def test_the_time_is_what_the_operations_take() -> None:
+    parameters = sizes_of(known_config("embedded/SmolLM2-135M-Instruct")).parameters
+    rows = rows_in_time.fitting(5, 400, parameters, 245)
+    seconds = rows * 245 * parameters * (4 + 4 + 6) / (400e9 * rows_in_time.SHARE)
+    assert 297 < seconds <= 300
+
+
+def test_it_is_decided_once_for_a_study(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_json(tmp_path / "data" / "data_report.json", report(260, 63_705))
+    command = [sys.executable, "-m", "medsft.training.rows_in_time", str(DEMO), str(tmp_path)]
+    first, second = (
+        subprocess.run([*command, minutes], capture_output=True, text=True, check=True) for minutes in ("5", "500")
+    )
+    assert first.stdout == second.stdout == f"{read_json(tmp_path / 'train_rows.json')['rows']}\n"
+    assert "of 260: all arms in 5 minutes" in second.stderr
