@@ -79,6 +79,9 @@ endif
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
+ifeq ($(GPU),)
+export DS_ACCELERATOR ?= cpu  # or DeepSpeed warns at every launch that it found no GPU
+endif
 # launchers would set one thread a process, which makes CPU training several times slower
 export OMP_NUM_THREADS ?= $(CPUS)
 # rates that the sweep of the study chose; the demo's arms train on as many rows as this processor does in TRAIN_MINUTES

@@ -24,7 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "recipes")]
 
 from medsft.files import read_json, write_json, write_text  # noqa: E402
 
-PARTS = ("training", "stages", "data", "memory", "evaluation", "statistics", "qlora_7b")
+PARTS = ("training", "stages", "data", "memory", "evaluation", "statistics", "operators", "qlora_7b", "demo")
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
     }
-    for part in args.only or PARTS[: -1 if args.short else None]:
+    for part in args.only or PARTS[: -2 if args.short else None]:
         started = time.monotonic()
         print(f"--- {part}", flush=True)
         name = " ".join([part, *(args.methods or [])]) if part == "training" else part
@@ -74,6 +74,14 @@ def measure(part: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]
         sizes = args.sizes or ([1, 5] if short else [1, 10, 100])
         growth = stages.growth(folder / "growth", sizes, 1)
         return {"start": stages.start(rounds), "answers": stages.answers(folder / "study", rounds), "growth": growth}
+    if part == "operators":
+        import operators
+
+        return operators.measure(args.methods or ["lora", "qlora", "full"])
+    if part == "demo":
+        import demo
+
+        return demo.measure()
     if part == "data":
         import data
 
@@ -115,6 +123,14 @@ def table(result: dict[str, Any]) -> str:
         import simulated_studies
 
         lines += simulated_studies.table(statistics)
+    if steps := result.get("operators"):
+        import operators
+
+        lines += ["where a training step goes, by operator", "", operators.table(steps), ""]
+    if whole := result.get("demo"):
+        import demo
+
+        lines += ["make demo, its environment made before", "", demo.table(whole["seconds_of"]), ""]
     if stages := result.get("stages"):
         lines += ["| stage | rows | seconds | peak memory |", "|---|--:|--:|--:|"]
         for row in stages["growth"]:

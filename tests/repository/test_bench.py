@@ -13,8 +13,10 @@ from conftest import ROOT
 sys.path[:0] = [str(ROOT / "tests" / "bench"), str(ROOT / "tests" / "torture")]
 
 import damage  # noqa: E402
+import demo  # noqa: E402
 import external  # noqa: E402
 import kills  # noqa: E402
+import operators  # noqa: E402
 import simulated_studies  # noqa: E402
 import stage  # noqa: E402
 import stages  # noqa: E402
@@ -43,6 +45,46 @@ def test_a_stage_that_says_much_is_timed_to_its_end() -> None:
     assert measured["bytes"] > 0
     with pytest.raises(SystemExit, match="failed: no such row"):
         stages.timed(["-c", "raise SystemExit('no such row')"])
+
+
+def test_the_seconds_of_the_demo_are_split_by_stage_and_part() -> None:
+    lines = [
+        (10.0, "[1 of 8] the data: clean, de-identify, split"),
+        (18.0, "[7 of 8] answers and scores of every arm. Left: report"),
+        (30.0, "44 answers, 99.0 new tokens per second: runs/x/baseline/generations.jsonl"),
+        (50.0, "50%|##  | 44 answers, 99.0 new tokens per second: runs/x/lora/generations.jsonl"),
+        (55.0, "wrote runs/x/comparison.json"),
+        (60.0, "wrote runs/x/lora/forgetting.jsonl"),
+        (61.0, "[8 of 8] the report"),
+        (64.0, ""),
+    ]
+    found = demo.seconds(lines, 8.0)
+    assert found.pop("before the first stage") == 2
+    assert found.pop("the data") == 8
+    assert found.pop("answers") == 32
+    assert found.pop("scores") == 5
+    assert found.pop("forgetting") == 5
+    assert found.pop("the report") == 3
+    assert sum(found.values()) == 1  # what is left of the seventh stage
+    assert "| all | 56 | |" in demo.table({"a": 50.0, "b": 6.0})
+
+
+def test_operators_are_counted_once_and_the_rest_is_python() -> None:
+    own = {"aten::mm": 4.0, "aten::addmm_": 1.0, "aten::bmm": 1.0, "aten::_softmax": 0.5, "aten::_log_softmax": 0.5}
+    found = operators.shares({**own, "aten::_fused_adamw_": 0.5, "aten::mul": 1.0, "_ProductBackward": 0.7}, 10.0)
+    assert found == pytest.approx(
+        {
+            "products": 0.5,
+            "attention": 0.15,
+            "the loss": 0.05,
+            "optimizer": 0.05,
+            "element by element": 0.1,
+            "Python": 0.15,
+        }
+    )
+    assert "| lora | 2.50 | 50% | 15% | 5% | 5% | 10% | 15% |" in operators.table(
+        {"lora": {"seconds": 2.5, "shares": found}}
+    )
 
 
 @pytest.mark.parametrize(("way", "name"), [("llamafactory", "model_name_or_path"), ("axolotl", "base_model")])

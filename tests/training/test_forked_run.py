@@ -1,0 +1,43 @@
+"""A script in a fork of a process that has imported its libraries: its status, what it says, and what it finds."""
+
+from pathlib import Path
+
+import pytest
+
+from medsft.training import forked_run
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+found = "trl.trainer.sft_trainer" in sys.modules
+Path(sys.argv[1]).write_text(f"{__name__} {found}")
+print("x" * 10_000, file=sys.stderr)
+print("error: no such row", file=sys.stderr)
+sys.exit(int(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_status_and_last_words_of_scripts_that_find_their_libraries_imported(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    for status in (0, 3):
+        output = tmp_path / str(status)
+        code, last = forked_run.run(script, [str(output), str(status)])
+        assert code == status
+        assert last.endswith("xx\nerror: no such row\n")
+        assert len(last) == forked_run.LAST
+        assert output.read_text() == "__main__ True"
+        assert "error: no such row" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_script_that_fails_of_itself_says_why(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("raise RuntimeError('no memory left')")
+    code, last = forked_run.run(script, [])
+    assert code == 1
+    assert "RuntimeError: no memory left" in last
