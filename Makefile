@@ -86,7 +86,7 @@ endif
 export OMP_NUM_THREADS ?= $(CPUS)
 # rates that the sweep of the study chose; the demo's arms train on as many rows as this processor does in TRAIN_MINUTES
 TUNED = $(if $(filter 0,$(TUNE)),,--tuned true)$(if $(QUICK), --max_steps 4,$(if $(filter demo,$(CONFIG)), --max_train_rows $(ROWS_IN_TIME)))
-ROWS_IN_TIME = $$($(PY) -m medsft.training.rows_in_time $(CFG) $(STUDY_DIR) $(TRAIN_MINUTES))
+ROWS_IN_TIME = $$($(PY) -m medsft.training.tuning.rows_in_time $(CFG) $(STUDY_DIR) $(TRAIN_MINUTES))
 # the demo's short runs are twelve steps
 SWEEP = $(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CONFIG)),--steps 6 --first_steps 0 --evaluations 1)
 # before every training: exit status 3 where the recipe does not fit this machine, with what would

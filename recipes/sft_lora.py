@@ -13,7 +13,8 @@ from pathlib import Path
 from medsft.arguments import StudyArguments
 from medsft.cli import run
 from medsft.config import CONFIGS, command_line
-from medsft.training import auto_options, lr_sweep, preflight
+from medsft.training import auto_options, preflight
+from medsft.training.tuning import lr_sweep
 
 DEFAULT = CONFIGS / "mistral_7b" / "lora.yaml"
 

@@ -20,13 +20,13 @@ from medsft.errors import UserError
 from medsft.files import write_json
 
 if TYPE_CHECKING:
-    from medsft.training.lr_sweep import Choice
+    from medsft.training.tuning.lr_sweep import Choice
 
 
 def main() -> None:
     (arguments,) = parse([SweepArguments])
 
-    from medsft.training import lr_sweep
+    from medsft.training.tuning import lr_sweep
 
     study = Path(arguments.study_dir)
     recipes = lr_sweep.recipes(Path(arguments.config_dir), arguments.arms)
@@ -49,7 +49,7 @@ def print_table(arms: "dict[str, Choice]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from medsft.training import lr_sweep
+    from medsft.training.tuning import lr_sweep
 
     heads = ("arm", "learning rate", "steps", "dev loss before", "lowest", "at step", "")
     table = Table(*heads, title="Learning rates by dev loss on the doctor's words", box=SIMPLE)

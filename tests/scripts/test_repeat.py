@@ -8,7 +8,7 @@ import pytest
 from conftest import run_here, run_script
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import described, machine
-from medsft.training.lr_sweep import tuned
+from medsft.training.tuning.lr_sweep import tuned
 from training_runs import record, train
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import yaml
 
 from conftest import RECIPES, run_script
 from medsft.errors import UserError
-from medsft.training import lr_sweep
+from medsft.training.tuning import lr_sweep
 
 DEMO = RECIPES / "configs" / "demo"
 

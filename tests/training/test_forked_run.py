@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medsft.training import forked_run
+from medsft.training.tuning import forked_run
 
 SCRIPT = """
 import sys

@@ -10,7 +10,7 @@ from conftest import RECIPES
 from medsft.files import read_json, write_json
 from medsft.hardware import matmul_benchmark
 from medsft.models.parameter_counts import known_config, sizes_of
-from medsft.training import rows_in_time
+from medsft.training.tuning import rows_in_time
 
 DEMO = RECIPES / "configs" / "demo"
 
@@ -45,7 +45,7 @@ def test_the_time_is_what_the_operations_take() -> None:
 def test_it_is_decided_once_for_a_study(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write_json(tmp_path / "data" / "data_report.json", report(260, 63_705))
-    command = [sys.executable, "-m", "medsft.training.rows_in_time", str(DEMO), str(tmp_path)]
+    command = [sys.executable, "-m", "medsft.training.tuning.rows_in_time", str(DEMO), str(tmp_path)]
     first, second = (
         subprocess.run([*command, minutes], capture_output=True, text=True, check=True) for minutes in ("5", "500")
     )

@@ -11,9 +11,9 @@ from medsft.hardware.specs import machine
 from medsft.patches.transformers import attention_of
 from medsft.records import Memory
 from medsft.training.dataset import Data
-from medsft.training.lr_sweep import chosen_rate
 from medsft.training.record import master_precision, parameter_counts
 from medsft.training.setup.rows_per_step import rows_per_step
+from medsft.training.tuning.lr_sweep import chosen_rate
 
 if TYPE_CHECKING:
     from trl import SFTConfig

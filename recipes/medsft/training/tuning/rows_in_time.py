@@ -1,6 +1,6 @@
 """How many of a study's rows its arms can train on in a few minutes of this processor.
 
-    python -m medsft.training.rows_in_time recipes/configs/demo runs/demo 5
+    python -m medsft.training.tuning.rows_in_time recipes/configs/demo runs/demo 5
 
 Prints the number, the same for every arm of the study: it is decided once and kept in STUDY_DIR/train_rows.json. The
 reason goes to stderr.

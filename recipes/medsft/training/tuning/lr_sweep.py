@@ -17,9 +17,9 @@ from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.records import Json
 from medsft.text import method_of
-from medsft.training import forked_run
+from medsft.training.tuning import forked_run
 
-SCRIPTS = Path(__file__).resolve().parents[2]
+SCRIPTS = Path(__file__).resolve().parents[3]
 FINALISTS = 2
 USER_ERROR, DOES_NOT_FIT, INTERRUPTED = 2, 3, 130
 
