@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import RECIPES
 from medsft.files import read_json, write_json
@@ -31,7 +32,8 @@ def report(rows: int, tokens: int) -> dict:
 def test_rows_follow_the_measured_speed(monkeypatch: pytest.MonkeyPatch, speed: float, there: int, taken: int) -> None:
     monkeypatch.setattr(matmul_benchmark, "measured", lambda: {"float32": speed / 2, "bfloat16": speed})
     found = rows_in_time.decide(DEMO, report(there, 245 * there), 5)
-    assert (found["rows"], found["of"]) == (taken, there)
+    assert found["rows"] == taken
+    assert f"of {there}, all arms in 5 minutes" in str(found["reason"])
     assert taken % 4 == 0
 
 
@@ -50,4 +52,10 @@ def test_it_is_decided_once_for_a_study(tmp_path: Path) -> None:
         subprocess.run([*command, minutes], capture_output=True, text=True, check=True) for minutes in ("5", "500")
     )
     assert first.stdout == second.stdout == f"{read_json(tmp_path / 'train_rows.json')['rows']}\n"
-    assert "of 260: all arms in 5 minutes" in second.stderr
+    assert "of 260, all arms in 5 minutes" in second.stderr
+
+
+def test_without_prepared_rows_the_recipes_number_is_taken(tmp_path: Path) -> None:
+    assert (
+        rows_in_time.decide(DEMO, None, 5)["rows"] == yaml.safe_load((DEMO / "lora.yaml").read_text())["max_train_rows"]
+    )

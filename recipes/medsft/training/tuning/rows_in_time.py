@@ -24,31 +24,35 @@ def main() -> None:
     if len(sys.argv) != 4:
         raise UserError("give the folder of the recipes, that of the study, and the minutes for all three arms")
     recipes, study, minutes = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-    kept = study / "train_rows.json"
+    kept, prepared = study / "train_rows.json", study / "data" / "data_report.json"
     if not kept.exists():
-        write_json(kept, decide(recipes, read_json(study / "data" / "data_report.json"), minutes))
+        study.mkdir(parents=True, exist_ok=True)
+        write_json(kept, decide(recipes, read_json(prepared) if prepared.exists() else None, minutes))
     found = read_json(kept)
-    print("max_train_rows {rows} of {of}: {reason}".format(**found), file=sys.stderr)
+    print("max_train_rows {rows}: {reason}".format(**found), file=sys.stderr)
     print(found["rows"])
 
 
-def decide(recipes: Path, report: DataReport, minutes: float) -> dict[str, object]:
-    """{'rows', 'of', 'reason'}: the training rows that the measured speed allows, at least 48 and at most all."""
+def decide(recipes: Path, report: DataReport | None, minutes: float) -> dict[str, object]:
+    """{'rows', 'reason'}: the training rows that the measured speed allows, at least 48 and at most all.
+
+    48 where the rows (`report`) are not prepared, or the size of the model is not known here.
+    """
     from medsft.hardware import matmul_benchmark
     from medsft.models.parameter_counts import known_config, sizes_of
 
     settings = read_config(["--config", str(recipes / "lora.yaml")])
     name, per_step = str(settings["model_name_or_path"]), int(settings["rows_per_step"])
     config = known_config(name)
-    if config is None:
-        raise UserError(f"{name}: not a model whose size is known here; give max_train_rows in {recipes}")
+    if config is None or report is None:
+        return {"rows": LEAST, "reason": "the rows or the size of the model were not known"}
     there = report["splits"]["train"]["rows"]
     tokens = report["tokens"]["train"]["total"] / there
     speed = max(matmul_benchmark.measured().values())
     rows = fitting(minutes, speed, sizes_of(config).parameters, tokens)
     taken = min(there, max(LEAST, rows // per_step * per_step))
-    reason = f"all arms in {minutes:g} minutes at {SHARE:.0%} of the {speed:.0f} GFLOP/s measured here"
-    return {"rows": taken, "of": there, "reason": reason}
+    reason = f"of {there}, all arms in {minutes:g} minutes at {SHARE:.0%} of the {speed:.0f} GFLOP/s measured here"
+    return {"rows": taken, "reason": reason}
 
 
 def fitting(minutes: float, speed: float, parameters: int, tokens: float) -> int:
