@@ -53,6 +53,7 @@ def test_it_is_decided_once_for_a_study(tmp_path: Path) -> None:
     )
     assert first.stdout == second.stdout == f"{read_json(tmp_path / 'train_rows.json')['rows']}\n"
     assert "of 260, all arms in 5 minutes" in second.stderr
+    assert "name another study for 500 minutes" in second.stderr and "another study" not in first.stderr
 
 
 def test_without_prepared_rows_the_recipes_number_is_taken(tmp_path: Path) -> None:

@@ -27,9 +27,12 @@ def main() -> None:
     kept, prepared = study / "train_rows.json", study / "data" / "data_report.json"
     if not kept.exists():
         study.mkdir(parents=True, exist_ok=True)
-        write_json(kept, decide(recipes, read_json(prepared) if prepared.exists() else None, minutes))
+        chosen = decide(recipes, read_json(prepared) if prepared.exists() else None, minutes)
+        write_json(kept, {**chosen, "minutes": minutes})
     found = read_json(kept)
     print("max_train_rows {rows}: {reason}".format(**found), file=sys.stderr)
+    if found["minutes"] != minutes:
+        print(f"the arms of {study} keep these rows; name another study for {minutes:g} minutes", file=sys.stderr)
     print(found["rows"])
 
 
