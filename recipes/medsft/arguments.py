@@ -166,6 +166,8 @@ class GenerateArguments:
     served_model: str = option("", "the arm as the servers call it; the arm's name if not given")
     allow_remote: bool = option(False, "let the servers be other machines: the dialogues are sent there")
     test: str = option("test", "which test set: test, or the name of one that prepare_data.py --also_test made")
+    shard: int = option(0, "which share of the rows this launch answers, from 0; the last to end puts all together")
+    shards: int = option(1, "how many shares there are, each a launch of its own, on this machine or another")
     max_rows: int | None = option(None, "answer at most this many test rows, the first of the shuffled split")
     max_new_tokens: int = option(256, "longest answer in tokens")
     batch_size: int = option(16, "rows answered at once")

@@ -3,6 +3,7 @@
 `make test-serving` brings llama.cpp. Each format's line of the table in docs/serve_and_review.md is printed (-s).
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -121,12 +122,12 @@ def test_servers_share_rows_and_one_that_is_gone_loses_none(study: Path, referen
     gone = "http://127.0.0.1:9"  # the discard port, where nothing listens
     server = served.connect([one.addresses[0] + "/v1"], "lora", transformers.tokenizer, 2)
     assert (server.kind, server.addresses) == (served.LLAMA_CPP, one.addresses)
-    both = server._replace(addresses=(gone, *one.addresses))
+    both = dataclasses.replace(server, addresses=(gone, *one.addresses))
     stops = stop_ids(transformers.tokenizer)
     theirs = served.complete(both, prompts[:4], 8, stops, None)
     assert theirs == [ids[:8] for ids in ours[:4]]
     with pytest.raises(UserError, match="no answer"):
-        served.complete(server._replace(addresses=(gone,)), prompts[:1], 8, stops, None)
+        served.complete(dataclasses.replace(server, addresses=(gone,)), prompts[:1], 8, stops, None)
     with pytest.raises(UserError, match="is the server running"):
         served.connect([gone], "lora", transformers.tokenizer, 2)
     # sampled by seed, and by messages to a server of which nothing but OpenAI's interface is known
@@ -136,7 +137,7 @@ def test_servers_share_rows_and_one_that_is_gone_loses_none(study: Path, referen
     penalised = generation.Sampling(0.0, 1.0, 0, 1.3)
     expected = generation.complete(transformers, prompts[:2], 8, penalised)
     assert served.complete(server, prompts[:2], 8, stops, penalised) == expected != theirs[:2]
-    unknown = server._replace(kind=served.MESSAGES, model="any")
+    unknown = dataclasses.replace(server, kind=served.MESSAGES, model="any")
     served.check_tokens(unknown, transformers.tokenizer)
     asked: Any = [{"role": "user", "content": "Hi"}]
     by_messages = served.complete_messages(unknown, [asked], transformers.tokenizer, 64, stops, None)
@@ -149,7 +150,7 @@ def test_a_server_with_another_template_is_refused(study: Path, reference: Any) 
     server = llama_cpp.load(llama_cpp.gguf_file(options(study, "lora_f32", engine="gguf")), 1, 600)
     other = loading.load_tokenizer(embedded.SMOLLM2)
     other.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: "
-    unknown = server._replace(kind=served.MESSAGES, model="any")
+    unknown = dataclasses.replace(server, kind=served.MESSAGES, model="any")
     with pytest.raises(UserError, match="its chat template or system text is another one"):
         served.check_tokens(unknown, other)
     served.check_tokens(unknown, transformers.tokenizer)
