@@ -41,15 +41,12 @@ def test_batches_are_shared_without_overlap_whatever_is_done(count: int, padded:
 def test_a_share_is_the_same_whatever_the_others_have_done(shares: int, count: int, padded: bool) -> None:
     """Shares begin at different times: what one has to answer must not follow from what it finds done."""
     rows = list(range(100, 123))
-    alone = [
-        [
-            row
-            for n in range(count)
-            for _, some in batches_of(rows, Shard(n, count, share, shares), padded)
-            for row in some
-        ]
-        for share in range(shares)
-    ]
+
+    def answered(share: int, done: set[int]) -> list[int]:
+        launch = [batches_of(rows, Shard(n, count, share, shares), padded, done) for n in range(count)]
+        return sorted(row for process in launch for _, batch in process for row in batch)
+
+    alone = [answered(share, set()) for share in range(shares)]
     assert sorted(row for share in alone for row in share) == rows
     for share, own in enumerate(alone):
         assert answered(share, {*rows} - {*own}) == own
