@@ -271,8 +271,16 @@ class ChatArguments:
     """Options of chat.py."""
 
     study_dir: str = option("runs/demo", "folder of the study; its trained arms and the baseline are loaded")
-    arms: str = option("", "comma-separated names of the arms; all of the study if not given")
+    arms: str = option(
+        "", "comma-separated names of the arms, also of GGUF exports (lora_q8); all of the study if not given"
+    )
     dtype: str = option("auto", "precision of the weights: auto, bfloat16 or float32")
+    endpoint: list[str] = option(
+        [],
+        "OpenAI-compatible servers, one or several, that answer for the arms whose names they serve; then only these "
+        "arms are shown if arms is not given",
+    )
+    allow_remote: bool = option(False, "let the servers be other machines: what you type is sent there")
     host: str = option("127.0.0.1", "address to listen on; anything but loopback needs a password")
     port: int = option(7860, "port to listen on; 0 takes a free one")
     password_file: str | None = option(None, "file whose first line is the password (user 'medsft')")

@@ -70,15 +70,14 @@ def connect(endpoints: Sequence[str], model: str, tokenizer: "PreTrainedTokenize
     Raises UserError where none answers, or they are of several kinds, do not serve the model, or read a dialogue as
     other tokens than this recipe.
     """
-    named = [endpoint.rstrip("/").removesuffix("/v1") for endpoint in endpoints]
     kinds: dict[str, tuple[str, str]] = {}
-    for address in named:
+    for address in map(base_of, endpoints):
         try:
             kinds[address] = kind_of(address)
         except OSError as error:
-            _say(f"endpoint {address}: no answer ({error}); it is left out")
+            print(f"endpoint {address}: no answer ({error}); it is left out", file=sys.stderr, flush=True)
     if not kinds:
-        raise UserError(f"endpoint {', '.join(named)}: no answer; is the server running? start it, then try again")
+        raise UserError(f"endpoint {', '.join(endpoints)}: no answer; is the server running? start it, then try again")
     if len(found := {*kinds.values()}) > 1:
         raise UserError(f"endpoint: the servers differ ({', '.join(' '.join(each) for each in sorted(found))})")
     engine = Engine((*kinds,), model, *found.pop(), at_once)
@@ -88,6 +87,11 @@ def connect(endpoints: Sequence[str], model: str, tokenizer: "PreTrainedTokenize
             raise UserError(f"endpoint {address}: no model '{model}'; it serves {', '.join(known)}: --served_model")
         check_tokens(replace(engine, addresses=(address,)), tokenizer)
     return engine
+
+
+def base_of(endpoint: str) -> str:
+    """The address without its /v1."""
+    return endpoint.rstrip("/").removesuffix("/v1")
 
 
 def models(address: str) -> list[str]:
@@ -193,9 +197,7 @@ def _seed(sampling: Sampling, asked: object) -> int:
 
 def _of_openai(sampling: Sampling | None, asked: object) -> Json:
     """The options of one question, with a seed of its own; the penalty, which OpenAI lacks, where it is wanted."""
-    if sampling is None:
-        return {"temperature": 0.0}
-    options = sampling._replace(seed=_seed(sampling, asked))._asdict()
+    options = sampling._replace(seed=_seed(sampling, asked))._asdict() if sampling else {"temperature": 0.0}
     return {name: value for name, value in options.items() if (name, value) != ("repetition_penalty", 1.0)}
 
 
@@ -231,7 +233,13 @@ def _ended(ids: list[int], ended: bool, stops: set[int]) -> list[int]:
     return [*ids, min(stops)] if ended else [*ids]
 
 
-def _side_by_side(engine: Engine, one: Callable[[int], T], count: int) -> list[T]:
+def _side_by_side(engine: Engine, ask: Callable[[int], T], count: int) -> list[T]:
+    def one(at: int) -> T:
+        try:
+            return ask(at)
+        except (KeyError, IndexError, TypeError) as error:
+            raise UserError(f"endpoint {engine.addresses}: no reply of OpenAI's form ({error})") from error
+
     with ThreadPoolExecutor(engine.at_once * len(engine.addresses)) as pool:
         return [*pool.map(one, range(count))]
 
@@ -287,8 +295,5 @@ def _drop(engine: Engine, address: str, reason: Exception | str) -> None:
         if not others or address in engine.dropped:
             return
         engine.dropped.add(address)
-    _say(f"endpoint {address}: no answer ({reason}); dropped, its rows go to the other {len(others)}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    word = f"dropped, its rows go to the other {len(others)}"
+    print(f"endpoint {address}: no answer ({reason}); {word}", file=sys.stderr, flush=True)
