@@ -140,6 +140,9 @@ class PlanArguments:
     ladder_table: str | None = option(
         None, "rewrite the table of seven machines between the markers of this file, and do nothing else"
     )
+    cluster_tables: str | None = option(
+        None, "rewrite the tables of answering and training on many GPUs between the markers of this file, likewise"
+    )
 
 
 @dataclass
