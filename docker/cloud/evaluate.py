@@ -36,7 +36,7 @@ from medsft.inference import shards  # noqa: E402
 from medsft.inference.http_json import request  # noqa: E402
 from medsft.study.names import BASELINE, existing_study, trained_arms  # noqa: E402
 
-GENERATE = "recipes/generate.py"
+GENERATE, NF4 = "recipes/generate.py", "baseline_nf4"
 
 
 def share(env: Mapping[str, str]) -> tuple[int, int]:
@@ -57,10 +57,18 @@ def share(env: Mapping[str, str]) -> tuple[int, int]:
 
 def command(gpus: int, port: int, arm: str, mine: tuple[int, int], words: list[str]) -> list[str]:
     """The line by which this machine's GPUs answer its share of an arm's rows, a process each."""
-    recipe = [str(launch.ROOT / GENERATE), *words, "--arm", arm, "--shard", str(mine[0]), "--shards", str(mine[1])]
+    words = [*words, *(["--quantization", "nf4"] if arm == NF4 else []), "--arm", arm]
+    recipe = [str(launch.ROOT / GENERATE), *words, "--shard", str(mine[0]), "--shards", str(mine[1])]
     if gpus <= 1:
         return [sys.executable, *recipe]
     return launch.command(launch.Job(1, 0, gpus, "", port), gpus, recipe)
+
+
+def every_arm(study: Path, prompted: bool) -> list[str]:
+    """The arms that `make evaluate` asks: untrained, prompted where the recipe has instructions, and trained."""
+    untrained = [BASELINE, *(["baseline_prompted", "baseline_fewshot"] if prompted else [])]
+    untrained += [NF4] if (study / "qlora" / "adapter").is_dir() else []
+    return untrained + trained_arms(study)
 
 
 @contextmanager
@@ -102,8 +110,9 @@ def main() -> None:
     own, words = parser.parse_known_args()
     mine = share(os.environ)
     os.chdir(launch.ROOT)
-    study = existing_study(str(peek("study_dir", "runs/demo", command_line(given=words))))
-    arms = own.arms.replace(",", " ").split() or [BASELINE, *trained_arms(study)]
+    argv = command_line(given=words)
+    study = existing_study(str(peek("study_dir", "runs/demo", argv)))
+    arms = own.arms.replace(",", " ").split() or every_arm(study, bool(peek("system_prompt", "", argv)))
     if own.serve and "{port}" not in own.serve:
         raise UserError("--serve: write {port} where the server is told its port, and {arm} for the arm's name")
     here = launch.job({**os.environ, "MASTER_ADDR": "127.0.0.1"})

@@ -1,5 +1,6 @@
 """docker/cloud/evaluate.py: the scheduler's variables become a share, and shares of every arm become its answers."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -77,6 +78,20 @@ def test_what_is_wrong_is_said_in_one_line(env: dict[str, str], words: tuple[str
     done = call(env, "--study_dir", study, *words)
     assert done.returncode == 2
     assert says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_all_arms_that_make_evaluate_asks_are_asked(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("evaluate_by_job", SCRIPT)
+    assert spec and spec.loader
+    evaluate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(evaluate)
+    (tmp_path / "qlora" / "adapter").mkdir(parents=True)
+    (tmp_path / "qlora" / "train.json").touch()
+    assert evaluate.every_arm(tmp_path, False) == ["baseline", "baseline_nf4", "qlora"]
+    assert evaluate.every_arm(tmp_path, True)[1:3] == ["baseline_prompted", "baseline_fewshot"]
+    line = evaluate.command(1, 1, "baseline_nf4", (0, 2), [])
+    assert line[2:] == ["--quantization", "nf4", "--arm", "baseline_nf4", "--shard", "0", "--shards", "2"]
+    assert "--quantization" not in evaluate.command(1, 1, "qlora", (0, 2), [])
 
 
 @pytest.mark.slow

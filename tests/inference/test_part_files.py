@@ -63,3 +63,15 @@ def test_nothing_is_written_while_rows_are_missing(ended: Path) -> None:
     lost.write_text("")
     assert part_files.merge(ended, "x", ["a", "b", "c", "d"]) == 2
     assert not (ended / "generations.jsonl").exists() and len([*ended.glob("*.partial.*")]) == 4
+
+
+def test_what_another_share_has_put_together_meanwhile_stays(ended: Path) -> None:
+    """Its part files are gone in the middle of this one's reading."""
+    records = {path: path.read_text() for path in ended.glob("*.partial.json")}
+    assert part_files.merge(ended, "x", ["a", "b", "c", "d"]) == 0
+    written = (ended / "generations.jsonl").read_text()
+    assert part_files.merge(ended, "x", ["a", "b", "c", "d"]) == 0  # no record is left
+    for path, text in records.items():
+        path.write_text(text)
+    assert part_files.merge(ended, "x", ["a", "b", "c", "d"]) == 0  # records, and no part file
+    assert (ended / "generations.jsonl").read_text() == written

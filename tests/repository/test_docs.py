@@ -56,6 +56,8 @@ ANOTHERS = {
     "run",
     "ulimit",
     "lm_eval",
+    "vllm",
+    "llama-server",
 }
 OF_OTHERS = {
     "--down",
@@ -65,7 +67,10 @@ OF_OTHERS = {
     "--signal",
     "--network",
     "--read-only",
-}  # docker's, Slurm's, SkyPilot's
+    "--array",
+    "--served",
+    "--tensor",
+}  # docker's, Slurm's, SkyPilot's, vLLM's
 PLACES = ("recipes/", "accelerate_configs/", "docker/", "tests/", "docs/")
 INDEX = DOCS / "quickstart.ipynb"
 

@@ -18,9 +18,10 @@ from medsft.arguments import GenerateArguments
 from medsft.data.split_files import load_split
 from medsft.errors import UserError
 from medsft.files import read_json, read_jsonl
-from medsft.inference import generation, llama_cpp, served
+from medsft.inference import adapter_pool, generation, llama_cpp, served, served_arms
 from medsft.models import embedded, loading
 from medsft.serving import gguf_check, gguf_file
+from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 from medsft.tokenization.control_tokens import as_text
 from real_vocabularies import llama_3
@@ -112,6 +113,20 @@ def test_generate_scores_a_quantized_export_as_one_more_arm(study: Path, rows: l
     assert not (study / "lora_q8" / "likelihood.jsonl").exists()
     again = run_here("generate.py", *words, "--arm", "lora_q8", "--engine", "gguf", "--likelihood_rows", 2)
     assert "already done" in again.stdout
+
+
+def test_the_chat_page_asks_a_quantized_export_beside_its_original(study: Path) -> None:
+    exported(study, "q8_0")
+    assert {"lora", "lora_q8"} <= {*adapter_pool.arm_names(study)}
+    arm = served_arms.load_quantized(study, "lora_q8", adapter_pool.system_of(study))
+    asked: Any = [{"role": "user", "content": "Hi"}]
+    assert adapter_pool.has_room(arm, asked, 64) and not adapter_pool.has_room(arm, asked, arm.context)
+    *_, text = adapter_pool.answer(arm, asked, 64, 0.0, 1)
+    answerer = generation.load(options(study, "lora_q8", engine="gguf"))
+    (ids,) = generation.complete(answerer, [prompt_ids(arm.tokenizer, asked)], 64)
+    assert text == answer_text(arm.tokenizer, ids) != ""
+    drawn = [[*adapter_pool.answer(arm, asked, 16, 1.5, seed)][-1] for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_servers_share_rows_and_one_that_is_gone_loses_none(study: Path, reference: Any) -> None:

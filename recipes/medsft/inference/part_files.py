@@ -10,11 +10,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medsft.files import read_json, sha256_file, write_json, write_jsonl
+from medsft.files import sha256_file, write_json, write_jsonl
 from medsft.inference.shards import Shard
 from medsft.records import Json
 
 ANSWERS, LIKELIHOOD, MEMORIZATION = "generations.jsonl", "likelihood.jsonl", "memorization.jsonl"
+RECORD = "generation.json"
 Rows = dict[str | int, Json]
 
 
@@ -41,9 +42,11 @@ def append(part: Path, rows: Sequence[Mapping[str, object]]) -> None:
 def rows_of(part: Path) -> Rows:
     """Rows of a part file by id. A line torn by a crash is left out, so its row is answered again."""
     rows: Rows = {}
-    if not part.exists():
+    try:
+        text = part.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
         return rows
-    for line in part.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in text.split("\n"):
         try:
             row = json.loads(line)
             rows[row["id"]] = row
@@ -85,24 +88,38 @@ def unmerged(answers: Path) -> list[tuple[Path, str]]:
 def merge(folder: Path, digest: str, order: Sequence[str | int]) -> int:
     """Write the arm's files and generation.json from the part files, if all rows are there; returns how many are not.
 
-    `order`: the ids of the test rows as the split has them. The shares' records say what was asked for.
+    `order`: the ids of the test rows as the split has them. The shares' records say what was asked for. Several may do
+    this at once: they write the same, and where part files are gone another one has ended first.
     """
-    records = [read_json(path) for path in ended_shares(folder, digest)]
-    asked: dict[str, int] = records[0]["asked"]
-    left = {name: count - len(finished(folder / name, digest)) for name, count in asked.items()}
-    if missing := sum(max(0, count) for count in left.values()):
-        return missing
+    records = [record for path in ended_shares(folder, digest) if (record := _read(path))]
+    asked: dict[str, int] = records[0]["asked"] if records else {}
+    left = [count - len(finished(folder / name, digest)) for name, count in asked.items()]
+    if missing := sum(max(0, count) for count in left):
+        return 0 if _read(folder / RECORD).get("fingerprint") == digest else missing
     place = {name: at for at, name in enumerate(order)}
-    for name in asked:
+    for name, count in asked.items():
         rows = finished(folder / name, digest)
+        if len(rows) < count:
+            return 0
         kept = sorted(rows, key=lambda one: place.get(one, 0))  # the prefixes keep their order: they are no test rows
         write_jsonl(folder / name, [rows[one] for one in kept])
+    if not records:
+        return 0
     for name in {LIKELIHOOD, MEMORIZATION} - {*asked}:
         (folder / name).unlink(missing_ok=True)
-    write_json(folder / "generation.json", _joined(records) | {"sha256": sha256_file(folder / ANSWERS)})
+    write_json(folder / RECORD, _joined(records) | {"sha256": sha256_file(folder / ANSWERS)})
     for part in [*folder.rglob("*.partial.jsonl"), *folder.glob("*.partial.json")]:
         part.unlink(missing_ok=True)
     return 0
+
+
+def _read(path: Path) -> Json:
+    """A record; {} where it is not there, or not any more."""
+    try:
+        record: Json = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return record
 
 
 def _joined(records: Sequence[Json]) -> Json:
