@@ -62,8 +62,8 @@ def served_at(endpoints: Sequence[str], base_model: str, allow_remote: bool) -> 
             found.setdefault(BASELINE if model == base_model else model, []).append(address)
     if silent and not found:
         raise silent[0]
-    for error in silent:
-        print(f"left out: {error}", file=sys.stderr, flush=True)
+    for why in silent:
+        print(f"left out: {why}", file=sys.stderr, flush=True)
     return found
 
 
