@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -103,10 +104,8 @@ def main() -> None:
         answer(answerer, rows, questions, args, folder / name, digest, sampling, shard)
         for name, sampling in runs.items()
     ]
-    train = load_split(args.study_dir, "train")
-    seen = trained_rows(study / source)
-    known = [] if apart else train.select(range(len(train) if seen is None else min(seen, len(train))))
-    probed = probe(answerer, rows, known, args, folder, digest, shard)
+    train = [] if apart else load_split(args.study_dir, "train")
+    probed = probe(answerer, rows, train, trained_rows(study / source), args, folder, digest, shard)
     if not shard.is_first:
         python.exit_without_teardown()
     tokens, seconds = speeds[0]
@@ -246,7 +245,8 @@ def answer(
 def probe(
     answerer: "Answerer",
     rows: Sequence[SplitRow],
-    known: Iterable[SplitRow],
+    train: Iterable[SplitRow],
+    seen: int | None,
     args: GenerateArguments,
     folder: Path,
     digest: str,
@@ -254,8 +254,8 @@ def probe(
 ) -> dict[str, int]:
     """Measure likelihood and memorization into part files; returns how many rows of each all shares measure.
 
-    The likelihood is measured by all processes, batch by batch; the few prefixes of the `known` training rows are one
-    batch of the first process of the first share, or of a launch that answers what is missing.
+    The likelihood is measured by all processes, batch by batch; the few prefixes of the first `seen` training rows are
+    one batch of the first process of the first share, or of a launch that answers what is missing.
     """
     from medsft.evaluation import likelihood, memorization
     from medsft.inference import generation, served, vllm_backend
@@ -283,12 +283,11 @@ def probe(
         write_part(folder / LIKELIHOOD, digest, shard, likely)
         found[LIKELIHOOD] = scored
     if asked:
-        there = len(memorization.probes(answerer.tokenizer, known, asked))
+        there = len(memorization.probes(answerer.tokenizer, islice(train, seen), asked))
         measured = len(part_files.finished(folder / MEMORIZATION, digest)) >= there
         if shard.is_first and shard.share == 0 and not measured:
-            recited = memorization.memorization(
-                answerer.tokenizer, known, asked, partial(generation.complete, answerer)
-            )
+            complete = partial(generation.complete, answerer)
+            recited = memorization.memorization(answerer.tokenizer, islice(train, seen), asked, complete)
             write_part(folder / MEMORIZATION, digest, shard, recited)
         found |= {MEMORIZATION: there} if there else {}
     shard.total([0])  # until all have written

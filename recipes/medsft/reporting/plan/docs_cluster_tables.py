@@ -60,19 +60,22 @@ def training_table(here: Hardware) -> str:
             rows = planner.strategies(config, machines, BATCH, LENGTH, among=TRAINED, lora_r=RANK, accumulates=True)
             plans.append({row["name"]: row for row in rows})
         for name in TRAINED:
-            cells = [_cell(plan[name]) if name in plan else "-" for plan in plans]
+            cells = [
+                _cell(plan[name], nodes) if name in plan else "-" for plan, nodes in zip(plans, NODES, strict=True)
+            ]
             lines.append(
                 f"| {name} | `{plans[-1][name]['accelerate_config']}` | {gpu} | {' | '.join(cells)} | calculated |"
             )
     return "\n".join(lines)
 
 
-def _cell(row: PlanRow) -> str:
+def _cell(row: PlanRow, nodes: int) -> str:
+    """Bytes, and on one node seconds a step: the plan knows nothing of the network between nodes."""
     if not row["fits"]:
         return f"no: {row['reason']}"
     device, host = sum(row["device_bytes"].values()) / 1e9, row["host_bytes"] / 1e9
-    seconds = row["seconds_per_step"]
-    return f"{device:.0f} GB a GPU, {host:.0f} GB a host" + (f", {seconds:.0f} s" if seconds else "")
+    seconds = row["seconds_per_step"] if nodes == 1 else None
+    return f"{device:.0f} GB a GPU, {host:.0f} GB a host" + (f", {seconds:.2g} s" if seconds else "")
 
 
 def update(page: Path, here: Hardware) -> bool:
