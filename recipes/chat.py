@@ -3,11 +3,14 @@
     python recipes/chat.py --study_dir runs/demo
     python recipes/chat.py --study_dir runs/demo --arms baseline,lora --port 7861
     python recipes/chat.py --study_dir runs/demo --review_only true
+    python recipes/chat.py --study_dir runs/demo --endpoint http://127.0.0.1:8000/v1 http://127.0.0.1:8001/v1
     MEDSFT_PASSWORD=... python recipes/chat.py --study_dir runs/demo --host 0.0.0.0
 
 Arms are shown as letters until you have voted. Votes and exported conversations are files in STUDY_DIR/chat. A second
-page is the blinded review of the answers that review.py has drawn; --review_only serves it alone, without a model. The
-pages load nothing from elsewhere and send nothing. Listening beyond loopback needs a password (user 'medsft').
+page is the blinded review of the answers that review.py has drawn; --review_only serves it alone, without a model.
+Servers with OpenAI's interface answer for the arms that they serve by name (--endpoint), llama.cpp for GGUF exports
+such as lora_q8, and all others are loaded here. The pages load nothing from elsewhere, and what is typed goes to no
+other machine without --allow_remote. Listening beyond loopback needs a password (user 'medsft').
 """
 
 import ipaddress
@@ -17,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medsft.arguments import ChatArguments
+from medsft.arguments import ChatArguments, GenerateArguments
 from medsft.cli import run
 from medsft.config import parse
 from medsft.errors import UserError
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
 USER = "medsft"
+THREADS = 100  # as many users wait for a server's answer at once
 
 
 def main() -> None:
@@ -51,6 +55,7 @@ def main() -> None:
         share=False,
         auth=(USER, password) if password else None,
         prevent_thread_lock=True,
+        max_threads=THREADS,
         quiet=True,
         enable_monitoring=False,
         footer_links=[],
@@ -63,20 +68,29 @@ def main() -> None:
 
 def arms_side_by_side(args: ChatArguments, study: Path) -> "gr.Blocks":
     """The chat page over the loaded arms, with the review page beside it."""
-    from medsft.inference import adapter_pool
+    from medsft.inference import adapter_pool, generation, served_arms
+    from medsft.inference.llama_cpp import source_arm
 
-    names = adapter_pool.arm_names(study, args.arms)
+    known = adapter_pool.arm_names(study, args.arms)
+    trained = next(name for name in adapter_pool.arm_names(study) if name != "baseline")
+    base, _, _ = generation.arm_base(GenerateArguments(str(study), trained))
+    served = served_arms.served_at(args.endpoint, base, args.allow_remote)
+    served_arms.check_some(served, known)
+    names = known if args.arms or not served else [name for name in known if name in served]
     if not 2 <= len(names) <= 8:
         raise UserError(f"--arms {','.join(names)}: name two to eight arms to compare")
-    lineage.check_trained(study, names)
-    print(f"loading {', '.join(names)}")
+    quantized = [name for name in names if name in served_arms.quantized(study) and name not in served]
+    here = [name for name in names if name not in served and name not in quantized]
+    lineage.check_trained(study, [source_arm(GenerateArguments(arm=name, engine="gguf")) for name in names])
+    print(f"loading {', '.join(here + quantized) or 'nothing'}; served: {', '.join(n for n in names if n in served)}")
 
-    from medsft.inference import generation
     from medsft.serving import chat_app, review_app
 
-    trained = next(name for name in [*names, *adapter_pool.arm_names(study)] if name != "baseline")
-    base, _, _ = generation.arm_base(generation.GenerateArguments(str(study), trained))
-    pool = adapter_pool.load(study, names, base, args.dtype)
+    system = adapter_pool.system_of(study)
+    pool: chat_app.Pool = {**adapter_pool.load(study, here, base, args.dtype)}
+    pool |= {name: served_arms.load_quantized(study, name, system) for name in quantized}
+    pool |= {n: served_arms.connect(study, n, base, served[n], system) for n in names if n in served}
+    pool = {name: pool[name] for name in names}
     folder = study / "chat"
     title = f"{Path(base).name}: {len(names)} arms of study {study.resolve().name}"
     page = chat_app.build(pool, folder, Path(args.votes) if args.votes else folder / "votes.jsonl", title)

@@ -79,15 +79,16 @@ def ask(loading: GenerateArguments, items: "list[Item]", path: Path, digest: str
     from tqdm import tqdm
 
     from medsft.evaluation.forgetting import answering
-    from medsft.inference import generation, shards
+    from medsft.inference import generation, part_files, shards
 
-    part = shards.part_file(path, digest, shards.Shard())
+    part = part_files.part_file(path, digest, shards.Shard())
     part.parent.mkdir(parents=True, exist_ok=True)
-    done = cast("dict[str | int, Row]", generation.finished(part))
+    done = cast("dict[str | int, Row]", part_files.rows_of(part))
+    part_files.end_torn_line(part)
     answerer = generation.load(loading)
     with tqdm(total=len(items), initial=len(done), desc=f"{loading.arm} forgetting", unit="item") as bar:
         for batch in answering.rows(answerer, items, set(done), loading.max_new_tokens, loading.batch_size):
-            generation.append(part, batch)
+            part_files.append(part, batch)
             bar.update(sum(row["id"] not in done for row in batch))
             done |= {row["id"]: row for row in batch}
     return [done[item["id"]] for item in items], answerer.precision

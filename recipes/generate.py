@@ -10,9 +10,13 @@ model is loaded, likelihood.jsonl (how likely it finds the doctors' answers) and
 training answers verbatim) are measured. Before the first answer of a study its analysis plan is written
 (analysis_plan.json), from the score.yaml beside the recipe. After an interruption the same command continues after the
 last finished batch.
-On several GPUs each answers a share of the rows, and the answers are the same:
+On several GPUs each answers a part of the rows, and the answers are the same:
 
     accelerate launch --num_processes 2 recipes/generate.py --study_dir runs/mistral_7b --arm lora
+
+So do several machines, each by itself and whenever it comes to it; whoever finds all answers there puts them together:
+
+    python recipes/generate.py --study_dir runs/mistral_7b --arm lora --shard 3 --shards 8    # the fourth of eight
 """
 
 import time
@@ -27,11 +31,12 @@ from medsft.arguments import GenerateArguments, ScoreArguments
 from medsft.cli import run
 from medsft.config import command_line, config_path, parse
 from medsft.errors import UserError
-from medsft.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
-from medsft.inference import shards
+from medsft.files import fingerprint, read_json, write_json
+from medsft.inference import part_files, shards
+from medsft.inference.part_files import ANSWERS, LIKELIHOOD, MEMORIZATION
 from medsft.inference.shards import Shard
 from medsft.patches import python
-from medsft.records import Generation, Question, SplitRow, Turn
+from medsft.records import Question, SplitRow, Turn
 from medsft.study import lineage
 from medsft.study.names import existing_study
 
@@ -40,6 +45,9 @@ if TYPE_CHECKING:
 
     from medsft.evaluation.likelihood import Scored
     from medsft.inference.generation import Answerer, Sampling
+
+# Options that change no answer: a run may go on with others of them.
+NOT_ASKED = ("study_dir", "score_config", "test", "endpoint", "shard", "shards")
 
 
 def main() -> None:
@@ -63,15 +71,15 @@ def main() -> None:
     report = read_json(study / "data" / "data_report.json")
     data = report["also_test"][args.test]["fingerprint"] if apart else report["fingerprint"]
     trained = read_json(study / source / "train.json")["fingerprint"] if weights else base
-    options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config", "test", "endpoint")}
+    options = {k: v for k, v in asdict(args).items() if k not in NOT_ASKED}
     options["served"] = bool(args.endpoint)  # at which addresses may change before a run goes on
     digest = fingerprint(options, data, trained, versions(), [*generations_file.FIELDS])
     record = folder / "generation.json"
-    if record.exists() and read_json(record)["fingerprint"] == digest and (folder / "generations.jsonl").exists():
-        print(f"already done: {folder}/generations.jsonl")
+    if record.exists() and read_json(record)["fingerprint"] == digest and (folder / ANSWERS).exists():
+        print(f"already done: {folder}/{ANSWERS}")
         return
 
-    shard = shards.join()
+    shard = shards.join(args.shard, args.shards)
     rows = split.select(range(min(len(split), args.max_rows or len(split)))).to_list()
     if not shard.is_first:
         shard.wait()
@@ -79,11 +87,14 @@ def main() -> None:
     if shard.is_first:
         shard.wait()
     folder.mkdir(parents=True, exist_ok=True)
+    if has_ended(folder, digest, [row["id"] for row in rows], shard):
+        return
     answerer = generation.load(args)
     questions = {row["id"]: generations_file.question(row) for row in rows}
+    ids = [*questions]
     if prompting.is_prompted(args.arm):
         rows = with_prompts(rows, args, answerer, shard)
-    runs: dict[str, Sampling | None] = {"generations.jsonl": None}
+    runs: dict[str, Sampling | None] = {ANSWERS: None}
     if args.do_sample:
         draws = [generation.Sampling(args.temperature, args.top_p, seed) for seed in args.seeds]
         runs |= {f"sampled/seed_{sampling.seed}.jsonl": sampling for sampling in draws}
@@ -93,12 +104,13 @@ def main() -> None:
         answer(answerer, rows, questions, args, folder / name, digest, sampling, shard)
         for name, sampling in runs.items()
     ]
-    seen = trained_rows(study / source)
-    probe(answerer, rows, load_split(args.study_dir, "train"), args, folder, seen, shard, not apart)
+    train = [] if apart else load_split(args.study_dir, "train")
+    probed = probe(answerer, rows, train, trained_rows(study / source), args, folder, digest, shard)
     if not shard.is_first:
         python.exit_without_teardown()
+    tokens, seconds = speeds[0]
     write_json(
-        record,
+        part_files.share_record(folder, digest, shard),
         {
             "arm": args.arm,
             "base_model": base,
@@ -108,21 +120,46 @@ def main() -> None:
             "engine_version": answerer.version,
             "n": len(rows),
             "processes": shard.count,
-            "tokens_per_second": speeds[0],
             "data": data,
             "trained": trained,
-            "sha256": sha256_file(folder / "generations.jsonl"),
             "settings": asdict(args),
             "versions": versions(),
             "plan_hash": plan_hash,
             "fingerprint": digest,
+            "asked": dict.fromkeys(runs, len(rows)) | probed,
+            "new_tokens": tokens,
+            "seconds": seconds,
         },
     )
-    for left in folder.rglob("*.partial.jsonl"):
-        left.unlink()
-    print(f"{len(rows)} answers, {speeds[0]} new tokens per second: {folder}/generations.jsonl")
+    if put_together(folder, digest, ids, shard) and shard.shares == 1:
+        raise UserError(f"{folder}: answers of other processes are not here; share the study's folder")
     if shard.count > 1:
         python.exit_without_teardown()
+
+
+def has_ended(folder: Path, digest: str, ids: Sequence[str | int], shard: Shard) -> bool:
+    """Whether nothing is left for this launch to answer. Then no model is loaded."""
+    left = 0.0
+    if shard.is_first and part_files.ended_shares(folder, digest):
+        left = float(put_together(folder, digest, ids, shard))
+    elif shard.is_first:
+        left = 1.0
+    ended = part_files.share_record(folder, digest, shard).exists() and shard.shares > 1
+    if shard.is_first and ended and left:
+        print(f"{folder}: share {shard.share + 1} of {shard.shares} is answered")
+    left, own_ended = shard.total([left, float(shard.is_first and ended)])
+    return not left or bool(own_ended)
+
+
+def put_together(folder: Path, digest: str, ids: Sequence[str | int], shard: Shard) -> int:
+    """Write the arm's files where all answers are there, and say so; returns how many are not."""
+    missing = part_files.merge(folder, digest, ids)
+    if not missing:
+        speed = read_json(folder / "generation.json")["tokens_per_second"]
+        print(f"{len(ids)} answers, {speed} new tokens per second: {folder}/{ANSWERS}")
+    elif shard.shares > 1:
+        print(f"{folder}: {missing} rows of other shares are not here yet; the last share to end puts all together")
+    return missing
 
 
 def with_prompts(rows: list[SplitRow], args: GenerateArguments, answerer: "Answerer", shard: Shard) -> list[SplitRow]:
@@ -176,8 +213,8 @@ def answer(
     digest: str,
     sampling: "Sampling | None",
     shard: Shard,
-) -> float:
-    """Write one file of answers to all rows, batch by batch into a part file first. Returns new tokens a second.
+) -> tuple[int, float]:
+    """Answer this process's rows of one file, batch by batch into a part file. Returns new tokens and seconds of all.
 
     `questions`: the rows as they are kept, without the prompt of the arm.
     """
@@ -186,58 +223,44 @@ def answer(
     from medsft.inference import generation
 
     path.parent.mkdir(exist_ok=True)
-    done = finished(path, digest)
+    done = part_files.finished(path, digest)
     shard.wait()  # until all have read: what each leaves to the others follows from it
-    part = shards.part_file(path, digest, shard)
+    part = part_files.part_file(path, digest, shard)
+    part_files.end_torn_line(part)
     started, tokens = time.monotonic(), 0
-    named = f"{args.arm} {path.stem}"
-    with tqdm(total=len(rows), initial=len(done), desc=named, unit="row", disable=not shard.is_first) as bar:
+    named = f"{args.arm} {path.stem}" + (f", share {shard.share + 1} of {shard.shares}" if shard.shares > 1 else "")
+    own = len(rows) // shard.shares
+    begun = min(own, len(done)) if shard.shares == 1 else 0
+    with tqdm(total=own, initial=begun, desc=named, unit="row", disable=not shard.is_first) as bar:
         for batch in generation.answers(answerer, rows, set(done), args, sampling, shard):
             for row in batch:
                 row.update(questions[row["id"]])
-            generation.append(part, batch)
+            part_files.append(part, batch)
             tokens += sum(row["new_tokens"] for row in batch)
             fresh = sum(row["id"] not in done for row in batch)
-            bar.update(min(fresh * shard.count, len(rows) - bar.n))  # the others are about as far
-    tokens = int(shard.total([tokens])[0])
-    if shard.is_first:
-        done = finished(path, digest)
-        if missing := sum(row["id"] not in done for row in rows):
-            raise UserError(
-                f"{path.parent}: {missing} answers of other processes are not here; share the study's folder"
-            )
-        write_jsonl(path, [done[row["id"]] for row in rows])
-    return round(tokens / max(time.monotonic() - started, 1e-9), 1)
-
-
-def finished(path: Path, digest: str) -> dict[str | int, Generation]:
-    """The answers in all part files of a file of answers, by row."""
-    from medsft.inference import generation
-
-    found: dict[str | int, Generation] = {}
-    for part in shards.part_files(path, digest):
-        found |= generation.finished(part)
-    return found
+            bar.update(min(fresh * shard.count, own - bar.n))  # the others are about as far
+    return int(shard.total([tokens])[0]), time.monotonic() - started
 
 
 def probe(
     answerer: "Answerer",
     rows: Sequence[SplitRow],
     train: Iterable[SplitRow],
+    seen: int | None,
     args: GenerateArguments,
     folder: Path,
-    seen: int | None,
+    digest: str,
     shard: Shard,
-    with_memorization: bool,
-) -> None:
-    """Write likelihood.jsonl and memorization.jsonl. A file of an earlier run that is not asked for is deleted.
+) -> dict[str, int]:
+    """Measure likelihood and memorization into part files; returns how many rows of each all shares measure.
 
-    The likelihood is measured by all processes, batch by batch; the few prefixes are one batch of the first one.
+    The likelihood is measured by all processes, batch by batch; the few prefixes of the first `seen` training rows are
+    one batch of the first process of the first share, or of a launch that answers what is missing.
     """
     from medsft.evaluation import likelihood, memorization
     from medsft.inference import generation, served, vllm_backend
 
-    scored, asked = args.likelihood_rows, args.memorization_rows if with_memorization else 0
+    scored, asked = min(args.likelihood_rows, len(rows)), args.memorization_rows
     nll: Callable[[list[Scored]], list[float]]
     if isinstance(answerer.network, vllm_backend.Engine):
         nll = partial(vllm_backend.nll, answerer.network)
@@ -252,16 +275,29 @@ def probe(
     else:
         network = cast("PreTrainedModel", answerer.network)
         nll = partial(likelihood.batch_nll, network, pad=answerer.tokenizer.pad_token_id)
-    likely = likelihood.likelihood(answerer.tokenizer, rows[:scored], min(args.batch_size, 4), shard.every(nll))
-    for row, value in zip(likely, shard.total([row["nll"] for row in likely]), strict=True):
-        row["nll"] = value
-    if not shard.is_first:
-        return
-    recited = memorization.memorization(
-        answerer.tokenizer, islice(train, seen), asked, partial(generation.complete, answerer)
-    )
-    for name, measured in (("likelihood.jsonl", likely), ("memorization.jsonl", recited)):
-        write_jsonl(folder / name, measured) if measured else (folder / name).unlink(missing_ok=True)
+    found: dict[str, int] = {}
+    if scored:
+        done, size = {*part_files.finished(folder / LIKELIHOOD, digest)}, min(args.batch_size, 4)
+        shard.wait()
+        likely = likelihood.likelihood(answerer.tokenizer, rows[:scored], size, nll, done, shard)
+        write_part(folder / LIKELIHOOD, digest, shard, likely)
+        found[LIKELIHOOD] = scored
+    if asked:
+        there = len(memorization.probes(answerer.tokenizer, islice(train, seen), asked))
+        measured = len(part_files.finished(folder / MEMORIZATION, digest)) >= there
+        if shard.is_first and shard.share == 0 and not measured:
+            complete = partial(generation.complete, answerer)
+            recited = memorization.memorization(answerer.tokenizer, islice(train, seen), asked, complete)
+            write_part(folder / MEMORIZATION, digest, shard, recited)
+        found |= {MEMORIZATION: there} if there else {}
+    shard.total([0])  # until all have written
+    return found
+
+
+def write_part(path: Path, digest: str, shard: Shard, rows: Sequence[Mapping[str, object]]) -> None:
+    part = part_files.part_file(path, digest, shard)
+    part_files.end_torn_line(part)
+    part_files.append(part, rows)
 
 
 def trained_rows(arm: Path) -> int | None:

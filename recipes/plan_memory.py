@@ -41,11 +41,11 @@ def main() -> None:
         lower_bound.check(argv, machine("."))  # before anything large is imported
     os.environ["OMP_NUM_THREADS"] = "1"  # nothing is computed; idle threads would wait for work at full speed
     args, recipe = read()
-    if args.ladder_table:
-        from medsft.reporting.plan.docs_plan_table import update
+    if page := args.ladder_table or args.cluster_tables:
+        from medsft.reporting.plan import docs_cluster_tables, docs_plan_table
 
-        changed = update(Path(args.ladder_table), machine("."))
-        print(f"{'written' if changed else 'already up to date'}: {args.ladder_table}")
+        tables = docs_plan_table if args.ladder_table else docs_cluster_tables
+        print(f"{'written' if tables.update(Path(page), machine('.')) else 'already up to date'}: {page}")
         return
     folder = Path(args.output_dir or args.study_dir)
     gpu = "none" if recipe and recipe.on_cpu and args.gpu is None else args.gpu

@@ -19,7 +19,7 @@ from medsft.arguments import ScoreArguments
 from medsft.cli import run
 from medsft.config import parse
 from medsft.files import fingerprint, read_json, write_json
-from medsft.inference import generations_file
+from medsft.inference import generations_file, part_files
 from medsft.records import Answer, Generation, Json, Question
 from medsft.result_records import FloorTerms
 from medsft.study import lineage
@@ -36,6 +36,7 @@ def main() -> None:
     study = existing_study(arguments.study_dir)
     answers = generations_file.answers_folder(study, arguments.test)
     output = answers / "comparison.json"
+    put_together(answers, arguments)
     lineage.check_arms(study, [path.parent.name for path in answers.glob("*/generations.jsonl")])
     arms, test_rows = read_rows(answers, arguments)
     trained = comparability.read_records(study, arms)
@@ -73,6 +74,23 @@ def main() -> None:
     score_table.show({arm: read_json(answers / arm / "scores.json") for arm in arms}, comparison)
     print(f"wrote {output}")
     print("the other metrics, each naive baseline and all intervals are in it, and in the report")
+
+
+def put_together(answers: Path, arguments: ScoreArguments) -> None:
+    """Write the files of arms whose shares have all ended; say which arms wait for a share."""
+    from medsft.data.split_files import load_split, split_of_test
+
+    waiting = part_files.unmerged(answers)
+    order = load_split(arguments.study_dir, split_of_test(arguments.test))["id"] if waiting else []
+    for folder, digest in waiting:
+        if missing := part_files.merge(folder, digest, order):
+            print(
+                f"warning: {folder}: {missing} rows are not answered yet, so this run is not scored; submit its job "
+                "again, or run generate.py once without --shard",
+                file=sys.stderr,
+            )
+        else:
+            print(f"{folder}: the shares' answers are put together")
 
 
 def score_new(

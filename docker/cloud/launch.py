@@ -89,18 +89,25 @@ def command(here: Job, gpus: int, words: list[str]) -> list[str]:
     return [*line, *words]
 
 
-def main() -> None:
-    words = [word for word in sys.argv[1:] if word != "--print"]
-    if not any(word.endswith(".py") for word in words):
-        raise UserError("name the recipe to start, such as recipes/sft_lora.py")
-    here, this_machine = job(os.environ), machine(".")
+def prepare(here: Job) -> int:
+    """How many GPUs to use on this machine; gives each process its share of the threads."""
+    this_machine = machine(".")
     gpus = this_machine.gpus if here.gpus is None else here.gpus
-    line = command(here, gpus, words)
     # By default accelerate gives each process one thread, which makes DeepSpeedCPUAdam many times slower.
     threads = int(os.environ.get("SLURM_CPUS_PER_TASK") or this_machine.cpus) // max(1, gpus)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
     for name in [name for name in os.environ if name.startswith("PET_")]:
         del os.environ[name]  # torchrun would read them as its own options
+    return gpus
+
+
+def main() -> None:
+    words = [word for word in sys.argv[1:] if word != "--print"]
+    if not any(word.endswith(".py") for word in words):
+        raise UserError("name the recipe to start, such as recipes/sft_lora.py")
+    here = job(os.environ)
+    gpus = prepare(here)
+    line = command(here, gpus, words)
     print(f"machine {here.rank + 1} of {here.machines}, {gpus} GPUs: {shlex.join(line)}", flush=True)
     if "--print" not in sys.argv:
         os.chdir(ROOT)

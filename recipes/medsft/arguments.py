@@ -140,6 +140,9 @@ class PlanArguments:
     ladder_table: str | None = option(
         None, "rewrite the table of seven machines between the markers of this file, and do nothing else"
     )
+    cluster_tables: str | None = option(
+        None, "rewrite the tables of answering and training on many GPUs between the markers of this file, likewise"
+    )
 
 
 @dataclass
@@ -166,6 +169,8 @@ class GenerateArguments:
     served_model: str = option("", "the arm as the servers call it; the arm's name if not given")
     allow_remote: bool = option(False, "let the servers be other machines: the dialogues are sent there")
     test: str = option("test", "which test set: test, or the name of one that prepare_data.py --also_test made")
+    shard: int = option(0, "which share of the rows this launch answers, from 0; the last to end puts all together")
+    shards: int = option(1, "how many shares there are, each a launch of its own, on this machine or another")
     max_rows: int | None = option(None, "answer at most this many test rows, the first of the shuffled split")
     max_new_tokens: int = option(256, "longest answer in tokens")
     batch_size: int = option(16, "rows answered at once")
@@ -269,8 +274,16 @@ class ChatArguments:
     """Options of chat.py."""
 
     study_dir: str = option("runs/demo", "folder of the study; its trained arms and the baseline are loaded")
-    arms: str = option("", "comma-separated names of the arms; all of the study if not given")
+    arms: str = option(
+        "", "comma-separated names of the arms, also of GGUF exports (lora_q8); all of the study if not given"
+    )
     dtype: str = option("auto", "precision of the weights: auto, bfloat16 or float32")
+    endpoint: list[str] = option(
+        [],
+        "OpenAI-compatible servers, one or several, that answer for the arms whose names they serve; then only these "
+        "arms are shown if arms is not given",
+    )
+    allow_remote: bool = option(False, "let the servers be other machines: what you type is sent there")
     host: str = option("127.0.0.1", "address to listen on; anything but loopback needs a password")
     port: int = option(7860, "port to listen on; 0 takes a free one")
     password_file: str | None = option(None, "file whose first line is the password (user 'medsft')")

@@ -169,7 +169,9 @@ class GenerationRecord(TypedDict, total=False):
     engine: str
     engine_version: str
     n: int
-    tokens_per_second: float
+    processes: int
+    shares: int  # of the rows, each answered by a launch of its own
+    tokens_per_second: float  # of one share
     data: str  # fingerprint of the split, as in data_report.json
     trained: str  # fingerprint of train.json; of an untrained arm, its base model
     sha256: str

@@ -60,8 +60,8 @@ def generation_speed(count: int = 32, batch_size: int = 16, max_new_tokens: int 
     for name, size in (("one_by_one", 1), ("batched", batch_size)):
         args.batch_size, started = size, time.monotonic()
         answered = [row for batch in generation.answers(answerer, rows, set(), args) for row in batch]
-        result[f"{name}_tokens_per_second"] = generation.tokens_per_second(answered, started)
-        result[f"{name}_new_tokens"] = sum(row["new_tokens"] for row in answered)
+        seconds, tokens = time.monotonic() - started, sum(row["new_tokens"] for row in answered)
+        result |= {f"{name}_tokens_per_second": round(tokens / seconds, 1), f"{name}_new_tokens": tokens}
     result["plain_tokens_per_second"] = _plain_speed(answerer, prompts, max_new_tokens)
     result["times_one_by_one"] = result["batched_tokens_per_second"] / result["one_by_one_tokens_per_second"]
     result["times_plain"] = result["batched_tokens_per_second"] / result["plain_tokens_per_second"]

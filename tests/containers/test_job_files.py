@@ -39,7 +39,7 @@ def test_shell_script(path: Path) -> None:
     check("shellcheck", path)
 
 
-@pytest.mark.parametrize("name", ["storage", "job", "multinode"])
+@pytest.mark.parametrize("name", ["storage", "job", "multinode", "evaluate"])
 def test_kubernetes_manifest(name: str) -> None:
     check("kubernetes-validate", "--strict", CLOUD / "kubernetes" / f"{name}.yaml")
 

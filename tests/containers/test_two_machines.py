@@ -1,4 +1,4 @@
-"""One LoRA on two machines: two network namespaces joined by a cable, and a Slurm cluster of two nodes."""
+"""One LoRA on two machines, and an arm's answers: two network namespaces joined by a cable, a Slurm cluster of two."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, run_script
 from containers import slurm
 from containers.conftest import debian
 from containers.daemons import wait_until
@@ -197,3 +197,52 @@ def interrupted_twice(env: dict[str, str], model: Path, prepared: Path, folder: 
     continued = [int(step) for step in re.findall(r"continuing from \S*checkpoint-(\d+)", log())]
     assert {first, second} & {*continued}, log()[-3000:]  # the other one's line may be cut
     assert "queued again" in log()
+
+
+def test_slurm_loses_a_share_of_an_array_and_no_answer(tiny_study: Path, random_model: Path, tmp_path: Path) -> None:
+    """The shipped sbatch file: one share is cancelled in the middle and submitted alone, another is queued again."""
+    debian(slurmctld="slurm-wlm", munged="munge")
+    flags = ["--model_name_or_path", random_model, "--max_new_tokens", 400, "--batch_size", 1, "--max_rows", 24]
+    flags += ["--dtype", "float32", "--likelihood_rows", 8]
+    for name in ("one", "array"):
+        subprocess.run(["cp", "-r", tiny_study, tmp_path / name], check=True)
+    done = run_script("generate.py", "--study_dir", tmp_path / "one", *flags)
+    assert done.returncode == 0, done.stderr[-2000:]
+    arm = tmp_path / "array" / "baseline"
+    script = str(ROOT / "docker" / "cloud" / "slurm" / "evaluate.sbatch")
+    small = ("--cpus-per-task=1", "--gpus-per-node=1", "--time=60", f"--output={tmp_path}/job-%a.log")
+    words = [str(word) for word in (script, "--arms", "baseline", "--study_dir", tmp_path / "array", *flags)]
+
+    def log() -> str:
+        return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(tmp_path.glob("job-*.log")))
+
+    def answered(share: int) -> int:
+        parts = arm.glob(f"generations.*{'.share_1' if share else ''}.partial.jsonl")
+        return sum(len(part.read_text().splitlines()) for part in parts if (".share_" in part.name) == bool(share))
+
+    with slurm.cluster(tmp_path / "slurm") as cluster:
+        env = cluster | {"MEDSFT_RUN": sys.executable, "OMP_NUM_THREADS": "1"}
+        job = slurm.submit(env, "--array=0-1", *small, *words, cwd=ROOT)
+        try:
+            wait_until(lambda: answered(0) > 0 and answered(1) > 0, "answers of both shares", 900)
+            slurm.answer(env, "scancel", f"{job}_1")  # the machine is lost for good
+            wait_until(lambda: slurm.has_ended(env, f"{job}_1"), "the end of the lost share", 300)
+            wait_until(lambda: slurm.has_ended(env, f"{job}_0"), "the end of the other share", 1200)
+            assert slurm.state(env, f"{job}_0") == "COMPLETED", log()  # the other was not stopped with it
+            assert not (arm / "generations.jsonl").exists(), log()
+            kept = answered(1)
+            assert 0 < kept < 12, log()
+            again = slurm.submit(env | {"SHARDS": "2"}, "--array=1", *small, *words, cwd=ROOT)
+            wait_until(lambda: answered(1) > kept or (arm / "generations.jsonl").exists(), "more answers", 900)
+            slurm.answer(env, "scancel", "--batch", "--signal=TERM", f"{again}_1")  # as --signal=B:TERM@60 does
+            wait_until(
+                lambda: slurm.restarts(env, f"{again}_1") > 0 or slurm.has_ended(env, f"{again}_1"), "requeue", 300
+            )
+            time.sleep(10)  # slurmd refuses a job within a second of its end
+            slurm.answer(env, "scontrol", "update", f"jobid={again}_1", "starttime=now")
+            wait_until(lambda: (arm / "generation.json").exists(), "all answers", 1200)
+        finally:
+            slurm.answer(env, "scancel", job)
+    for name in ("generations.jsonl", "likelihood.jsonl"):
+        assert (arm / name).read_text() == (tmp_path / "one" / "baseline" / name).read_text(), log()
+    assert json.loads((arm / "generation.json").read_text())["shares"] == 2

@@ -9,6 +9,7 @@ import pytest
 from conftest import RECIPES
 from medsft.evaluation import likelihood, memorization
 from medsft.files import write_json
+from medsft.inference import part_files
 from medsft.inference.shards import Shard
 
 ROWS = [{"id": number, "group": number, "messages": []} for number in range(6)]
@@ -30,10 +31,12 @@ def test_an_arm_is_probed_on_the_rows_it_saw(tmp_path, trained_on, asked):
     with (
         mock.patch.object(likelihood, "likelihood", return_value=[]),
         mock.patch.object(memorization, "memorization", recite),
+        mock.patch.object(memorization, "probes", lambda _, rows, wanted: [*rows][:wanted]),
     ):
         seen_rows = script["trained_rows"](tmp_path)
-        script["probe"](answerer, [], ROWS, args, tmp_path, seen_rows, Shard(0, 1), True)
+        measured = script["probe"](answerer, [], ROWS, seen_rows, args, tmp_path, "x", Shard(0, 1))
     assert seen == asked
+    assert measured == {part_files.MEMORIZATION: len(asked)}
 
 
 def test_a_continuation_is_matched_token_by_token():

@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_and_ends_as_a_whole_one(
     command = [sys.executable, RECIPES / "generate.py", "--study_dir", tmp_path / "killed", *flags]
     process = subprocess.Popen([*map(str, command)], stderr=subprocess.DEVNULL, env=dict(os.environ))
     folder = tmp_path / "killed" / "baseline"
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while time.monotonic() < until and not [p for p in folder.glob("*.partial.jsonl") if p.read_text().count("\n") > 2]:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

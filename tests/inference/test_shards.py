@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from conftest import RECIPES, ROOT, run_script
+from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.inference import shards
 from medsft.inference.shards import Shard
@@ -35,13 +36,33 @@ def test_batches_are_shared_without_overlap_whatever_is_done(count: int, padded:
         assert max(map(len, shared)) - min(map(len, shared)) <= 1
 
 
-def test_part_files_of_more_processes_are_found(tmp_path: Path) -> None:
-    path = tmp_path / "generations.jsonl"
-    parts = [shards.part_file(path, "abc", Shard(number, 3)) for number in range(3)]
-    assert parts[0].name == "generations.abc.partial.jsonl"
-    for part in (*parts, tmp_path / "generations.abd.partial.jsonl", tmp_path / "seed_1.abc.partial.jsonl"):
-        part.touch()
-    assert shards.part_files(path, "abc") == sorted(parts)
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize(("shares", "count"), [(2, 1), (3, 2), (8, 4)])
+def test_a_share_is_the_same_whatever_the_others_have_done(shares: int, count: int, padded: bool) -> None:
+    """Shares begin at different times: what one has to answer must not follow from what it finds done."""
+    rows = list(range(100, 123))
+
+    def answered(share: int, done: set[int]) -> list[int]:
+        launch = [batches_of(rows, Shard(n, count, share, shares), padded, done) for n in range(count)]
+        return sorted(row for process in launch for _, batch in process for row in batch)
+
+    alone = [answered(share, set()) for share in range(shares)]
+    assert sorted(row for share in alone for row in share) == rows
+    for share, own in enumerate(alone):
+        assert answered(share, {*rows} - {*own}) == own
+        assert answered(share, {*own}) == []
+
+
+def batches_of(rows: list[int], shard: Shard, padded: bool, done: set[int]) -> list[tuple[int, list[int]]]:
+    return [*shards.batches(rows, 4, done.__contains__, shard, padded)]
+
+
+@pytest.mark.parametrize(
+    ("share", "shares", "message"), [(0, 0, "shards 0: give how many"), (8, 8, "from 0 to 7"), (-1, 2, "from 0 to 1")]
+)
+def test_a_share_that_does_not_exist_is_refused(share: int, shares: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        shards.check(share, shares)
 
 
 def test_each_process_of_a_launch_keeps_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,13 +82,6 @@ def test_each_process_of_a_launch_keeps_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     shards.keep_one_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
-
-
-def test_a_process_measures_its_own_batches_only() -> None:
-    own = [Shard(number, 2).every(lambda batch: [float(x) for x in batch]) for number in (0, 1)]
-    values = [[share([1, 2]), share([3]), share([4, 5])] for share in own]
-    assert values == [[[1, 2], [0], [4, 5]], [[0, 0], [3], [0, 0]]]
-    assert Shard().total([1.5, 2]) == [1.5, 2]
 
 
 @pytest.mark.slow
@@ -104,3 +118,79 @@ def test_two_processes_are_killed_and_one_ends_with_the_answers_of_one(
         assert (folder / name).read_text() == alone
         assert (tmp_path / "two" / "baseline" / name).read_text() == alone
     assert not [*tmp_path.rglob("*.partial.jsonl")]
+
+
+FILES = ("generations.jsonl", "sampled/seed_3.jsonl", "likelihood.jsonl", "memorization.jsonl")
+
+
+@pytest.mark.slow
+def test_a_share_is_killed_and_submitted_again_and_all_is_as_of_one_process(
+    tiny_study: Path, random_model: Path, tmp_path: Path
+) -> None:
+    """Two shares, of which the second is two processes and killed; a third of the rows is answered by a late whole."""
+    for name in ("one", "job", "lost"):
+        shutil.copytree(tiny_study / "data", tmp_path / name / "data")
+    flags = ["--model_name_or_path", random_model, "--max_new_tokens", 60, "--batch_size", 2, "--max_rows", 12]
+    flags += ["--do_sample", "true", "--seeds", 3, "--likelihood_rows", 9, "--memorization_rows", 4]
+    flags += ["--dtype", "float32"]
+
+    def share(study: str, *words: object, launcher: tuple[str, ...] = ()) -> str:
+        done = run_script("generate.py", "--study_dir", tmp_path / study, *flags, *words, launcher=launcher)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    share("one")
+    alone = {name: (tmp_path / "one" / "baseline" / name).read_text() for name in FILES}
+
+    second = [*TWO, RECIPES / "generate.py", "--study_dir", tmp_path / "job", *flags, "--shard", 1, "--shards", 2]
+    process = subprocess.Popen([*map(str, second)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder, until = tmp_path / "job" / "baseline", time.monotonic() + 200
+    while time.monotonic() < until and not any(part.stat().st_size for part in folder.glob("generations.*.jsonl")):
+        time.sleep(0.01)
+    for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        member.send_signal(signal.SIGKILL)
+    process.wait()
+    (part, *_) = folder.glob("generations.*.share_1*.partial.jsonl")
+    with part.open("a") as handle:
+        handle.write('{"id": "torn')  # what a crash in the middle of a line leaves
+    kept = part.read_text().splitlines()[0]
+
+    assert "rows of other shares are not here yet" in share("job", "--shard", 0, "--shards", 2)
+    assert not (folder / "generations.jsonl").exists()
+    waiting = run_script("score.py", "--study_dir", tmp_path / "job")
+    assert "rows are not answered yet, so this run is not scored" in waiting.stderr
+    assert "is answered" in share("job", "--shard", 0, "--shards", 2)  # nothing is left for it
+    assert part.read_text().splitlines()[0] == kept
+    assert "12 answers" in share("job", "--shard", 1, "--shards", 2, launcher=TWO)
+    assert {name: (folder / name).read_text() for name in FILES} == alone
+    record = read_json(folder / "generation.json")
+    assert (record["shares"], record["processes"], record["n"]) == (2, 3, 12) and "seconds" not in record
+    assert not [*folder.rglob("*.partial.*")]
+
+    share("lost", "--shard", 2, "--shards", 3)  # the machines of the other shares are gone for good
+    share("lost")
+    assert {name: (tmp_path / "lost" / "baseline" / name).read_text() for name in FILES} == alone
+
+
+@pytest.mark.slow
+def test_score_puts_shares_together_that_ended_at_the_same_moment(
+    tiny_study: Path, random_model: Path, tmp_path: Path
+) -> None:
+    """Then neither has seen the other's last rows, as on a file system that shows them late."""
+    study = tmp_path / "study"
+    shutil.copytree(tiny_study / "data", study / "data")
+    flags = ["--study_dir", study, "--model_name_or_path", random_model, "--max_new_tokens", 8, "--max_rows", 6]
+    hidden = tmp_path / "hidden"
+    for number in (0, 1):
+        words = ("--batch_size", 2, "--shard", number, "--shards", 2)
+        done = run_script("generate.py", *flags, *words)
+        assert done.returncode == 0, done.stderr[-2000:]
+        if number == 0:
+            shutil.move(study / "baseline", hidden)
+    for left in hidden.iterdir():
+        shutil.move(left, study / "baseline" / left.name)
+    assert not (study / "baseline" / "generations.jsonl").exists()
+    done = run_script("score.py", "--study_dir", study, "--resamples", 100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "the shares' answers are put together" in done.stdout
+    assert read_json(study / "baseline" / "scores.json")["n"] == 6

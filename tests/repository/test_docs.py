@@ -56,6 +56,8 @@ ANOTHERS = {
     "run",
     "ulimit",
     "lm_eval",
+    "vllm",
+    "llama-server",
 }
 OF_OTHERS = {
     "--down",
@@ -65,7 +67,10 @@ OF_OTHERS = {
     "--signal",
     "--network",
     "--read-only",
-}  # docker's, Slurm's, SkyPilot's
+    "--array",
+    "--served",
+    "--tensor",
+}  # docker's, Slurm's, SkyPilot's, vLLM's
 PLACES = ("recipes/", "accelerate_configs/", "docker/", "tests/", "docs/")
 INDEX = DOCS / "quickstart.ipynb"
 
@@ -120,8 +125,8 @@ def known_options() -> set[str]:
     ours = {f"--{field.name}" for kind in kinds for field in dataclasses.fields(kind)} | {"--config", "--help"}
     programs = [*ROOT.glob("tests/*/__main__.py"), ROOT / "tests" / "gpu" / "wheels.py"]
     parsers = {option for path in programs for option in re.findall(r'"(--\w+)"', path.read_text(encoding="utf-8"))}
-    printing = set(re.findall(r'"(--\w+)"', (ROOT / "docker" / "cloud" / "launch.py").read_text(encoding="utf-8")))
-    return ours | parsers | printing | launch_options()
+    cloud = " ".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docker/cloud/*.py"))
+    return ours | parsers | {*re.findall(r'"(--\w+)"', cloud)} | launch_options()
 
 
 @pytest.mark.parametrize("command", CALLS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import RECIPES, run_script
-from medsft.inference import generation
+from medsft.inference import part_files
 
 DEMO = RECIPES / "configs" / "demo"
 pytestmark = pytest.mark.slow
@@ -85,9 +85,10 @@ def test_an_untrained_arm_is_named(study: Path) -> None:
 
 def test_a_torn_line_is_answered_again(tmp_path: Path) -> None:
     partial = tmp_path / "generations.x.partial.jsonl"
-    generation.append(partial, [{"id": "a", "prediction": "one"}])
+    part_files.append(partial, [{"id": "a", "prediction": "one"}])
     with partial.open("a") as handle:
         handle.write('{"id": "b", "predic')
-    assert set(generation.finished(partial)) == {"a"}
-    generation.append(partial, [{"id": "b", "prediction": "two"}])
-    assert {k: v["prediction"] for k, v in generation.finished(partial).items()} == {"a": "one", "b": "two"}
+    assert set(part_files.rows_of(partial)) == {"a"}
+    part_files.end_torn_line(partial)
+    part_files.append(partial, [{"id": "b", "prediction": "two"}])
+    assert {k: v["prediction"] for k, v in part_files.rows_of(partial).items()} == {"a": "one", "b": "two"}

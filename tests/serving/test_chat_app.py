@@ -4,7 +4,7 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -169,7 +169,11 @@ def parrots(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     from medsft.inference import adapter_pool
     from medsft.models import embedded, loading
 
-    monkeypatch.setattr(adapter_pool, "answer", lambda *_: iter(["one", "one two", "one two three"]))
+    def answer(_arm: Any, _turns: Any, longest: int, *_: Any) -> Generator[str, None, bool]:
+        yield from ["one", "one two", "one two three"]
+        return longest > 3  # else the end of the turn does not fit
+
+    monkeypatch.setattr(adapter_pool, "answer", answer)
     network = SimpleNamespace(config=LlamaConfig(max_position_embeddings=60))
     tokenizer = loading.load_tokenizer(embedded.SMOLLM2)
     return {name: adapter_pool.LoadedArm(network, tokenizer, nullcontext) for name in ("lora", "wide")}

@@ -3,6 +3,7 @@
 `make test-serving` brings llama.cpp. Each format's line of the table in docs/serve_and_review.md is printed (-s).
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from medsft.arguments import GenerateArguments
 from medsft.data.split_files import load_split
 from medsft.errors import UserError
 from medsft.files import read_json, read_jsonl
-from medsft.inference import generation, llama_cpp, served
+from medsft.inference import adapter_pool, generation, llama_cpp, served, served_arms
 from medsft.models import embedded, loading
 from medsft.serving import gguf_check, gguf_file
+from medsft.tokenization.answer_text import answer_text
 from medsft.tokenization.chat_template import prompt_ids, stop_ids
 from medsft.tokenization.control_tokens import as_text
 from real_vocabularies import llama_3
@@ -113,6 +115,20 @@ def test_generate_scores_a_quantized_export_as_one_more_arm(study: Path, rows: l
     assert "already done" in again.stdout
 
 
+def test_the_chat_page_asks_a_quantized_export_beside_its_original(study: Path) -> None:
+    exported(study, "q8_0")
+    assert {"lora", "lora_q8"} <= {*adapter_pool.arm_names(study)}
+    arm = served_arms.load_quantized(study, "lora_q8", adapter_pool.system_of(study))
+    asked: Any = [{"role": "user", "content": "Hi"}]
+    assert adapter_pool.has_room(arm, asked, 64) and not adapter_pool.has_room(arm, asked, arm.context)
+    *_, text = adapter_pool.answer(arm, asked, 64, 0.0, 1)
+    answerer = generation.load(options(study, "lora_q8", engine="gguf"))
+    (ids,) = generation.complete(answerer, [prompt_ids(arm.tokenizer, asked)], 64)
+    assert text == answer_text(arm.tokenizer, ids) != ""
+    drawn = [[*adapter_pool.answer(arm, asked, 16, 1.5, seed)][-1] for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_servers_share_rows_and_one_that_is_gone_loses_none(study: Path, reference: Any) -> None:
     exported(study, "f32")
     transformers, prompts, ours = reference
@@ -121,12 +137,12 @@ def test_servers_share_rows_and_one_that_is_gone_loses_none(study: Path, referen
     gone = "http://127.0.0.1:9"  # the discard port, where nothing listens
     server = served.connect([one.addresses[0] + "/v1"], "lora", transformers.tokenizer, 2)
     assert (server.kind, server.addresses) == (served.LLAMA_CPP, one.addresses)
-    both = server._replace(addresses=(gone, *one.addresses))
+    both = dataclasses.replace(server, addresses=(gone, *one.addresses))
     stops = stop_ids(transformers.tokenizer)
     theirs = served.complete(both, prompts[:4], 8, stops, None)
     assert theirs == [ids[:8] for ids in ours[:4]]
     with pytest.raises(UserError, match="no answer"):
-        served.complete(server._replace(addresses=(gone,)), prompts[:1], 8, stops, None)
+        served.complete(dataclasses.replace(server, addresses=(gone,)), prompts[:1], 8, stops, None)
     with pytest.raises(UserError, match="is the server running"):
         served.connect([gone], "lora", transformers.tokenizer, 2)
     # sampled by seed, and by messages to a server of which nothing but OpenAI's interface is known
@@ -136,7 +152,7 @@ def test_servers_share_rows_and_one_that_is_gone_loses_none(study: Path, referen
     penalised = generation.Sampling(0.0, 1.0, 0, 1.3)
     expected = generation.complete(transformers, prompts[:2], 8, penalised)
     assert served.complete(server, prompts[:2], 8, stops, penalised) == expected != theirs[:2]
-    unknown = server._replace(kind=served.MESSAGES, model="any")
+    unknown = dataclasses.replace(server, kind=served.MESSAGES, model="any")
     served.check_tokens(unknown, transformers.tokenizer)
     asked: Any = [{"role": "user", "content": "Hi"}]
     by_messages = served.complete_messages(unknown, [asked], transformers.tokenizer, 64, stops, None)
@@ -149,7 +165,7 @@ def test_a_server_with_another_template_is_refused(study: Path, reference: Any) 
     server = llama_cpp.load(llama_cpp.gguf_file(options(study, "lora_f32", engine="gguf")), 1, 600)
     other = loading.load_tokenizer(embedded.SMOLLM2)
     other.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: "
-    unknown = server._replace(kind=served.MESSAGES, model="any")
+    unknown = dataclasses.replace(server, kind=served.MESSAGES, model="any")
     with pytest.raises(UserError, match="its chat template or system text is another one"):
         served.check_tokens(unknown, other)
     served.check_tokens(unknown, transformers.tokenizer)

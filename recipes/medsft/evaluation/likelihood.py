@@ -12,10 +12,11 @@ Source: Jelinek et al. 1977 (perplexity); Gao et al. 2020, arXiv:2101.00027 (bit
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 from medsft.errors import UserError
+from medsft.inference.shards import Shard, batches
 from medsft.records import Interval, Json, SplitRow, Turn
 from medsft.tokenization.chat_template import prompt_ids, render, stop_ids, training_template
 from medsft.tokenization.control_tokens import as_text
@@ -82,8 +83,10 @@ def likelihood(
     rows: Sequence[SplitRow],
     batch_size: int,
     nll: Callable[[list[Scored]], list[float]],
+    done: Collection[str | int] = (),
+    shard: Shard = Shard(),  # noqa: B008 - it is frozen
 ) -> list[Likelihood]:
-    """The likelihood of the last answer of each row.
+    """The likelihood of the last answer of each row that this process has to measure; not of those in `done`.
 
     `nll` returns the summed negative log-likelihood of each dialogue of a batch: `batch_nll` of a loaded network, or
     that of the vLLM backend.
@@ -97,8 +100,8 @@ def likelihood(
         scored = [last_answer_unmarked(tokenizer, row["messages"]) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: len(scored[i].ids), reverse=True)
     totals: dict[int, float] = {}
-    for start in tqdm(range(0, len(order), batch_size), desc="likelihood of the doctors' answers", delay=2):
-        batch = order[start : start + batch_size]
+    own = [*batches(order, batch_size, lambda i: rows[i]["id"] in done, shard, padded=True)]
+    for _, batch in tqdm(own, desc="likelihood of the doctors' answers", delay=2, disable=not shard.is_first):
         totals |= zip(batch, nll([scored[i] for i in batch]), strict=True)
     return [
         {
@@ -109,6 +112,7 @@ def likelihood(
             "bytes": len(row["messages"][-1]["content"].encode("utf-8", "replace")),
         }
         for at, row in enumerate(rows)
+        if at in totals
     ]
 
 

@@ -50,8 +50,10 @@ def probes(tokenizer: "PreTrainedTokenizerBase", rows: Iterable[SplitRow], wante
     """The first `wanted` rows with a long enough answer, as probes."""
     found: list[Probe] = []
     for row in rows:
+        if len(found) == wanted:
+            break
         answer = tokenizer(row["messages"][-1]["content"], add_special_tokens=False)["input_ids"]
-        if len(answer) < PREFIX + CONTINUATION or len(found) == wanted:
+        if len(answer) < PREFIX + CONTINUATION:
             continue
         asked = prompt_ids(tokenizer, row["messages"][:-1])
         found.append(Probe(row, [*asked, *answer[:PREFIX]], answer[PREFIX : PREFIX + CONTINUATION]))

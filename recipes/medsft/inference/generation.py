@@ -1,9 +1,6 @@
-"""Answers of one arm to held-out patients: loading, batched generation, and the partial file that runs resume from."""
+"""Answers of one arm to held-out patients: loading, batched generation, and by which engine."""
 
-import json
-import os
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -51,6 +48,7 @@ def check(args: GenerateArguments) -> None:
     for name in ("max_new_tokens", "batch_size"):
         if getattr(args, name) < 1:
             raise UserError(f"{name} {getattr(args, name)}: give a whole number from 1")
+    shards.check(args.shard, args.shards)
     if args.repetition_penalty < 1:
         raise UserError(f"repetition_penalty {args.repetition_penalty}: give a number from 1 (none), such as 1.1")
     if args.do_sample and len(set(args.seeds)) < max(1, len(args.seeds)):
@@ -165,8 +163,8 @@ def answers(
     """Yield finished rows batch by batch, longest prompts first, so that running out of memory shows at once.
 
     The last message of a row is the reference, which the model does not see. Batches depend on `rows` only and each has
-    its own seed, so an interrupted run gives the same answers as a whole one, and so do several processes. A batch
-    whose ids are all in `done` is skipped, and one of another process.
+    its own seed, so an interrupted run gives the same answers as a whole one, and so do several processes and shares. A
+    batch whose ids are all in `done` is skipped, and one of another process.
     """
     encoded = encode([row["messages"][:-1] for row in rows], answerer.tokenizer)
     order = sorted(range(len(rows)), key=lambda i: len(encoded[i]), reverse=True)
@@ -174,8 +172,12 @@ def answers(
     if order and padded:
         check_answers(cast("PreTrainedModel", answerer.network).config, len(encoded[order[0]]), args.max_new_tokens)
     size = args.batch_size * (1 if padded else vllm_backend.BATCHES_AT_ONCE)
+    if isinstance(answerer.network, served.Engine):  # each server is asked `batch_size` rows at once
+        size *= len(answerer.network.addresses)
     for start, batch in shards.batches(order, size, lambda i: rows[i]["id"] in done, shard, padded):
         own = sampling and sampling._replace(seed=sampling.seed * 1_000_003 + start)
+        if isinstance(answerer.network, served.Engine):
+            own = sampling  # they draw a seed for each question
         if isinstance(answerer.network, served.Engine) and answerer.network.kind == served.MESSAGES:
             asked = [rows[i]["messages"][:-1] for i in batch]
             stops = stop_ids(answerer.tokenizer)
@@ -234,36 +236,6 @@ def _row(row: SplitRow, tokenizer: "PreTrainedTokenizerBase", new_ids: list[int]
         "stopped": bool(new_ids) and new_ids[-1] in stop_ids(tokenizer),
         "new_tokens": len(new_ids),
     }
-
-
-def append(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Add finished rows to the partial file and wait until they are on the disk."""
-    with path.open("a", encoding="utf-8") as handle:
-        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def finished(path: Path) -> dict[str | int, Generation]:
-    """Rows of a partial file by id. A line torn by a crash is left out, so its row is answered again."""
-    rows: dict[str | int, Generation] = {}
-    if not path.exists():
-        return rows
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        rows[row["id"]] = row
-    # end a torn line, or the next row would be appended to it
-    if not path.read_bytes().endswith(b"\n"):
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write("\n")
-    return rows
-
-
-def tokens_per_second(rows: Sequence[Generation], started: float) -> float:
-    return round(sum(row["new_tokens"] for row in rows) / max(time.monotonic() - started, 1e-9), 1)
 
 
 def choose_dtype(asked: str) -> str:

@@ -2,19 +2,25 @@
 
 Token ids leave nothing to the server's chat template or to its reading of control tokens. Before messages are sent,
 the number of tokens that the server counts in a dialogue is compared with the recipe's. Several addresses serve the
-same model and share the rows; one that stops answering leaves its rows to the others.
+same model and share the rows: each row goes to the one with the fewest under way, and one that stops answering is
+dropped with a word and leaves its rows to the others.
 """
 
 import json
-import os
+import sys
+import threading
 import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlparse
 
 from medsft.errors import UserError
+from medsft.inference.http_json import LOOPBACK, request
 from medsft.inference.vllm_backend import Dialogue, Sampling
 from medsft.records import Json, Turn
 from medsft.tokenization.chat_template import PROBE, prompt_ids
@@ -24,17 +30,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WHOLE = 1 << 20  # tokens that llama.cpp looks back: more than any context has
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-KEY = "MEDSFT_ENDPOINT_KEY"  # environment variable with the servers' key, where they want one
-PATIENCE = 3600  # seconds for one answer, which may wait behind many others
+FAULTS = 3  # replies of a status from 500, after which a server is dropped
 LLAMA_CPP, VLLM, MESSAGES = "llama.cpp", "vllm", "messages"
 T = TypeVar("T")
 
 
-class Engine(NamedTuple):
+@dataclass(frozen=True)
+class Engine:
     """Servers of one model: base `addresses` without /v1, how they are asked (`kind`), requests `at_once` to each.
 
-    `held` is what must live as long: a server inside this process.
+    `held` is what must live as long: a server inside this process. `under_way` and `faults` count requests and replies
+    of a status from 500 by address; `dropped` are addresses that stopped answering.
     """
 
     addresses: tuple[str, ...]
@@ -43,6 +49,10 @@ class Engine(NamedTuple):
     version: str
     at_once: int
     held: object = None
+    under_way: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    dropped: set[str] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def check_address(address: str, allow_remote: bool) -> None:
@@ -55,36 +65,50 @@ def check_address(address: str, allow_remote: bool) -> None:
 
 
 def connect(endpoints: Sequence[str], model: str, tokenizer: "PreTrainedTokenizerBase", at_once: int) -> Engine:
-    """The servers at `endpoints`, asked for `model`. Raises UserError where they are not there, are of several kinds,
-    do not serve the model, or read a dialogue as other tokens than this recipe."""
-    addresses = tuple(endpoint.rstrip("/").removesuffix("/v1") for endpoint in endpoints)
-    found = {_kind(address) for address in addresses}
-    if len(found) > 1:
-        raise UserError(f"endpoint: the servers differ ({', '.join(' '.join(each) for each in sorted(found))})")
-    kind, version = found.pop()
-    engine = Engine(addresses, model, kind, version, at_once)
-    for address in addresses:
+    """The servers at `endpoints`, asked for `model`; one that does not answer is left out, with a word.
+
+    Raises UserError where none answers, or they are of several kinds, do not serve the model, or read a dialogue as
+    other tokens than this recipe.
+    """
+    kinds: dict[str, tuple[str, str]] = {}
+    for address in map(base_of, endpoints):
         try:
-            served = [str(each["id"]) for each in _request(f"{address}/v1/models").get("data", [])]
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"endpoint {address}: does not list its models ({error}); is it OpenAI-compatible?"
-            ) from error
-        if kind != LLAMA_CPP and model not in served:  # llama.cpp serves one model and ignores its name
-            raise UserError(f"endpoint {address}: no model '{model}'; it serves {', '.join(served)}: --served_model")
-        check_tokens(engine._replace(addresses=(address,)), tokenizer)
+            kinds[address] = kind_of(address)
+        except OSError as error:
+            print(f"endpoint {address}: no answer ({error}); it is left out", file=sys.stderr, flush=True)
+    if not kinds:
+        raise UserError(f"endpoint {', '.join(endpoints)}: no answer; is the server running? start it, then try again")
+    if len(found := {*kinds.values()}) > 1:
+        raise UserError(f"endpoint: the servers differ ({', '.join(' '.join(each) for each in sorted(found))})")
+    engine = Engine((*kinds,), model, *found.pop(), at_once)
+    for address in engine.addresses:
+        known = models(address)
+        if engine.kind != LLAMA_CPP and model not in known:  # llama.cpp serves one model and ignores its name
+            raise UserError(f"endpoint {address}: no model '{model}'; it serves {', '.join(known)}: --served_model")
+        check_tokens(replace(engine, addresses=(address,)), tokenizer)
     return engine
 
 
-def _kind(address: str) -> tuple[str, str]:
-    """How a server is asked, and its version where it says so."""
+def base_of(endpoint: str) -> str:
+    """The address without its /v1."""
+    return endpoint.rstrip("/").removesuffix("/v1")
+
+
+def models(address: str) -> list[str]:
+    """The names of what a server serves. Raises UserError where it does not list them."""
+    try:
+        return [str(each["id"]) for each in request(f"{address}/v1/models").get("data", [])]
+    except (OSError, ValueError) as error:
+        raise UserError(f"endpoint {address}: does not list its models ({error}); is it OpenAI-compatible?") from error
+
+
+def kind_of(address: str) -> tuple[str, str]:
+    """How a server is asked, and its version where it says so. Raises OSError where it does not answer."""
     for path, kind, key in (("/props", LLAMA_CPP, "build_info"), ("/version", VLLM, "version")):
         try:
-            return kind, str(_request(address + path)[key])
+            return kind, str(request(address + path)[key])
         except (urllib.error.HTTPError, KeyError, ValueError, TypeError):
             continue
-        except OSError as error:
-            raise UserError(f"endpoint {address}: no answer ({error}); is the server running?") from error
     return MESSAGES, ""
 
 
@@ -126,7 +150,7 @@ def complete(
     def one(at: int) -> list[int]:
         if engine.kind == LLAMA_CPP:
             body = {"prompt": prompts[at], "n_predict": max_new_tokens, "return_tokens": True, "cache_prompt": False}
-            reply = post(engine, "/completion", body | _of_llama_cpp(sampling, at), at)
+            reply = post(engine, "/completion", body | _of_llama_cpp(sampling, prompts[at]))
             ids, ended = reply["tokens"], reply["stop_type"] == "eos"
         else:
             body = {
@@ -136,7 +160,7 @@ def complete(
                 "return_token_ids": True,
             }
             body |= {"stop_token_ids": sorted(stops)}
-            choice = post(engine, "/v1/completions", body | _of_openai(sampling, at), at)["choices"][0]
+            choice = post(engine, "/v1/completions", body | _of_openai(sampling, prompts[at]))["choices"][0]
             ids, ended = choice["token_ids"], choice["finish_reason"] == "stop"
         return _ended(ids, ended, stops)
 
@@ -159,27 +183,30 @@ def complete_messages(
             "messages": as_text(tokenizer, dialogues[at]),
             "max_tokens": max_new_tokens,
         }
-        choice = post(engine, "/v1/chat/completions", body | _of_openai(sampling, at), at)["choices"][0]
+        choice = post(engine, "/v1/chat/completions", body | _of_openai(sampling, dialogues[at]))["choices"][0]
         ids = tokenizer(choice["message"]["content"] or "", add_special_tokens=False)["input_ids"]
         return _ended([*ids], choice["finish_reason"] == "stop", stops)
 
     return _side_by_side(engine, one, len(dialogues))
 
 
-def _of_openai(sampling: Sampling | None, at: int) -> Json:
-    """The options of row `at`, each with a seed of its own; the penalty, which OpenAI lacks, where it is asked for."""
-    if sampling is None:
-        return {"temperature": 0.0}
-    options = sampling._replace(seed=(sampling.seed + at) % 2**31)._asdict()
+def _seed(sampling: Sampling, asked: object) -> int:
+    """A seed of its own for each question, which does not depend on what is asked beside it."""
+    return zlib.crc32(json.dumps([sampling.seed, asked]).encode()) % 2**31
+
+
+def _of_openai(sampling: Sampling | None, asked: object) -> Json:
+    """The options of one question, with a seed of its own; the penalty, which OpenAI lacks, where it is wanted."""
+    options = sampling._replace(seed=_seed(sampling, asked))._asdict() if sampling else {"temperature": 0.0}
     return {name: value for name, value in options.items() if (name, value) != ("repetition_penalty", 1.0)}
 
 
-def _of_llama_cpp(sampling: Sampling | None, at: int) -> Json:
+def _of_llama_cpp(sampling: Sampling | None, asked: object) -> Json:
     """The same for llama.cpp: the penalty over the whole context, then the likeliest token, or the temperature and then
     the nucleus, as transformers does."""
     if sampling is None:
         return {"samplers": ["top_k"], "top_k": 1}
-    options: Json = {"seed": (sampling.seed + at) % 2**31, "temperature": sampling.temperature, "top_p": sampling.top_p}
+    options: Json = {"seed": _seed(sampling, asked), "temperature": sampling.temperature, "top_p": sampling.top_p}
     options |= {"repeat_penalty": sampling.repetition_penalty, "repeat_last_n": WHOLE}
     if sampling.temperature > 0:
         return options | {"samplers": ["penalties", "temperature", "top_p"]}
@@ -192,7 +219,7 @@ def nll(engine: Engine, dialogues: Sequence[Dialogue]) -> list[float]:
     def one(at: int) -> float:
         ids = dialogues[at].ids
         body = {"model": engine.model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-        found = post(engine, "/v1/completions", body, at)["choices"][0]["prompt_logprobs"]
+        found = post(engine, "/v1/completions", body)["choices"][0]["prompt_logprobs"]
         return -sum(float(found[position][str(ids[position])]["logprob"]) for position in dialogues[at].positions)
 
     return _side_by_side(engine, one, len(dialogues))
@@ -206,32 +233,67 @@ def _ended(ids: list[int], ended: bool, stops: set[int]) -> list[int]:
     return [*ids, min(stops)] if ended else [*ids]
 
 
-def _side_by_side(engine: Engine, one: Callable[[int], T], count: int) -> list[T]:
+def _side_by_side(engine: Engine, ask: Callable[[int], T], count: int) -> list[T]:
+    def one(at: int) -> T:
+        try:
+            return ask(at)
+        except (KeyError, IndexError, TypeError) as error:
+            raise UserError(f"endpoint {engine.addresses}: no reply of OpenAI's form ({error})") from error
+
     with ThreadPoolExecutor(engine.at_once * len(engine.addresses)) as pool:
         return [*pool.map(one, range(count))]
 
 
-def post(engine: Engine, path: str, body: Json, first: int = 0) -> Json:
-    """A reply from the servers, beginning with number `first`; another one where that does not answer."""
-    reason: Exception | str = ""
-    for turn in range(len(engine.addresses)):
-        address = engine.addresses[(first + turn) % len(engine.addresses)]
+def post(engine: Engine, path: str, body: Json) -> Json:
+    """A reply from the server with the fewest requests under way; from another one where that does not answer.
+
+    Raises UserError where a server refuses the request, or none answers.
+    """
+    reasons: dict[str, Exception | str] = {}
+    while (address := _least_busy(engine, reasons)) is not None:
         try:
-            return _request(address + path, body)
+            with _counted(engine, address):
+                return request(address + path, body)
         except urllib.error.HTTPError as error:
-            reason = error.read().decode("utf-8", "replace")[:300]
+            reasons[address] = f"status {error.code}: {error.read().decode('utf-8', 'replace')[:300]}"
             if error.code < 500:
-                raise UserError(f"{address}{path}: refused: {reason}") from error
+                raise UserError(f"{address}{path}: refused: {reasons[address]}") from error
+            engine.faults[address] += 1
+            if engine.faults[address] >= FAULTS:
+                _drop(engine, address, reasons[address])
         except (OSError, ValueError) as error:
-            reason = error
-    raise UserError(f"{engine.addresses[0]}{path}: no answer ({reason}); start it again, the same command continues")
+            reasons[address] = error
+            _drop(engine, address, error)
+    last = next(reversed(reasons.items()), (engine.addresses[0], "all were dropped before"))
+    raise UserError(
+        f"{last[0]}{path}: no answer ({last[1]}), and no other server is left; start it again and repeat this: what is "
+        "answered is kept"
+    )
 
 
-def _request(address: str, body: Json | None = None) -> Json:
-    headers = {"Content-Type": "application/json"}
-    if os.environ.get(KEY):
-        headers["Authorization"] = f"Bearer {os.environ[KEY]}"
-    data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=PATIENCE) as response:
-        reply: Json = json.load(response)
-    return reply
+def _least_busy(engine: Engine, tried: dict[str, Exception | str]) -> str | None:
+    with engine.lock:
+        left = [address for address in engine.addresses if address not in engine.dropped and address not in tried]
+        return min(left, key=lambda address: engine.under_way[address], default=None)
+
+
+@contextmanager
+def _counted(engine: Engine, address: str) -> Iterator[None]:
+    with engine.lock:
+        engine.under_way[address] += 1
+    try:
+        yield
+    finally:
+        with engine.lock:
+            engine.under_way[address] -= 1
+
+
+def _drop(engine: Engine, address: str, reason: Exception | str) -> None:
+    """Ask this server no more, while there are others; the last one may come back."""
+    with engine.lock:
+        others = {*engine.addresses} - engine.dropped - {address}
+        if not others or address in engine.dropped:
+            return
+        engine.dropped.add(address)
+    word = f"dropped, its rows go to the other {len(others)}"
+    print(f"endpoint {address}: no answer ({reason}); {word}", file=sys.stderr, flush=True)

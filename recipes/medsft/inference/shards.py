@@ -1,31 +1,31 @@
-"""Several processes of one launch answer together: whose batches are whose, their part files, and waiting for all.
+"""Whose rows are whose: shares of a job, which know nothing of each other, and in each the processes of one launch.
 
-    accelerate launch --num_processes 2 recipes/generate.py ...
+    accelerate launch --num_processes 2 recipes/generate.py ...               # two processes
+    accelerate launch --num_processes 2 recipes/generate.py ... --shard 3 --shards 8     # the fourth of eight shares
 
-Each process has a GPU and the whole model, and appends to a part file of its own. They talk by gloo on the processor,
-only to wait and to add numbers up.
+Each process has a GPU and the whole model. Those of a launch talk by gloo on the processor, only to wait and to add
+numbers up. What a share answers depends on its number alone, so one can start, end or be lost at any time.
 """
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import TypeVar
 
+from medsft.errors import UserError
 from medsft.hardware.gpus import visible_gpus
 
 PATIENCE = timedelta(days=7)  # the slowest process may be far behind; one that dies is noticed at once all the same
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """This process's `number` among `count` of the launch."""
+    """This process's `number` among `count` of the launch, which answers `share` among `shares` of the rows."""
 
     number: int = 0
     count: int = 1
+    share: int = 0
+    shares: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -48,16 +48,6 @@ class Shard:
         torch.distributed.all_reduce(sums)
         return [float(value) for value in sums.tolist()]
 
-    def every(self, measure: Callable[[list[T]], list[float]]) -> Callable[[list[T]], list[float]]:
-        """`measure` for this process's batches, by the number of the call; zeros for those of others, to be summed."""
-        calls = itertools.count()
-
-        def own(batch: list[T]) -> list[float]:
-            mine = next(calls) % self.count == self.number
-            return measure(batch) if mine else [0.0] * len(batch)
-
-        return own
-
 
 def launched() -> bool:
     """Whether a launcher started several processes."""
@@ -73,14 +63,22 @@ def keep_one_gpu() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = names[int(os.environ["LOCAL_RANK"]) % len(names)]
 
 
-def join() -> Shard:
-    """This process's share, once all processes of the launch are there; the whole where there is one process."""
+def check(share: int, shares: int) -> None:
+    """Raise UserError for a share that does not exist."""
+    if shares < 1:
+        raise UserError(f"shards {shares}: give how many shares there are, a whole number from 1")
+    if not 0 <= share < shares:
+        raise UserError(f"shard {share}: give a whole number from 0 to {shares - 1}, as there are {shares} shards")
+
+
+def join(share: int = 0, shares: int = 1) -> Shard:
+    """This process's part of a share, once all processes of the launch are there."""
     if not launched():
-        return Shard()
+        return Shard(share=share, shares=shares)
     import torch
 
     torch.distributed.init_process_group("gloo", timeout=PATIENCE)
-    return Shard(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    return Shard(torch.distributed.get_rank(), torch.distributed.get_world_size(), share, shares)
 
 
 def batches(
@@ -90,25 +88,16 @@ def batches(
 
     Batches are cut from all `rows`, so they do not depend on what is done or on the number of processes. Rows that are
     `padded` together stay together: rounding in a batch depends on its width. Else each batch is dealt row by row.
+    A share's batches do not depend on what is done either; the processes of a launch share what is left of them.
     """
     starts = range(0, len(rows), size)
     if padded:
-        left = [start for start in starts if not all(map(is_done, rows[start : start + size]))]
+        own = starts[shard.share :: shard.shares]
+        left = [start for start in own if not all(map(is_done, rows[start : start + size]))]
         for start in left[shard.number :: shard.count]:
             yield start, [*rows[start : start + size]]
         return
     for start in starts:
-        own = [*rows[start : start + size]][shard.number :: shard.count]
-        if not all(map(is_done, own)):
-            yield start, own
-
-
-def part_file(path: Path, digest: str, shard: Shard) -> Path:
-    """Where this process appends its answers for `path`, of a run with the fingerprint `digest`."""
-    number = "" if shard.is_first else f".{shard.number}"
-    return path.with_name(f"{path.stem}.{digest}{number}.partial.jsonl")
-
-
-def part_files(path: Path, digest: str) -> list[Path]:
-    """Those of all processes, also of an earlier launch with more of them."""
-    return sorted(path.parent.glob(f"{path.stem}.{digest}*.partial.jsonl"))
+        mine = [*rows[start : start + size]][shard.share :: shard.shares][shard.number :: shard.count]
+        if not all(map(is_done, mine)):
+            yield start, mine

@@ -4,7 +4,7 @@ Device and host bytes come from traces of the real step and of DeepSpeed's real 
 what no trace sees is added here, each number with its source. GB is 10**9 bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Unpack
 
 from medsft.config import CONFIGS
@@ -31,9 +31,9 @@ NOT_TRACED = ("context", "other")  # of a row's device_bytes
 
 def strategies(
     config: "PreTrainedConfig", hardware: Hardware, batch: int, length: int, own: str | None = None,
-    only_own: bool = False, **step: Unpack[StepSettings],
+    only_own: bool = False, among: Collection[str] = tuple(STRATEGIES), **step: Unpack[StepSettings],
 ) -> list[PlanRow]:  # fmt: skip
-    """Every strategy with its bytes by memory and category, and whether it fits this hardware.
+    """Every strategy `among` those named with its bytes by memory and category, and whether it fits this hardware.
 
     `step`: what a recipe decides. All of it holds for its `own` strategy; for the others only what does not belong to
     one strategy (so not dtype and optimizer). With `only_own` the others are traced only if it does not fit.
@@ -44,7 +44,7 @@ def strategies(
     exact = _rows([own], config, hardware, batch, length, step, not only_own) if own else []
     if only_own and exact and exact[0]["fits"]:
         return exact
-    names = [n for n in STRATEGIES if applies(n, hardware.gpus, hardware.nodes) and n != own]
+    names = [n for n in STRATEGIES if n in among and applies(n, hardware.gpus, hardware.nodes) and n != own]
     rows = exact + _rows(names, config, hardware, batch, length, shared(step), with_growth=True)
     return sorted(rows, key=lambda row: [*STRATEGIES].index(row["name"]))
 

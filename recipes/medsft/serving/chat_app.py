@@ -7,19 +7,24 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
+from urllib.parse import urlparse
 
 import gradio as gr
 
+from medsft.errors import UserError
 from medsft.evaluation.metrics.red_flags import red_flags
 from medsft.evaluation.review import votes
 from medsft.files import write_json
 from medsft.inference import adapter_pool
+from medsft.inference.http_json import LOOPBACK
+from medsft.inference.served_arms import ServedArm
 from medsft.records import Turn
 
 NOTICE = (
     "**Not medical advice.** These are language models in a study; their answers may be wrong or dangerous, and no "
-    "clinician has checked them. In an emergency call your local emergency number. What you type stays on this machine."
+    "clinician has checked them. In an emergency call your local emergency number."
 )
+STAYS, GOES = "What you type stays on this machine.", "What you type is sent to {}."
 BANNER = "**Red flags in this message: {}.** A doctor would want this person seen urgently. Do the answers say so?"
 LETTERS = "ABCDEFGH"
 LONGEST_MESSAGE = 8_000  # characters; MedDialog's longest message has 2,500
@@ -27,7 +32,7 @@ LONGEST_ANSWER = 1_024  # tokens
 CUT = "\n[cut at {} tokens: the answer did not end; see Settings]"
 FRAME = 0.3  # seconds between two updates: each costs the page about 0.2 s, during which nothing is generated
 
-Pool = dict[str, adapter_pool.LoadedArm]
+Pool = dict[str, adapter_pool.LoadedArm | ServedArm]
 
 
 class Settings(TypedDict, total=False):
@@ -66,8 +71,10 @@ def build(pool: Pool, folder: Path, vote_file: Path, title: str = "Arms side by 
     """The page over loaded arms. Votes are appended to `vote_file`; exports are written into `folder`."""
     letters = [*LETTERS[: len(pool)]]
     choices = [f"{letter} is better" for letter in letters] + [votes.TIE]
+    # a model in this process answers one message after the other
+    at_once = None if all(isinstance(arm, ServedArm) for arm in pool.values()) else 1
     with gr.Blocks(title="medsft chat", analytics_enabled=False) as page:
-        gr.Markdown(f"# {title}\n{NOTICE}", elem_id="notice")
+        gr.Markdown(f"# {title}\n{NOTICE} {where_words_go(pool)}", elem_id="notice")
         if text := next(iter(pool.values())).system["text"]:  # the same for all arms of a study
             gr.Textbox(text, label="Asked after this text of the training rows", interactive=False, elem_id="system")
         state = gr.State(lambda: new_conversation([*pool]))
@@ -121,7 +128,7 @@ def build(pool: Pool, folder: Path, vote_file: Path, title: str = "Arms side by 
 
         given, answered = [message, state, temperature, limit, seed], [banner, asked, message, state, *boxes]
         for event in (send.click, message.submit):
-            event(talk, given, answered, concurrency_id="model", concurrency_limit=1, show_progress="hidden")
+            event(talk, given, answered, concurrency_id="model", concurrency_limit=at_once, show_progress="hidden")
         vote.click(cast_vote, [choice, unsafe, state, keep_texts], [names, tally], show_progress="hidden")
         gone = gr.update(visible=False)
         blank: tuple[object, ...] = ("", None, [], gone, gone, *([[]] * len(boxes)))
@@ -130,6 +137,13 @@ def build(pool: Pool, folder: Path, vote_file: Path, title: str = "Arms side by 
         page.load(lambda: shown_votes(vote_file), None, tally)  # the votes of earlier sittings
         export.click(lambda now: str(write_conversation(now, folder)), state, exported)
     return page
+
+
+def where_words_go(pool: Pool) -> str:
+    """What is said of the patient's words: the machines of servers that are not this one are named."""
+    addresses = [address for arm in pool.values() if isinstance(arm, ServedArm) for address in arm.servers.addresses]
+    hosts = {urlparse(address).hostname or "" for address in addresses} - {*LOOPBACK}
+    return GOES.format(", ".join(sorted(hosts))) if hosts else STAYS
 
 
 def new_conversation(arms: list[str]) -> Conversation:
@@ -171,12 +185,12 @@ def turn(pool: Pool, text: str, now: Conversation, heat: float, longest: int, se
     now["settings"] = {"temperature": heat, "max_new_tokens": longest, "seed": seed}
     banner = gr.update(visible=bool(now["flags"]), value=BANNER.format(", ".join(now["flags"])))
     asked_so_far = gr.update(visible=True, value=patient_said(now["turns"][now["arms"][0]]))
-    tokens = dict.fromkeys(now["arms"], 0)
+    unended: set[str] = set()
 
-    def counted(arm: str) -> Iterator[str]:
-        for text in adapter_pool.answer(pool[arm], now["turns"][arm], longest, heat, seed):  # type: ignore[arg-type]
-            tokens[arm] += 1
-            yield text
+    def noted(arm: str) -> Iterator[str]:
+        ended = yield from adapter_pool.answer(pool[arm], now["turns"][arm], longest, heat, seed)
+        if not ended:
+            unended.add(arm)
 
     def shown(growing: dict[str, str]) -> Shown:
         boxes = [answers_of(now, arm, growing.get(arm)) for arm in now["arms"]]
@@ -184,12 +198,17 @@ def turn(pool: Pool, text: str, now: Conversation, heat: float, longest: int, se
 
     shown_at, texts = 0.0, dict.fromkeys(now["arms"], "")
     yield shown(texts)
-    for texts in adapter_pool.side_by_side({arm: counted(arm) for arm in now["arms"]}):
-        if time.monotonic() - shown_at > FRAME:
-            shown_at = time.monotonic()
-            yield shown(texts)
+    try:
+        for texts in adapter_pool.side_by_side({arm: noted(arm) for arm in now["arms"]}):
+            if time.monotonic() - shown_at > FRAME:
+                shown_at = time.monotonic()
+                yield shown(texts)
+    except UserError as error:  # a server is gone
+        for arm in now["arms"]:
+            now["turns"][arm].pop()
+        raise gr.Error(f"{error}. Your message was not kept: send it again.", print_exception=False) from error
     for arm in now["arms"]:
-        if tokens[arm] >= longest:  # it never ended its turn
+        if arm in unended:
             now["cut"].setdefault(arm, {})[len(now["turns"][arm]) // 2] = longest
         now["turns"][arm].append({"role": "assistant", "content": texts[arm].strip()})
     yield shown({})

@@ -44,11 +44,16 @@ def table(here: Hardware) -> str:
 
 def update(page: Path, here: Hardware) -> bool:
     """Write the table between the marks of `page`; True where that changed it. Raises UserError without marks."""
+    return replace_between(page, BEGIN, END, table(here))
+
+
+def replace_between(page: Path, begin: str, end: str, body: str) -> bool:
+    """Put `body` between two marks of `page`; True where that changed it. Raises UserError without the marks."""
     text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UserError(f"{page}: expected one line '{BEGIN}' and one '{END}'")
-    before, rest = text.split(BEGIN)
-    new = f"{before}{BEGIN}\n{table(here)}\n{END}{rest.split(END)[1]}"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise UserError(f"{page}: expected one line '{begin}' and one '{end}'")
+    before, rest = text.split(begin)
+    new = f"{before}{begin}\n{body}\n{end}{rest.split(end)[1]}"
     if new != text:
         write_text(page, new)
     return new != text
