@@ -10,6 +10,7 @@ from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, sha256_file, write_text
 from medsft.hub import cache_folder
 from medsft.models.embedded import MINILM, SMOLLM2, minilm, smollm2
+from medsft.patches.transformers import import_losses
 
 if TYPE_CHECKING:
     import torch
@@ -132,6 +133,9 @@ def load_model(name: str, dtype: str, quantization: "BitsAndBytesConfig | None" 
     BitsAndBytesConfig is given.
     """
     import torch
+
+    import_losses()  # before the models
+
     from transformers import AutoModelForCausalLM
 
     # Fused attention of single bf16 queries is slow on processors: 48 answers took 54 s with sdpa, 41 s with eager.
