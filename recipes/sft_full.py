@@ -26,9 +26,12 @@ def main() -> None:
     argv += lr_sweep.tuned(argv)
     argv += auto_options.choose(argv)
 
+    from medsft.patches import transformers
+
+    transformers.import_losses()
+
     from medsft.evaluation import dev_answers
     from medsft.patches import deepspeed
-    from medsft.reporting import model_card
     from medsft.training import option_checks, sft
 
     deepspeed.import_dynamo()
@@ -38,6 +41,8 @@ def main() -> None:
     if trainer is None:  # done before
         return
     if trainer.is_world_process_zero():
+        from medsft.reporting import model_card
+
         model_card.write(Path(str(trainer.args.output_dir)))
     sft.end(trainer)
 

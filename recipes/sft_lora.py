@@ -25,11 +25,14 @@ def main() -> None:
     argv += lr_sweep.tuned(argv)
     argv += auto_options.choose(argv)
 
+    from medsft.patches import transformers
+
+    transformers.import_losses()
+
     from trl import get_peft_config
 
     from medsft.evaluation import dev_answers
     from medsft.models import loading
-    from medsft.reporting import model_card
     from medsft.training import option_checks, sft
     from medsft.training.trainer import Adapters
 
@@ -42,6 +45,8 @@ def main() -> None:
     if trainer is None:  # done before
         return
     if trainer.is_world_process_zero():
+        from medsft.reporting import model_card
+
         model_card.write(Path(str(trainer.args.output_dir)))
     sft.end(trainer)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from medsft.errors import UserError
+from medsft.patches import trl
 from medsft.records import Json
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -53,6 +54,8 @@ def parse(arguments: Sequence[type[A]], argv: list[str] | None = None) -> tuple[
     # the parser reads the file again
     said_no = [key for key in NO if config.get(key) == NO[key] and key not in _flags(argv)]
     argv = [*argv, *(word for key in said_no for word in (f"--{key}", NO[key]))]
+
+    trl.import_trl()
 
     from trl import TrlParser
 

@@ -7,6 +7,7 @@ import huggingface_hub
 import pytest
 
 from medsft.errors import UserError
+from medsft.files import sha256_file
 from medsft.models import embedded, loading
 
 
@@ -25,6 +26,21 @@ def test_a_damaged_copy_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     damaged.mkdir()
     (damaged / "checksum.json").write_text((whole / "checksum.json").read_text())
     (damaged / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError, match="does not match its checksum; delete"):
+        loading.resolve(embedded.SMOLLM2)
+
+
+def test_damage_is_noticed_in_a_process_that_has_checked_the_model_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSFT_CACHE", str(tmp_path))
+    folder = tmp_path / f"SmolLM2-135M-Instruct-{embedded.GGUF_SHA256[:8]}"
+    folder.mkdir()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"whole")
+    (folder / "checksum.json").write_text(json.dumps({"model.safetensors": sha256_file(weights)}))
+    assert loading.resolve(embedded.SMOLLM2) == str(folder)
+    weights.write_bytes(b"torn!")
     with pytest.raises(UserError, match="does not match its checksum; delete"):
         loading.resolve(embedded.SMOLLM2)
 

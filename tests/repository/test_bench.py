@@ -15,6 +15,7 @@ sys.path[:0] = [str(ROOT / "tests" / "bench"), str(ROOT / "tests" / "torture")]
 import damage  # noqa: E402
 import demo  # noqa: E402
 import external  # noqa: E402
+import imports  # noqa: E402
 import kills  # noqa: E402
 import operators  # noqa: E402
 import simulated_studies  # noqa: E402
@@ -85,6 +86,27 @@ def test_operators_are_counted_once_and_the_rest_is_python() -> None:
     assert "| lora | 2.50 | 50% | 15% | 5% | 5% | 10% | 15% |" in operators.table(
         {"lora": {"seconds": 2.5, "shares": found}}
     )
+
+
+def test_an_import_is_of_the_module_that_asks_for_it_first(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("import two\n")
+    (tmp_path / "two.py").write_text("")
+    (tmp_path / "script.py").write_text("import one, two\nraise SystemExit(0)\n")
+    found = {module["name"]: module for module in imports.watched([str(tmp_path / "script.py")])}
+    assert (found["one"]["by"], found["two"]["by"]) == ("", "one")
+    assert found["one"]["whole"] >= found["one"]["self"] + found["two"]["whole"] - 1e-6
+    (tmp_path / "script.py").write_text("import three\n")
+    with pytest.raises(SystemExit, match="No module named 'three'"):
+        imports.watched([str(tmp_path / "script.py")])
+
+
+def test_the_table_names_who_imports_the_largest_part_of_a_package() -> None:
+    rows = [("torch", "trl.core", 1.0, 1.25), ("torch.nn", "torch", 0.5, 0.5), ("torch.fx", "peft", 0.01, 0.01)]
+    rows += [("trl", "", 0.002, 0.002), ("trl.core", "trl", 0.03, 1.3)]
+    modules = [{"name": n, "by": by, "self": own, "whole": whole} for n, by, own, whole in rows]
+    _, _, total, *packages = imports.table({"a": modules, "b": modules[2:3]})
+    assert total == "| all modules | 1,542 | 10 | |"
+    assert packages == ["| torch | 1,510 | 10 | `trl.core`, `peft` |", "| trl | 32 |  |  |"]
 
 
 @pytest.mark.parametrize(("way", "name"), [("llamafactory", "model_name_or_path"), ("axolotl", "base_model")])

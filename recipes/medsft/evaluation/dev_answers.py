@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medsft.evaluation.metrics.behaviour import end_of_turn, loops
-from medsft.evaluation.metrics.overlap import rouge
 from medsft.inference.generation import Answerer, complete, encode
 from medsft.records import Turn
 from medsft.tokenization.answer_text import answer_text
@@ -23,6 +21,9 @@ def score(
 
     `tokenizer` pads on the left.
     """
+    from medsft.evaluation.metrics.behaviour import end_of_turn, loops
+    from medsft.evaluation.metrics.overlap import rouge
+
     answerer = Answerer(network, tokenizer, "", "", "transformers")
     asked = encode([turns[:-1] for turns in rows], tokenizer)
     new: list[list[int]] = []

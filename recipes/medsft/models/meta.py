@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from medsft.errors import UserError
-from medsft.patches.transformers import set_attention
+from medsft.patches.transformers import import_losses, set_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def empty_model(config: "PreTrainedConfig", dtype: str, attention: str = "sdpa") -> "PreTrainedModel":
     """The causal language model of `config` on meta. Raises UserError where transformers has none."""
+    import_losses()  # before the models
+
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
     from transformers.initialization import no_init_weights
 

@@ -12,7 +12,7 @@ from medsft.distributed import deepspeed_config, wrapping
 from medsft.hardware.malloc import keep_freed_memory, return_freed_memory
 from medsft.models import answer_loss, flash_adamw, grouped_attention, loading, lora_linear
 from medsft.models.optimizer_in_backward import BackwardOptimizer
-from medsft.patches import bitsandbytes, deepspeed
+from medsft.patches import accelerate, bitsandbytes, deepspeed
 from medsft.tokenization import chat_template
 from medsft.training.callbacks.history import History
 from medsft.training.callbacks.meter import Meter
@@ -137,6 +137,7 @@ def build_trainer(
     _complete(config, folder, model_args)
     if adapters:
         _complete_for_adapters(config)
+    accelerate.unwrap_without_deepspeed()
     set_seed(config.seed)  # before the adapters are drawn; the Trainer's own call comes too late for them
     path = loading.resolve(base_model)
     loading.check_weights(path)

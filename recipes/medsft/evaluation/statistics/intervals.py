@@ -9,7 +9,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from medsft.evaluation.statistics import proportions, studentised
 from medsft.evaluation.statistics.studentised import Array
@@ -139,6 +138,8 @@ def jackknife_interval(rows: Array, groups: Groups, statistic: Callable[[Array],
 
     The standard error is the delete-one-group jackknife's (Efron and Stein 1981), which suits smooth functions of sums.
     """
+    from scipy.special import stdtrit
+
     sums, _ = group_totals({str(at): column for at, column in enumerate(rows.T.tolist())}, groups)
     whole, count = sums.sum(axis=0), len(sums)
     value = statistic(whole)

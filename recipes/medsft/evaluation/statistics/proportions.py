@@ -3,7 +3,8 @@
 Rows of one group are alike, so n rows are worth n divided by the design effect (Kish 1965). A share of 0 or 1 shows no
 design effect; there the rows are taken to be worth no more than the groups.
 
-statsmodels has Wilson's interval for whole counts, none of Tango's or Newcombe's, and no design effect.
+statsmodels has Wilson's interval for whole counts, none of Tango's or Newcombe's, and no design effect. Student's
+distribution is imported where it is used: generate.py declares the analysis plan and computes none of it.
 """
 
 import math
@@ -13,7 +14,6 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit  # Student's distribution and its quantiles
 
 Array = NDArray[np.float64]
 
@@ -73,6 +73,8 @@ def clustered_difference(gains: Array, losses: Array, rows: Array, confidence: f
     z = _student(groups, confidence)
     p = 1.0
     if up != down:
+        from scipy.special import stdtr
+
         p = 2 * float(stdtr(max(1, groups - 1), -abs(_tango(up, down, effective, 0.0))))
     low = _root(up, down, effective, z, -1.0, difference)
     high = -_root(down, up, effective, z, -1.0, -difference)
@@ -84,6 +86,8 @@ def non_inferiority_p(gains: int, losses: int, n: int, margin: float) -> float:
 
     Below half of 1 - confidence where the lower end of `clustered_difference` of `n` single rows is above -margin.
     """
+    from scipy.special import stdtr
+
     return 1 - float(stdtr(max(1, n - 1), _tango(gains / n, losses / n, n, -margin)))
 
 
@@ -104,6 +108,8 @@ def _effective(n: float, rows: Array, residuals: Array, variance: float) -> floa
 
 
 def _student(groups: int, confidence: float) -> float:
+    from scipy.special import stdtrit
+
     return float(stdtrit(max(1, groups - 1), (1 + confidence) / 2))
 
 

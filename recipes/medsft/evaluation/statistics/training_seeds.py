@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from medsft.evaluation.statistics.intervals import LEAST_GROUPS, Groups, Values, group_totals
 from medsft.evaluation.statistics.paired_tests import common_rows, holm
@@ -40,6 +39,8 @@ def mean_over_seeds(sums: Array, counts: Array, confidence: float) -> OverSeeds:
     seeds covered 67, 78 and 87 % where the seeds' spread dominates (tests/bench/statistics.py). Two seeds are so few
     that the interval is very wide.
     """
+    from scipy.special import stdtrit
+
     groups, seeds = sums.shape
     means = sums.sum(axis=0) / counts.sum()
     mean = float(means.mean())
