@@ -126,8 +126,8 @@ def test_smaller_studies_without_a_plan(tmp_path: Path, arms: tuple[str, ...]) -
     folder, results, _ = write_report(arguments(study))
     assert tuple(results["arms"]) == arms
     assert "no plan.json" in (folder / "report.md").read_text(encoding="utf-8")
-    assert len(results["verdict"]) == 2
-    assert ("Nothing can be said" in results["verdict"][0]) == (arms == ("baseline",))
+    assert len(results["verdict"]) == 3 and "44 test dialogues" in results["verdict"][0]
+    assert ("Nothing can be said" in results["verdict"][1]) == (arms == ("baseline",))
     assert ("No arm of this study was trained" in (folder / "report.html").read_text(encoding="utf-8")) == (
         len(arms) == 1
     )
