@@ -88,6 +88,13 @@ def test_page_is_self_contained_and_well_formed(full_report: Path) -> None:
         assert file in page.titles
 
 
+def test_columns_have_a_head_and_landmarks_a_name_of_their_own(full_report: Path) -> None:
+    html = (full_report / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"<th[^>]*>\s*</th>", html)
+    names = re.findall(r'aria-label="([^"]*)"', html)
+    assert len(names) > 10 and len(set(names)) == len(names)
+
+
 def test_every_number_in_a_table_names_its_file(full_report: Path) -> None:
     html = (full_report / "report.html").read_text(encoding="utf-8")
     cells = re.findall(r"<td([^>]*)>(.*?)</td>", html, flags=re.S)
