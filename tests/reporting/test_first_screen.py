@@ -67,7 +67,7 @@ def test_each_condition_alone_makes_a_trial(folder: Path) -> None:
     assert trial.reasons(found, trained) == ["99 training steps"]
     found, trained = large_enough(folder)
     trained["full"]["comparable"] = {"rows_seen": 229}
-    assert trial.reasons(found, trained) == ["229 of 230 training rows seen, less than one epoch"]
+    assert trial.reasons(found, trained) == ["229 of 230 training rows (under one epoch)"]
     found, trained = large_enough(folder)
     found["arms"]["lora"]["n"] = trial.FEW_DIALOGUES - 1
     assert trial.reasons(found, trained) == ["99 test dialogues"]
@@ -79,7 +79,7 @@ def test_each_condition_alone_makes_a_trial(folder: Path) -> None:
 def test_a_trial_is_the_first_line_everywhere(reported: tuple[Path, Any]) -> None:
     written, found = reported
     said = trial.sentence(found["trial"])
-    assert said.startswith("A trial of the machinery, no study, and it ranks no method: 30 training steps, 48 of 230")
+    assert said.startswith("A trial of the machinery, no study; it ranks no method: 30 training steps, 48 of 230")
     assert found["verdict"][0] == said and read_json(written / "results.json")["trial"] == found["trial"]
     page, short = ((written / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
     assert page.count(said) == 1 and page.index(said) < page.index("Better?")

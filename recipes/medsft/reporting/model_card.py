@@ -96,7 +96,7 @@ def _card(
         whole=whole,
         base_path=base,
         system=json.dumps(system, ensure_ascii=False) if system else "",
-        completeness=validation.in_short(record) if (record := (results or {}).get("completeness")) else "",
+        completeness=validation.in_short(record) if results and (record := results.get("completeness")) else "",
         privacy=[m for m in _metrics(scored) if m.startswith(PRIVACY)],
     )
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}"))

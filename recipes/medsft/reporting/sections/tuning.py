@@ -32,16 +32,14 @@ def read(study: Path, configs: Mapping[str, str]) -> dict[str, Tuning]:
     for arm, config in configs.items():
         rate = (yaml.safe_load(config) or {}).get("learning_rate")
         rate = None if rate is None else float(rate)
-        choice = swept.get(method_of(arm))
-        tried = choice["runs"] if choice else []
+        choice: Json = swept.get(method_of(arm), {"runs": [], "chosen": None, "seconds": 0.0})
+        tried = choice["runs"]
         found[arm] = {
             "rates_tried": [run["learning_rate"] for run in tried],
-            "chosen": choice["chosen"] if choice else None,
+            "chosen": choice["chosen"],
             "learning_rate": rate,
-            "tuned": bool(choice) and rate is not None and rate == choice["chosen"],
-            "seconds": round(max(choice["seconds"], _trained_seconds(study, method_of(arm), tried)), 1)
-            if choice
-            else 0.0,
+            "tuned": rate is not None and rate == choice["chosen"],
+            "seconds": round(max(choice["seconds"], _trained_seconds(study, method_of(arm), tried)), 1),
         }
     return found
 

@@ -20,7 +20,7 @@ def reasons(results: Results, trained: dict[str, TrainRecord]) -> list[str]:
     seen = [read for train in trained.values() if (read := (train.get("comparable") or {}).get("rows_seen"))]
     used = min([*seen, *filter(None, [results["floor_terms"]["train_rows"]])], default=None)
     if trained and rows and used and used < rows:
-        found.append(f"{count(used)} of {count(rows)} training rows seen, less than one epoch")
+        found.append(f"{count(used)} of {count(rows)} training rows (under one epoch)")
     sizes = [arm["n"] for arm in results["arms"].values()]
     if min(sizes) < FEW_DIALOGUES:
         found.append(f"{min(sizes)} test dialogues")
@@ -38,4 +38,4 @@ def reasons(results: Results, trained: dict[str, TrainRecord]) -> list[str]:
 
 def sentence(found: list[str]) -> str:
     """The report's first line; '' for a study."""
-    return f"A trial of the machinery, no study, and it ranks no method: {listed(found)}." if found else ""
+    return f"A trial of the machinery, no study; it ranks no method: {listed(found)}." if found else ""
