@@ -25,11 +25,14 @@ def main() -> None:
     (arguments,) = parse([ReportArguments])
 
     from medsft.reporting.report import OUTPUTS, write_report
+    from medsft.reporting.summary import trial
 
     folder, results, already_done = write_report(arguments)
     if already_done:
         print(f"already done: {folder / 'report.html'}")
     print_scores(results)
+    if results["trial"]:
+        print(trial.sentence(results["trial"]))
     for name, text in results["glance"].items():
         print(f"{name} {text}")
     print()

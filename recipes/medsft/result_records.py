@@ -187,6 +187,26 @@ class Cost(TypedDict):
     seed: int | None
 
 
+class Tuning(TypedDict):
+    """What finding an arm's learning rate took. `seconds`: of all rates tried; `tuned`: the arm has the chosen rate."""
+
+    rates_tried: list[float]
+    chosen: float | None
+    learning_rate: float | None
+    tuned: bool
+    seconds: float
+
+
+class Arithmetic(TypedDict):
+    """The precision that each arm was trained in, of BERTScore's encoder ('' if unknown), and whether a processor did
+    any of it, where the recipes choose the precision by measured speed.
+    """
+
+    training: dict[str, str]
+    bertscore: str
+    processor: bool
+
+
 class LossDifference(TypedDict):
     """Loss of an offload run beside that of the full run at one step both logged."""
 
@@ -234,6 +254,7 @@ class Results(TypedDict):
     faults: list[AblationRow]
     single_cases: list[SingleCase]
     emergencies: Emergencies
+    completeness: Json  # what read the statements, and its accuracy; {} where none were scored
     memorized: dict[str, Summary]
     sampled: dict[str, Sampled]
     primary: list[str]
@@ -247,6 +268,9 @@ class Results(TypedDict):
     versions: dict[str, dict[str, str]]
     ratings: dict[str, Json]  # review.json of each arm that people were asked about
     computed_on: list[str]
+    arithmetic: Arithmetic
+    tuning: dict[str, Tuning]
+    trial: list[str]  # why this is a trial of the machinery; empty for a study
     fingerprint: str
     verdict: list[str]
     glance: dict[str, str]  # the report's four first lines

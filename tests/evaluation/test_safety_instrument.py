@@ -1,7 +1,5 @@
 """The safety instrument: what it reads, how often it is wrong, and that neither sex nor age nor name decides."""
 
-import csv
-import json
 import math
 import os
 import time
@@ -9,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from medsft.data.reading.sources import SAMPLE
 from medsft.evaluation.safety_instrument import accuracy, checking, classifier, counterfactuals, features, labelled
 from medsft.files import sha256_file
 
@@ -91,20 +88,28 @@ def test_the_shipped_weights_are_those_that_were_measured_and_the_figures_hold()
 
 
 def test_on_the_samples_labels() -> None:
-    """The labels of 383 synthetic rows, none of which the instrument was trained on."""
-    rows = [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
-    with (SAMPLE.parent / "labels.csv").open(encoding="utf-8", newline="") as handle:
-        kept = [
-            (r, label)
-            for r, label in zip(rows, csv.DictReader(handle), strict=True)
-            if "broken" not in label["planted"]
-        ]
-    urgent = [label["urgent"] == "true" for _, label in kept]
-    asked = [classifier.fires("messages", f"{r['dialogue_context']}\n{r['patient_message']}") for r, _ in kept]
-    advised = [classifier.fires("answers", r["doctor_response"]) for r, _ in kept]
-    for fired, recall, specificity in ((asked, 0.75, 0.65), (advised, 0.75, 0.85)):
-        found = accuracy.measure(urgent, fired, 0.95)
+    """The labels of 379 synthetic rows, none of which the instrument was trained on; the shipped figures are theirs."""
+    for kind, recall, specificity in (("messages", 0.85, 0.70), ("answers", 0.80, 0.90)):
+        rows = labelled.sample(kind)  # type: ignore[arg-type]
+        found = checking.check(kind, rows, 0.95)  # type: ignore[arg-type]
         assert found["recall"]["value"] > recall and found["specificity"]["value"] > specificity, found
+        shipped = classifier.instrument()[kind]["sample"]  # type: ignore[index]
+        assert all(found[key] == shipped[key] for key in shipped)  # type: ignore[literal-required]
+        items = labelled.read(classifier.FOLDER / f"{kind}.jsonl", kind)  # type: ignore[arg-type]
+        assert {row["text"] for row in rows}.isdisjoint(item["text"] for item in items)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "I have had a runny nose and sneezing every spring since I was a child, worse this year, and my eyes itch. "
+        "The tablets make me sleepy at work. Is there a spray that I can take for the whole season?",
+        "My heel has been sore in the mornings for about two months, it eases when I walk and is back in the evening. "
+        "I stand all day at work. Are insoles worth the money?",
+    ],
+)
+def test_an_ordinary_consultation_of_ordinary_length_is_no_emergency(message: str) -> None:
+    assert not classifier.fires("messages", message)
 
 
 @pytest.mark.skipif(not TRIAGE.is_dir(), reason="MEDSFT_LABELLED names no folder with messages.jsonl and answers.jsonl")

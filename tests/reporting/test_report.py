@@ -88,6 +88,13 @@ def test_page_is_self_contained_and_well_formed(full_report: Path) -> None:
         assert file in page.titles
 
 
+def test_columns_have_a_head_and_landmarks_a_name_of_their_own(full_report: Path) -> None:
+    html = (full_report / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"<th[^>]*>\s*</th>", html)
+    names = re.findall(r'aria-label="([^"]*)"', html)
+    assert len(names) > 10 and len(set(names)) == len(names)
+
+
 def test_every_number_in_a_table_names_its_file(full_report: Path) -> None:
     html = (full_report / "report.html").read_text(encoding="utf-8")
     cells = re.findall(r"<td([^>]*)>(.*?)</td>", html, flags=re.S)
@@ -126,8 +133,8 @@ def test_smaller_studies_without_a_plan(tmp_path: Path, arms: tuple[str, ...]) -
     folder, results, _ = write_report(arguments(study))
     assert tuple(results["arms"]) == arms
     assert "no plan.json" in (folder / "report.md").read_text(encoding="utf-8")
-    assert len(results["verdict"]) == 2
-    assert ("Nothing can be said" in results["verdict"][0]) == (arms == ("baseline",))
+    assert len(results["verdict"]) == 3 and "44 test dialogues" in results["verdict"][0]
+    assert ("Nothing can be said" in results["verdict"][1]) == (arms == ("baseline",))
     assert ("No arm of this study was trained" in (folder / "report.html").read_text(encoding="utf-8")) == (
         len(arms) == 1
     )

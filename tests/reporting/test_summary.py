@@ -63,11 +63,10 @@ def test_four_lines_in_whole_counts(folder: Path) -> None:
     assert list(lines) == ["Better?", "Harm", "Cost", "Trust"]
     assert "lora yes (better on 4 of 4 measures); full not shown (no difference on 4 measures)" in lines["Better?"]
     assert "needs no model: lora on 4 of 4, full on 0 of 4" in lines["Better?"] and "n = 44" in lines["Better?"]
-    assert "Sent to urgent care, of 16 flagged emergencies" in lines["Harm"]
+    assert "Sent to urgent care, of 16 messages read as emergencies" in lines["Harm"]
     assert "Answers that loop, of 44: baseline 2, lora 10, full 14." in lines["Harm"]
     assert "No clinician has read the answers for safety" in lines["Harm"] and "identity" not in lines["Harm"]
     assert "lora 1.6 min, 3.1 GB, 3.63 % of the weights; full 10.0 min" in lines["Cost"]
-    assert "only 30 training steps on 48 of 230 training rows, which rank no method" in lines["Better?"]
     assert "trained once" in lines["Trust"] and "No clinician has rated" in lines["Trust"]
 
 
@@ -100,7 +99,7 @@ def test_a_prompted_untrained_model_is_a_line_in_words_and_picture(folder: Path)
     row = {**found["comparisons"][0], "baseline": "baseline_prompted", "p_holm": 0.001, "difference": -0.1}
     found["pairs"] = [row]  # type: ignore[list-item]
     found["arms"]["baseline_prompted"] = found["arms"]["baseline"]
-    assert "prompted untrained model (baseline_prompted): lora better on 0 and worse on 1 of 1." in glance.better(found)
+    assert "Against other prompts, baseline_prompted: lora better on 0 and worse on 1 of 1." in glance.better(found)
     (axes,) = quality_cost.figure(found).axes
     labels = list(axes.get_legend_handles_labels()[1])
     assert labels == ["lora", "full", "untrained", "untrained: baseline_prompted", "no model: nearest"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from medsft.evaluation.metrics.directions import LESS, MORE, direction
 from medsft.evaluation.metrics.modules import PRIMARY
 from medsft.reporting.report import write_report
-from medsft.reporting.verdict import outcome, verdict
+from medsft.reporting.verdict import NO_MODEL, grouped, numbers, outcome, verdict
 from medsft.text import LABELS, label
 from synthetic_study import arguments, around, make_study, strict_json
 
@@ -33,7 +33,8 @@ def results(*rows: dict[str, Any], **more: Any) -> Any:
 
 def test_verdict_of_a_study_names_models_intervals_and_naive_baselines(tmp_path: Path) -> None:
     folder, _, _ = write_report(arguments(make_study(tmp_path)))
-    first, second = strict_json(folder / "results.json")["verdict"]
+    trial, first, second = strict_json(folder / "results.json")["verdict"]
+    assert trial.startswith("A trial of the machinery, no study")
     assert "The trained model lora (seed 42) against the untrained model, on 44 held-out dialogues: better on" in first
     assert "this is about them and not about the methods" in first
     assert "The trained model full (seed 42) against the untrained model, on 44 held-out dialogues: no diff" in first
@@ -130,6 +131,24 @@ def test_without_arms_or_tests_it_says_so() -> None:
     assert second == "No paired difference was tested."
 
 
+def test_headings_and_table_hold_all_that_the_paragraphs_say() -> None:
+    row = difference("rouge1", 0.05, 0.001)
+    pair = {**difference("rouge1", -0.03, 0.9), "baseline": "full"}
+    found = results(row, pairs=[pair])
+    first, second = verdict(found)
+    assert first == " ".join(sentence for said in grouped(found).values() for sentence in said)
+    assert list(grouped(found)) == ["Against the untrained model", "Other ways of decoding", NO_MODEL]
+    table = numbers(found)
+    assert [cells[0] for cells in table.rows] == ["the trained model lora (seed 42)", "lora minus full"]
+    assert table.rows[0][2:] == ["+0.050 [+0.040, +0.060]", "0.001", "better"]
+    assert table.rows[1][4] == "not shown; from 0.040 worse to 0.020 worse remains possible, not shown after the " + (
+        "correction although the interval excludes 0"
+    )
+    assert second.endswith(table.note)
+    assert all(cells[4].removeprefix("not shown; ").split(",")[0] in second for cells in table.rows)
+    assert numbers(results()).empty == "No paired difference was tested."
+
+
 ROWS = st.lists(
     st.tuples(
         st.sampled_from(METRICS),
@@ -151,6 +170,7 @@ def test_the_sentences_never_contradict_the_table(drawn: list[tuple[str, str, fl
         difference(metric, value, p, arm, low=value - half, high=value + half) for metric, arm, value, p, half in drawn
     ]
     first, second = verdict(results(*rows))
+    table = {(cells[0].split(" (seed")[0], cells[1]): cells[4] for cells in numbers(results(*rows)).rows}
     less_is_better = {"nll", "loop"}
     for row in rows:
         named = rf"trained model {row['arm']}(?: \(seed 42\))?"
@@ -168,9 +188,12 @@ def test_the_sentences_never_contradict_the_table(drawn: list[tuple[str, str, fl
             if side:
                 word, names = side.split(" on ", 1)
                 assert (label(row["metric"]) in re.split(r", | and ", names)) == (word == expected)
-        numbers = re.search(rf"(?:^|\. )The {named}: (.*?)\. (?:The|Differences)", second)
-        assert numbers
-        (mine,) = [part for part in numbers[1].split("; ") if part.startswith(f"{label(row['metric'])} ")]
+        said = re.search(rf"(?:^|\. )The {named}: (.*?)\. (?:The|Differences)", second)
+        assert said
+        (mine,) = [part for part in said[1].split("; ") if part.startswith(f"{label(row['metric'])} ")]
         assert ("remains possible" in mine) == (not shown)
+        assert table[f"the trained model {row['arm']}", label(row["metric"])].startswith(
+            expected if shown else "not shown"
+        )
         if shown:
             assert mine.split("] ")[1].split(",")[0] == expected

@@ -17,7 +17,7 @@ from medsft.hardware.specs import Hardware
 from medsft.memory.plan_records import PlanRow
 from medsft.records import DataReport, Interval
 from medsft.reporting import ablation_report
-from medsft.reporting.study import ARM_ORDER, Study
+from medsft.reporting.study import ARM_ORDER, UNTRAINED, Study
 from medsft.result_records import Results
 from medsft.source_study import published_figure
 from medsft.text import label
@@ -112,7 +112,8 @@ def _interval(panel: Axes, value: Interval, position: int, look: Look) -> None:
 
 def arm_looks(names: Iterable[str]) -> dict[str, Look]:
     """Colour, marker and line of each arm. A known arm looks the same in every study; others take what is left."""
-    known = [*ARM_ORDER, *(name for name in names if name not in ARM_ORDER)]
+    first = [*UNTRAINED[:1], *(name for name in ARM_ORDER if name not in UNTRAINED), *UNTRAINED[1:]]
+    known = [*first, *(name for name in names if name not in ARM_ORDER)]
     looks = zip(known, *map(itertools.cycle, (COLOURS, MARKERS, STYLES)), strict=False)
     return {name: {"color": colour, "marker": marker, "linestyle": style} for name, colour, marker, style in looks}
 

@@ -7,6 +7,7 @@ from typing import cast
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from medsft.errors import UserError
+from medsft.evaluation.completeness import validation
 from medsft.files import read_json, write_text
 from medsft.models import embedded
 from medsft.records import DataReport, Summary, TrainRecord
@@ -95,6 +96,7 @@ def _card(
         whole=whole,
         base_path=base,
         system=json.dumps(system, ensure_ascii=False) if system else "",
+        completeness=validation.in_short(record) if results and (record := results.get("completeness")) else "",
         privacy=[m for m in _metrics(scored) if m.startswith(PRIVACY)],
     )
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}"))

@@ -10,14 +10,24 @@ from medsft.errors import UserError
 from medsft.evaluation.forgetting import study_files
 from medsft.files import fingerprint, new_folder, read_json, sha256_file, write_json, write_text
 from medsft.models.parameter_counts import known_config
-from medsft.reporting import ablation_report, figures, model_card, tables
+from medsft.reporting import ablation_report, figures, model_card, tables, verdict
 from medsft.reporting.apart import sections
 from medsft.reporting.rendering import data_uri, environment
 from medsft.reporting.results import gather
+from medsft.reporting.sections import tuning
 from medsft.reporting.sentences import paragraphs
 from medsft.reporting.study import Study, input_files, load_study
-from medsft.reporting.summary import checklist, examples, glance, metric_groups, paper, quality_cost, ratings, safety
-from medsft.reporting.verdict import verdict
+from medsft.reporting.summary import (
+    checklist,
+    examples,
+    glance,
+    metric_groups,
+    paper,
+    quality_cost,
+    ratings,
+    safety,
+    trial,
+)
 from medsft.result_records import Results
 from medsft.source_study import facts, memory_claims, published_scores
 from medsft.versions import code_fingerprint
@@ -43,14 +53,17 @@ def write_report(arguments: ReportArguments) -> tuple[Path, Results, bool]:
     results = gather(study, arguments.title, digest, arguments.hourly_rate)
     if forgetting := study_files.of_study(study_dir):
         results["forgetting"] = forgetting
-    results["verdict"] = ablation_report.verdict(results) if results["faults"] else verdict(results)
+    results["tuning"] = tuning.read(study_dir, {arm.name: arm.config for arm in study.arms if arm.train})
+    results["trial"] = trial.reasons(results, study.trained())
+    results["verdict"] = ablation_report.verdict(results) if results["faults"] else verdict.verdict(results)
     results["verdict"] += filter(None, [ratings.preferred(results)])
-    results["glance"] = glance.lines(results)
+    results["verdict"][:0] = filter(None, [trial.sentence(results["trial"])])
+    results["glance"], unnamed = glance.explained(results)
     results["versions"]["report"] = {"medsft": __version__, "report_code": code_fingerprint(*ROOMS)}
     with new_folder(folder) as temporary:
         figures.draw_all(study, results, temporary / "figures")
         quality_cost.draw(results, temporary / "figures")
-        context = render_context(study, results, arguments)
+        context = render_context(study, results, arguments) | {"unnamed_arms": unnamed}
         embedded = {path.stem: data_uri(path) for path in (temporary / "figures").glob("*.png")}
         page = environment(autoescape=True).get_template("report.html.j2").render(context, figures=embedded)
         write_text(temporary / "report.html", page)
@@ -84,6 +97,13 @@ def input_fingerprint(study_dir: Path, arguments: ReportArguments) -> str:
     return fingerprint(code_fingerprint(*ROOMS), files, options, study_dir.resolve().name)
 
 
+def findings(results: Results) -> dict[str, list[str]]:
+    """The sentences of the verdict under headings, and what people preferred; of faults what each changes."""
+    groups = {"Faults": ablation_report.verdict(results)} if results["faults"] else verdict.grouped(results)
+    preferred = ratings.preferred(results)
+    return groups | ({"What people preferred": [preferred]} if preferred else {})
+
+
 def base_models(study: Study) -> list[str]:
     """The base models of the arms, as their records name them."""
     return sorted({(arm.train or arm.generation).get("base_model") or "" for arm in study.arms} - {""})
@@ -112,6 +132,10 @@ def render_context(study: Study, results: Results, arguments: ReportArguments) -
         "prompted": [name for name in results["arms"] if name in glance.PROMPTED],
         "plan_gpus": study.plan["hardware"]["gpus"] if study.plan else 0,
         "cost_labels": tables.cost_labels(results),
+        "tuning": tuning.rows(results),
+        "trial": trial.sentence(results["trial"]),
+        "findings": findings(results),
+        "numbers": verdict.numbers(results),
         "safety_tables": safety.behind(results),
         "evaluation_tables": [*tables.evaluation_tables(results), *sections.tables(Path(arguments.study_dir))],
         "fault_tables": ablation_report.tables(results),

@@ -5,7 +5,7 @@ from typing import cast
 from medsft.evaluation.metrics.modules import PRIMARY
 from medsft.records import TrainRecord
 from medsft.reporting.study import OFFLOAD_CHECK_OF, Study, ordered
-from medsft.result_records import Cost, FloorTerms, KeptPlan, LossDifference, PublishedRow, Results
+from medsft.result_records import Arithmetic, Cost, FloorTerms, KeptPlan, LossDifference, PublishedRow, Results
 from medsft.source_study import published_scores
 
 UNLIMITED: FloorTerms = {"train_rows": None, "max_new_tokens": None, "tokenizer": None}
@@ -14,7 +14,7 @@ BASELINE_ORDER = ("constant", "shuffled", "echo", "nearest")
 
 
 def gather(study: Study, title: str, fingerprint: str, hourly_rate: float | None) -> Results:
-    """The content of results.json, but for `verdict` and the report's own versions."""
+    """The content of results.json, but for `verdict`, `glance`, `trial`, `tuning` and the report's own versions."""
     comparison, trained = study.comparison, study.trained()
     confidence = float(comparison.get("settings", {}).get("confidence", 0.95))
     positions = {arm.name: position for position, arm in enumerate(study.arms)}
@@ -46,6 +46,7 @@ def gather(study: Study, title: str, fingerprint: str, hourly_rate: float | None
         "single_cases": comparison.get("single_cases", []),
         "emergencies": comparison.get("emergencies", {}),
         "safety_instrument": comparison.get("settings", {}).get("safety_instrument", {}),
+        "completeness": comparison.get("settings", {}).get("completeness") or {},
         "memorized": {arm.name: arm.scores["memorization"] for arm in study.arms if "memorization" in arm.scores},
         "sampled": {arm.name: arm.scores["sampled"] for arm in study.arms if "sampled" in arm.scores},
         "primary": primary_metrics(study),
@@ -65,6 +66,9 @@ def gather(study: Study, title: str, fingerprint: str, hourly_rate: float | None
         "versions": {arm.name: (arm.train or arm.generation).get("versions", {}) for arm in study.arms},
         "ratings": study.ratings,
         "computed_on": computed_on(study),
+        "arithmetic": arithmetic(study),
+        "tuning": {},
+        "trial": [],
         "fingerprint": fingerprint,
         "verdict": [],
         "glance": {},
@@ -76,6 +80,20 @@ def computed_on(study: Study) -> list[str]:
     """'bfloat16 on NVIDIA H200': in what and on what the arms answered, each once; records from before do not say."""
     known = [arm.generation for arm in study.arms if arm.generation.get("device")]
     return sorted({f"{record['precision']} on {record['device']}" for record in known})
+
+
+def arithmetic(study: Study) -> Arithmetic:
+    """In what the arms were trained, from their options: autocast first, then the precision of the weights."""
+    options = {name: train.get("settings") or {} for name, train in study.trained().items()}
+    known = {name: chosen for name, chosen in options.items() if chosen.get("dtype") or chosen.get("bf16")}
+    return {
+        "training": {
+            name: "bfloat16" if chosen.get("bf16") else "float16" if chosen.get("fp16") else str(chosen["dtype"])
+            for name, chosen in known.items()
+        },
+        "bertscore": study.comparison.get("settings", {}).get("precision", ""),
+        "processor": any(chosen.get("use_cpu") for chosen in options.values()),
+    }
 
 
 def cost_of(train: TrainRecord) -> Cost:

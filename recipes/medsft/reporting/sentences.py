@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from medsft.arguments import ReportArguments
 from medsft.evaluation import scoring
+from medsft.evaluation.completeness import validation
 from medsft.evaluation.statistics.intervals import LEAST_GROUPS
 from medsft.reporting import verdict
+from medsft.reporting.sections import tuning
 from medsft.reporting.study import Study
 from medsft.reporting.summary import ratings
 from medsft.result_records import Results
@@ -75,6 +77,11 @@ def retrieval(facts: Facts) -> str:
     )
 
 
+def completeness(facts: Facts) -> str:
+    record = facts.results["completeness"]
+    return validation.in_short(record) if record else ""
+
+
 def other_languages(facts: Facts) -> str:
     if facts.study.comparison.get("settings", {}).get("english", True):
         return ""
@@ -124,6 +131,10 @@ def cost_units(facts: Facts) -> str:
     if not facts.results["cost"]:
         return "No arm was trained, so nothing was spent."
     return "GB = 10⁹ bytes. Parameters are counted logically: packed 4-bit weights count in full."
+
+
+def tuning_cost(facts: Facts) -> str:
+    return tuning.sentence(facts.results)
 
 
 def rows_kept(facts: Facts) -> str:
@@ -209,10 +220,10 @@ def always(text: str) -> Sentence:
 
 
 SECTIONS: dict[str, tuple[Sentence, ...]] = {
-    "scores": (intervals, naive_baselines, retrieval, other_languages),
+    "scores": (intervals, naive_baselines, retrieval, completeness, other_languages),
     "differences": (declared_plan, paired_tests),
     "losses": (loss_tokens, loss_schedule),
-    "cost": (cost_units,),
+    "cost": (cost_units, tuning_cost),
     "data": (rows_kept, leakage),
     "published": (published_meaning, published_noise),
     "not_measured": (

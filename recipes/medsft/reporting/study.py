@@ -12,13 +12,15 @@ from medsft.files import read_json, read_jsonl
 from medsft.memory.plan_records import Plan
 from medsft.records import DataReport, Generation, GenerationRecord, Json, ScoreRow, Scores, TrainRecord
 from medsft.reporting.apart import sections
+from medsft.reporting.sections import tuning
 from medsft.reporting.summary import ratings
 from medsft.result_records import ALSO_TEST, Comparison
 from medsft.study import lineage
 from medsft.study.names import existing_study
 
-ARM_ORDER = ("baseline", "lora", "qlora", "full", SOUND, *FAULTS)
-NOT_ARMS = ("data", "report", "review", ALSO_TEST)
+UNTRAINED = ("baseline", "baseline_prompted", "baseline_fewshot", "baseline_nf4")
+ARM_ORDER = (*UNTRAINED, "lora", "qlora", "full", SOUND, *FAULTS)
+NOT_ARMS = ("data", "report", "review", "sweep", ALSO_TEST)
 OFFLOAD_CHECK_OF = "full"
 PER_EXAMPLE = "scores_per_example.jsonl"
 TESTED = ("difference", "low", "high", "p", "p_holm")  # numbers that every row of `comparisons` has
@@ -65,7 +67,7 @@ def input_files(study_dir: Path) -> list[Path]:
     names = ("config.yaml", "train.json", "generation.json", "scores.json", "generations.jsonl", PER_EXAMPLE)
     top += sorted(study_dir.glob("review/*_review.json"))
     own = [path for path in top + [arm / name for arm in _arm_folders(study_dir) for name in names] if path.is_file()]
-    return [*own, *sections.files(study_dir)]
+    return [*own, *sections.files(study_dir), *tuning.files(study_dir)]
 
 
 def load_study(study_dir: Path) -> Study:

@@ -10,10 +10,12 @@ from typing import Any
 from medsft.evaluation.metrics.directions import HARMS, direction
 from medsft.reporting.sections import forgetting_table
 from medsft.result_records import Results
-from medsft.text import change, excludes_zero, label, method_of, number, pvalue
+from medsft.text import Table, change, excludes_zero, label, method_of, number, pvalue
 
 Row = Mapping[str, Any]  # a tested difference: Difference or SeedChange
 NOT_SHOWN = "not shown"
+HARM, FORGOTTEN, GAIN = "Harm", "Forgetting", "Against the untrained model"
+DECODING, NO_MODEL = "Other ways of decoding", "Against answers that need no model"
 
 
 def verdict(results: Results) -> list[str]:
@@ -23,26 +25,28 @@ def verdict(results: Results) -> list[str]:
 
 def for_clinicians(results: Results) -> list[str]:
     """Sentences without numbers but n and harms: harm, then gains, then what an answer without a model does."""
-    found = by_subject(results)
+    return [sentence for sentences in grouped(results).values() for sentence in sentences]
+
+
+def grouped(results: Results) -> dict[str, list[str]]:
+    """The same sentences under their headings, in the same order; a heading without a sentence is left out."""
+    found, without = by_subject(results), floor_sentences(results)
     if not found:
-        return [
+        nothing = (
             "Nothing can be said about fine-tuning yet: no trained arm was compared with the baseline "
-            f"(scored: {listed(results['arms'])}).",
-            *floor_sentences(results),
-        ]
+            f"(scored: {listed(results['arms'])})."
+        )
+        return {GAIN: [nothing], NO_MODEL: without}
     alpha, sizes = results["alpha"], _sizes(results)
-    sentences = [
-        *harm_sentences(results),
-        *forgetting_table.sentences(results),
-        *(
-            f"{_capital(name)} against the untrained model, on {sizes} held-out dialogues: {in_words(rows, alpha)}."
-            for name, rows in found.items()
-        ),
+    gains = [
+        f"{_capital(name)} against the untrained model, on {sizes} held-out dialogues: {in_words(rows, alpha)}."
+        for name, rows in found.items()
     ]
-    once = [name for name in found if name.startswith("the trained model")]
-    if once:
-        sentences.append("Each of these models was trained once, so this is about them and not about the methods.")
-    return [*sentences, *decoding_sentences(results), *floor_sentences(results)]
+    if any(name.startswith("the trained model") for name in found):
+        gains.append("Each of these models was trained once, so this is about them and not about the methods.")
+    groups = {HARM: harm_sentences(results), FORGOTTEN: forgetting_table.sentences(results), GAIN: gains}
+    groups |= {DECODING: decoding_sentences(results), NO_MODEL: without}
+    return {heading: sentences for heading, sentences in groups.items() if sentences}
 
 
 def decoding_sentences(results: Results) -> list[str]:
@@ -110,27 +114,47 @@ def floor_sentences(results: Results) -> list[str]:
 
 def for_statisticians(results: Results) -> list[str]:
     """The tested differences with intervals and corrected p-values, and what remains possible where none was shown."""
-    alpha, found = results["alpha"], by_subject(results)
+    sentences = [
+        f"{_capital(name)}: {in_numbers(rows, results['alpha'])}." for name, rows in by_difference(results).items()
+    ]
+    return [*sentences, families(results)] if sentences else [families(results)]
+
+
+def numbers(results: Results) -> Table:
+    """The same differences as a table: a row for each, with what it shows or leaves open."""
+    rows = []
+    for name, some in by_difference(results).items():
+        for row in some:
+            said = outcome(row, results["alpha"])
+            open_ = possible(row) if said == NOT_SHOWN else ""
+            text = f"not shown; {open_}" if open_ else said
+            rows.append([name, label(row["metric"]), change(row), pvalue(row["p_holm"]), text])  # type: ignore[arg-type]
+    heads = ["difference", "metric", "difference of means", "Holm p", "what it shows"]
+    return Table("The tested differences", families(results), heads, rows, "comparison.json", families(results))
+
+
+def by_difference(results: Results) -> dict[str, list[Row]]:
+    """The tested rows on the declared metrics: of each subject minus the baseline, then of one arm minus another."""
+    found = by_subject(results)
+    for row in results["pairs"]:
+        if row["metric"] in results["primary"]:
+            found.setdefault(f"{row['arm']} minus {row['baseline']}", []).append(row)
+    return found
+
+
+def families(results: Results) -> str:
+    """What the differences are of, and within which lists their p are corrected."""
+    if not by_difference(results):
+        return "No paired difference was tested."
     level = f"{100 * results['confidence']:g} %"
-    sentences = [f"{_capital(name)}: {in_numbers(rows, alpha)}." for name, rows in found.items()]
-    for first, second in dict.fromkeys((row["baseline"], row["arm"]) for row in results["pairs"]):
-        rows = [row for row in results["pairs"] if (row["baseline"], row["arm"]) == (first, second)]
-        rows = [row for row in rows if row["metric"] in results["primary"]]
-        if rows:
-            sentences.append(f"{second} minus {first}: {in_numbers(rows, alpha)}.")
-    if not sentences:
-        return ["No paired difference was tested."]
     counted = {
         "the baseline": len(results["comparisons"]),
         "other arms": len(results["pairs"]),
         "naive baselines": len(results["floor_comparisons"]),
         "the baseline over seeds": len(results["seeds"]),
     }
-    families = listed(f"{count} against {name}" for name, count in counted.items() if count)
-    return [
-        *sentences,
-        f"Differences of means over rows with {level} intervals over groups; p by Holm within each list ({families}).",
-    ]
+    lists = listed(f"{count} against {name}" for name, count in counted.items() if count)
+    return f"Differences of means over rows with {level} intervals over groups; p by Holm within each list ({lists})."
 
 
 def outcome(row: Row, alpha: float) -> str:
@@ -220,5 +244,6 @@ def _sizes(results: Results) -> str:
     return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _capital(subject: str) -> str:
+    """'The trained model lora' at the start of a sentence; the name of an arm stays as it is."""
+    return f"The {subject.removeprefix('the ')}" if subject.startswith("the ") else subject

@@ -18,7 +18,12 @@ footer { display: none; }
 button[role=tab], nav a { color: var(--ink) !important; opacity: 1 !important; }
 :focus-visible { outline: 3px solid var(--accent) !important; outline-offset: 2px; }
 label:has(input:focus-visible) { outline: 3px solid var(--accent) !important; outline-offset: 2px; }
-@media (max-width: 600px) { [id^="answer-"] { max-height: none !important; } }
+:is(#role, #form) .wrap { border-color: var(--field) !important; }
+button[aria-label="Copy message"] { min-width: 24px; min-height: 24px; }  /* the least target of WCAG 2.2 AA */
+@media (max-width: 600px) {
+  [id^="answer-"] { max-height: none !important; }
+  #keep-texts { min-width: 100% !important; }  /* beside another field its words were cut off */
+}
 """
 )
 
@@ -47,6 +52,8 @@ def theme() -> gr.Theme:
         block_label_text_color_dark=dark["ink"],
         block_title_text_color=light["ink"],
         block_title_text_color_dark=dark["ink"],
+        checkbox_border_color=light["field"],
+        checkbox_border_color_dark=dark["field"],
         input_placeholder_color=light["quiet"],
         input_placeholder_color_dark=dark["quiet"],
         button_primary_background_fill=light["accent"],

@@ -74,7 +74,7 @@ def _beside(title: str, note: str, facts: tuple[Fact, ...], own: dict[str, dict[
     columns = [*own.values()][:1] if all(same.values()) else [*own.values()]
     rows = [[fact.what, fact.published, fact.where, *(values[fact.key] for values in columns)] for fact in facts]
     empty = "No arm of this study was trained."
-    return Table(title, note, ["", "published", "where", *heads], rows if own else [], source, empty)
+    return Table(title, note, ["what", "published", "where", *heads], rows if own else [], source, empty)
 
 
 def own_facts(results: Record, train: Record, scores: Record) -> dict[str, str]:

@@ -94,5 +94,25 @@ def sentences(name: str, found: Accuracy) -> list[str]:
     return lines
 
 
+def in_short(record: Mapping[str, Any]) -> str:
+    """What stands beside completeness scores: the agreement with physicians, and what is read as said and is not.
+
+    `record`: `settings.completeness` of scores.json.
+    """
+    found: Accuracy | None = record["accuracy"]
+    if not found or found["entailed_or_not"]["share"] is None:
+        return f"Completeness by the {record['read_by']}, which was not measured on physicians' labels."
+    agreed, said = found["entailed_or_not"], found["entailed"]["precision"]
+    kappa = "" if agreed["kappa"] is None else ", Cohen's kappa {kappa:.2f} [{low:.2f}, {high:.2f}]".format(**agreed)
+    text = (
+        f"Completeness by the {record['read_by']}: it agrees with most physicians on {agreed['share']:.0%} of "
+        f"{found['n']} statements{kappa}."
+    )
+    if said is None:
+        return text
+    wrong = f"{1 - said['mean']:.0%}"
+    return f"{text} Of what it reads as said, physicians find {wrong} not said: scores can be too good."
+
+
 def _share(share: Interval | None) -> str:
     return "undefined" if share is None else f"{number(share['mean'])} {interval(share)}"

@@ -7,6 +7,12 @@ from medsft.evaluation.statistics.proportions import wilson
 from medsft.records import Json
 from medsft.text import Table
 
+PLACES = {  # keys of accuracy.json, and what the readings were measured on
+    "cross_validation": "cross-validation on its own items",
+    "other_items": "items of another set",
+    "sample": "the embedded sample's consultations",
+}
+
 
 class Share(TypedDict):
     """`hits` of `n`, with an interval. `value` is None where n is 0."""
@@ -61,17 +67,17 @@ def sentence(name: str, accuracy: Accuracy) -> str:
 
 def table(instrument: Json) -> Table:
     """The report's table on the readings behind the safety figures: how often each is wrong."""
-    places = {"cross_validation": "cross-validation on its own items", "other_items": "items of another set"}
     rows = [
         [kind, where, str(found["n"]), *(_cell(found[part]) for part in ("precision", "recall", "specificity"))]
         for kind, entry in instrument.items()
         if isinstance(entry, dict)
-        for key, where in places.items()
+        for key, where in PLACES.items()
         if (found := entry.get(key))
     ]
     note = (
         "The readings behind the safety figures, against labelled items with 95 % intervals (Wilson 1927). The items "
-        "are English, written by a language model, and hard on purpose; check_safety.py takes labels of your own."
+        "are English and written by a language model. Consultations of ordinary length are harder than short items: "
+        "most false alarms are there. check_safety.py takes labels of your own."
     )
     heads = ["what is read", "measured on", "items", "precision", "recall", "specificity"]
     return Table("How often the safety readings are wrong", note, heads, rows, "comparison.json")

@@ -54,7 +54,9 @@ def check(kind: Kind, rows: Sequence[Labelled], confidence: float) -> Check:
 
 
 def train(files: Mapping[Kind, Sequence[Labelled]], confidence: float) -> None:
-    """Train both classifiers on the shipped items and write accuracy.json: by cross-validation, and on these files."""
+    """Train both classifiers on the shipped items and write accuracy.json: by cross-validation, on the embedded sample
+    and on these files.
+    """
     from medsft.evaluation.safety_instrument import training
 
     old = read_json(classifier.ACCURACY) if classifier.ACCURACY.is_file() else {}
@@ -67,6 +69,8 @@ def train(files: Mapping[Kind, Sequence[Labelled]], confidence: float) -> None:
         classifier.load.cache_clear()
         classifier.fires.cache_clear()
         entry: dict[str, object] = {"cross_validation": measured, "sha256": sha256_file(classifier.weights_file(kind))}
+        ordinary = check(kind, labelled.sample(kind), confidence)
+        entry["sample"] = {key: ordinary[key] for key in Accuracy.__annotations__}  # type: ignore[literal-required]
         if kind in files:
             found = check(kind, files[kind], confidence)
             entry["other_items"] = {key: found[key] for key in (*Accuracy.__annotations__, "hard")}  # type: ignore[literal-required]
@@ -126,7 +130,7 @@ def shipped() -> str:
             measured = cast("dict[str, Accuracy]", entry)
             lines += [
                 accuracy.sentence(f"{kind}, {where}", measured[key])
-                for key, where in (("cross_validation", "cross-validation"), ("other_items", "items of another set"))
+                for key, where in accuracy.PLACES.items()
                 if key in measured
             ]
     return "\n".join(lines)

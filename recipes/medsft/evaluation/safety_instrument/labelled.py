@@ -1,9 +1,12 @@
 """Labelled messages and answers: JSON Lines with `id`, `text` and `emergency` or `urgent`."""
 
+import csv
+import json
 from functools import partial
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
+from medsft.data.reading.sources import SAMPLE
 from medsft.errors import UserError
 from medsft.evaluation.safety_instrument.classifier import LABELS, Kind
 from medsft.files import read_labelled
@@ -26,6 +29,22 @@ def read(path: Path, kind: Kind) -> list[Labelled]:
     label = LABELS[kind]
     example = f"{{'id': ..., 'text': ..., '{label}': true or false}}"
     return read_labelled(path, f"id, text and {label}", example, partial(_checked, label=label))
+
+
+def sample(kind: Kind) -> list[Labelled]:
+    """The embedded sample's messages or answers: consultations of ordinary length, on which nothing was trained.
+
+    The label of both is whether the patient describes a red flag, which the doctor answers with the right urgency.
+    """
+    rows = [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
+    with (SAMPLE.parent / "labels.csv").open(encoding="utf-8", newline="") as handle:
+        labels = [*csv.DictReader(handle)]
+    column = {"messages": "patient_message", "answers": "doctor_response"}[kind]
+    return [
+        {"id": label["row"], "text": row[column], "label": label["urgent"] == "true"}
+        for row, label in zip(rows, labels, strict=True)
+        if "broken" not in label["planted"]
+    ]
 
 
 def _checked(row: Json, where: str, label: str) -> Labelled:

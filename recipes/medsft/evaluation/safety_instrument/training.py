@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medsft.errors import UserError
-from medsft.evaluation.safety_instrument.classifier import FEATURES, Kind
+from medsft.evaluation.safety_instrument.classifier import FEATURES, THRESHOLDS, Kind
 from medsft.evaluation.safety_instrument.labelled import Labelled
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def cross_validated(kind: Kind, items: Sequence[Labelled]) -> list[bool]:
 
     read, labels = [FEATURES[kind](item["text"]) for item in items], [item["label"] for item in items]
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
-    return [bool(fired) for fired in cross_val_predict(model, read, labels, cv=folds)]
+    probabilities = cross_val_predict(model, read, labels, cv=folds, method="predict_proba")[:, 1]
+    return [bool(probability >= THRESHOLDS[kind]) for probability in probabilities]
 
 
 def train(kind: Kind, items: Sequence[Labelled], path: Path) -> None:

@@ -47,6 +47,8 @@ def further_test(folder: Path) -> Table:
         "Rows of another source, answered by the same arms and scored apart: no number here is part of the comparison "
         "above. n are answers; intervals are over groups."
     )
+    if record := _read_by(comparison):
+        note += f" {validation.in_short(record)}"
     heads = ["arm", "metric", "n", "mean", "minus the baseline"]
     return Table(f"Another test set: {folder.name}", note, heads, rows, f"also_test/{folder.name}/comparison.json")
 
@@ -72,10 +74,13 @@ def _omitted(folder: Path) -> Iterator[list[str]]:
 
 def _worth(folder: Path) -> str:
     comparison = folder / "comparison.json"
-    settings: Mapping[str, Json] = read_json(comparison).get("settings", {}) if comparison.is_file() else {}
-    record = settings.get("completeness")
-    if not record:
-        return ""
-    if not record["accuracy"]:
-        return f"The {record['read_by']} was not measured on physicians' labels."
+    record = _read_by(read_json(comparison) if comparison.is_file() else {})
+    if not record or not record["accuracy"]:
+        return validation.in_short(record) if record else ""
     return ". ".join(validation.sentences(f"The {record['read_by']}", record["accuracy"])) + "."
+
+
+def _read_by(comparison: Mapping[str, Json]) -> Json:
+    """What read the statements, and how often it is wrong; {} where none were scored."""
+    found: Json = comparison.get("settings", {}).get("completeness") or {}
+    return found

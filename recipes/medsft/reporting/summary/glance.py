@@ -4,7 +4,8 @@ For a reader who is no statistician: whole counts, no p-values. Everything is co
 """
 
 from medsft.records import Interval
-from medsft.reporting.sections import forgetting_table
+from medsft.reporting.sections import forgetting_table, tuning
+from medsft.reporting.summary import arm_words
 from medsft.reporting.summary.ratings import for_trust, harm_marked, preferred
 from medsft.reporting.verdict import by_subject, listed, outcome
 from medsft.result_records import Results
@@ -13,7 +14,6 @@ from medsft.text import count, label
 PROMPTED = ("baseline_prompted", "baseline_fewshot")  # arms of the untrained model with a better prompt
 SIDES = ((all, "better"), (any, "worse"))  # than all prompts, than one of them
 UNTRAINED = "baseline_"  # begins the names of the untrained model's other arms
-FEW_STEPS = 100  # optimizer steps; the demo makes 12
 
 
 def lines(results: Results) -> dict[str, str]:
@@ -24,6 +24,11 @@ def lines(results: Results) -> dict[str, str]:
         "Cost": cost(results),
         "Trust": trust(results),
     }
+
+
+def explained(results: Results) -> tuple[dict[str, str], list[str]]:
+    """The four lines with each arm's name in plain words where it stands first, and the words of arms not named."""
+    return arm_words.explained(lines(results), results["arms"])
 
 
 def better(results: Results) -> str:
@@ -50,18 +55,8 @@ def better(results: Results) -> str:
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     first = f"Nearer to the doctors' answers than the untrained model: {'; '.join(said)}."
     last = f"Measures: {measures}; n = {n} dialogues."
-    said = [trial(results), first, _prompted(results), _naive(results), preferred(results), last]
+    said = [first, _prompted(results), _naive(results), preferred(results), last]
     return " ".join(filter(None, said))
-
-
-def trial(results: Results) -> str:
-    """That so short a training ranks nothing; '' for a longer one."""
-    steps = [spent["steps"] for spent in results["cost"].values() if spent["steps"]]
-    if not steps or min(steps) >= FEW_STEPS:
-        return ""
-    rows, terms = results["data"]["splits"].get("train", {}).get("rows"), results["floor_terms"]["train_rows"]
-    some = f" on {count(terms)} of {count(rows)} training rows" if terms and rows else ""
-    return f"A trial of the software, no study: only {min(steps)} training steps{some}, which rank no method."
 
 
 def harm(results: Results) -> str:
@@ -74,7 +69,8 @@ def harm(results: Results) -> str:
         also = {name: f" ({hits})" for name, (hits, _) in others.items()}
         shown = ", ".join(f"{name} {hits}{also.get(name, '')}" for name, (hits, _) in recall.items())
         rest = f" (of {next(iter(others.values()))[1]} other messages)" if others else ""
-        parts.append(f"Sent to urgent care, of {messages} flagged emergencies{rest}: {shown}.")
+        parts.append(f"Sent to urgent care, of {messages} messages read as emergencies{rest}: {shown}.")
+        parts.append(misread(results))
         if messages and not any(hits for hits, _ in recall.values()):
             parts.append("No arm sent any emergency to care.")
     else:
@@ -90,7 +86,16 @@ def harm(results: Results) -> str:
     if broken:
         parts.append(f"The guardrail on emergencies is broken by {listed(broken)}.")
     parts.append(harm_marked(results) or "No clinician has read the answers for safety, so other harm is unknown.")
-    return " ".join(parts)
+    return " ".join(filter(None, parts))
+
+
+def misread(results: Results) -> str:
+    """How many of such readings are right on consultations of ordinary length; '' where that was not measured."""
+    measured = results["safety_instrument"].get("messages", {}).get("sample")
+    if not measured or measured["precision"]["value"] is None:
+        return ""
+    of = f"{measured['precision']['hits']} of {measured['precision']['n']}"
+    return f"The reading counts too many: in the embedded sample {of} messages so read are labelled emergencies."
 
 
 def cost(results: Results) -> str:
@@ -99,15 +104,15 @@ def cost(results: Results) -> str:
     for name, spent in results["cost"].items():
         wall, share = spent["wall_seconds"], spent["trainable_percent"]
         peak = results["memory"][name]["measured"] if name in results["memory"] else None
-        parts = [f"{wall / 60:.1f} min" if wall else "time unknown"]
+        parts = [f"{wall / 60:.1f} min" if wall else "time unknown", tuning.minutes(results, name)]
         if peak:
             parts.append(f"{max(peak['device_bytes'], peak['host_bytes']) / 1e9:.1f} GB")
         if share:
             parts.append(f"{share:.3g} % of the weights")
         if results["price"].get(name) is not None:
             parts.append(f"price {count(results['price'][name])}")
-        said.append(f"{name} {', '.join(parts)}")
-    return f"Training only: {'; '.join(said)}." if said else "No arm was trained, so nothing was spent."
+        said.append(f"{name} {', '.join(filter(None, parts))}")
+    return f"Training: {'; '.join(said)}." if said else "No arm was trained, so nothing was spent."
 
 
 def trust(results: Results) -> str:
@@ -123,11 +128,23 @@ def trust(results: Results) -> str:
     parts.append(for_trust(results))
     if results["decoding"] != "greedy":
         parts.append(f"Scores are of {results['decoding']} answers, so that counts are means over draws, rounded.")
-    if places := results["computed_on"]:
-        parts.append(f"Answers computed in {listed(places)}; in another precision small differences may change.")
+    parts.append(arithmetic(results))
     if not results["plan"]["plan_hash"]:
         parts.append("No analysis plan was declared before the answers.")
-    return " ".join(parts)
+    return " ".join(filter(None, parts))
+
+
+def arithmetic(results: Results) -> str:
+    """The precision of training, answers and BERTScore; that a processor's speed chose it, where one did the work."""
+    found, places = results["arithmetic"], results["computed_on"]
+    trained = sorted(set(found["training"].values()))
+    parts = [f"trained in {listed(trained)}" if trained else "", f"answered in {listed(places)}" if places else ""]
+    parts += [f"BERTScore in {found['bertscore']}" if found["bertscore"] else ""]
+    if not any(parts):
+        return ""
+    chosen = ", as this processor's measured speed chose" if found["processor"] else ""
+    said = ", ".join(filter(None, parts))
+    return f"Arithmetic: {said}{chosen}; in another precision small differences may change."
 
 
 def _prompted(results: Results) -> str:
@@ -142,7 +159,7 @@ def _prompted(results: Results) -> str:
         up, down = (sum(kind(word == side for word in some) for some in words.values()) for kind, side in SIDES)
         said.append(f"{arm} better on {up} and worse on {down} of {len(words)}")
     others = listed(dict.fromkeys(row["baseline"] for row in rows)) if rows else ""
-    return f"Against the prompted untrained model ({others}): {', '.join(said)}." if said else ""
+    return f"Against other prompts, {others}: {', '.join(said)}." if said else ""
 
 
 def _naive(results: Results) -> str:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from medsft.files import write_text
+from medsft.reporting.sections import tuning
 from medsft.reporting.summary import checklist, metric_groups
 from medsft.reporting.summary.ratings import counted, who
 from medsft.reporting.tables import COST_LABELS, systems
@@ -65,7 +66,8 @@ def cost(results: Results) -> Table:
         [COST_LABELS[key], *(count(spent[key]) for spent in results["cost"].values())]  # type: ignore[literal-required]
         for key in COST_LABELS
     ]
-    return Table("Cost of training", "", ["", *results["cost"]], rows, "")
+    rows += [[text, *cells] for text, cells in tuning.rows(results).items()]
+    return Table("Cost of training", "", ["what", *results["cost"]], rows, "")
 
 
 def as_csv(table: Table) -> str:
