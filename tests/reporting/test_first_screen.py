@@ -36,7 +36,7 @@ def change(path: Path, **values: object) -> None:
 def sweep(folder: Path, **arms: Any) -> None:
     """sweep.json as sweep.py writes it: the rates tried, the one chosen, and the seconds of all."""
     found = {
-        arm: {"chosen": chosen, "runs": [{"learning_rate": rate} for rate in rates], "note": "", "seconds": seconds}
+        arm: {"chosen": chosen, "runs": [{"learning_rate": rate, "steps": 6} for rate in rates], "note": "", "seconds": seconds}
         for arm, (chosen, rates, seconds) in arms.items()
     }
     dump(folder / "sweep" / "sweep.json", {"arms": found, "steps": 6, "seed": 42})
@@ -152,7 +152,7 @@ def test_what_tuning_took_stands_beside_the_training(folder: Path) -> None:
 def test_a_continued_sweep_counts_the_runs_of_before(folder: Path) -> None:
     sweep(folder, lora=(0.0002, [0.0001, 0.0002], 0.5))
     for rate in ("0.0001", "0.0002"):
-        dump(folder / "sweep" / f"lora_{rate}" / "train.json", {"wall_seconds": 30.0})
+        dump(folder / "sweep" / f"lora_{rate}_6_steps" / "train.json", {"wall_seconds": 30.0})
     configs = {"lora": "learning_rate: 0.0002", "full": "learning_rate: 0.0002"}
     found = tuning.read(folder, configs)
     assert found["lora"]["seconds"] == 60.0

@@ -35,7 +35,7 @@ def read(study: Path, configs: Mapping[str, str]) -> dict[str, Tuning]:
         choice: Json = swept.get(method_of(arm), {"runs": [], "chosen": None, "seconds": 0.0})
         tried = choice["runs"]
         found[arm] = {
-            "rates_tried": [run["learning_rate"] for run in tried],
+            "rates_tried": sorted({run["learning_rate"] for run in tried}),
             "chosen": choice["chosen"],
             "learning_rate": rate,
             "tuned": rate is not None and rate == choice["chosen"],
@@ -46,7 +46,8 @@ def read(study: Path, configs: Mapping[str, str]) -> dict[str, Tuning]:
 
 def _trained_seconds(study: Path, method: str, tried: list[Json]) -> float:
     """The training time of the trials: a sweep that was continued counts only what it ran itself."""
-    records = (study / SWEEP.parent / f"{method}_{run['learning_rate']:g}" / "train.json" for run in tried)
+    names = (f"{method}_{run['learning_rate']:g}_{run['steps']}_steps" for run in tried)
+    records = (study / SWEEP.parent / name / "train.json" for name in names)
     return sum(read_json(path)["wall_seconds"] for path in records if path.is_file())
 
 
