@@ -36,7 +36,12 @@ def change(path: Path, **values: object) -> None:
 def sweep(folder: Path, **arms: Any) -> None:
     """sweep.json as sweep.py writes it: the rates tried, the one chosen, and the seconds of all."""
     found = {
-        arm: {"chosen": chosen, "runs": [{"learning_rate": rate, "steps": 6} for rate in rates], "note": "", "seconds": seconds}
+        arm: {
+            "chosen": chosen,
+            "runs": [{"learning_rate": rate, "steps": 6} for rate in rates],
+            "note": "",
+            "seconds": seconds,
+        }
         for arm, (chosen, rates, seconds) in arms.items()
     }
     dump(folder / "sweep" / "sweep.json", {"arms": found, "steps": 6, "seed": 42})
