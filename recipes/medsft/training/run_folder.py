@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from trl import SFTConfig
 
 # Settings that may differ between two starts of one run, because the result does not depend on them.
-IRRELEVANT = ("study_dir", "disable_tqdm", "report_to", "host_reserve_gb", "host_floor_gb", "nvme_path", "tuned")
+IRRELEVANT: tuple[str, ...] = (
+    "study_dir",
+    "disable_tqdm",
+    "report_to",
+    "host_reserve_gb",
+    "host_floor_gb",
+    "nvme_path",
+    "tuned",
+)
 IRRELEVANT += ("eval_on_start",)  # one loss more in the history
 
 
