@@ -63,8 +63,11 @@ def main() -> None:
     report = read_json(study / "data" / "data_report.json")
     data = report["also_test"][args.test]["fingerprint"] if apart else report["fingerprint"]
     trained = read_json(study / source / "train.json")["fingerprint"] if weights else base
-    options = {k: v for k, v in asdict(args).items() if k not in ("study_dir", "score_config", "test", "endpoint")}
-    options["served"] = bool(args.endpoint)  # at which addresses may change before a run goes on
+    apart_from = ("study_dir", "score_config", "test", "endpoint", "tensor_parallel")
+    options = {k: v for k, v in asdict(args).items() if k not in apart_from}
+    options["served"] = bool(
+        args.endpoint
+    )  # at which addresses, or over how many GPUs, may change before a run goes on
     digest = fingerprint(options, data, trained, versions(), [*generations_file.FIELDS])
     record = folder / "generation.json"
     if record.exists() and read_json(record)["fingerprint"] == digest and (folder / "generations.jsonl").exists():

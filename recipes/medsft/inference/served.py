@@ -135,12 +135,12 @@ def complete(
                 "max_tokens": max_new_tokens,
                 "return_token_ids": True,
             }
-            body |= {"stop_token_ids": sorted(stops)}
-            choice = post(engine, "/v1/completions", body | _of_openai(sampling, at), at)["choices"][0]
+            body |= {"stop_token_ids": sorted(stops), **_of_vllm(sampling, at)}
+            choice = post(engine, "/v1/completions", body, at)["choices"][0]
             ids, ended = choice["token_ids"], choice["finish_reason"] == "stop"
         return _ended(ids, ended, stops)
 
-    return _side_by_side(engine, one, len(prompts))
+    return side_by_side(engine, one, len(prompts))
 
 
 def complete_messages(
@@ -163,15 +163,22 @@ def complete_messages(
         ids = tokenizer(choice["message"]["content"] or "", add_special_tokens=False)["input_ids"]
         return _ended([*ids], choice["finish_reason"] == "stop", stops)
 
-    return _side_by_side(engine, one, len(dialogues))
+    return side_by_side(engine, one, len(dialogues))
 
 
 def _of_openai(sampling: Sampling | None, at: int) -> Json:
     """The options of row `at`, each with a seed of its own; the penalty, which OpenAI lacks, where it is asked for."""
     if sampling is None:
         return {"temperature": 0.0}
-    options = sampling._replace(seed=(sampling.seed + at) % 2**31)._asdict()
-    return {name: value for name, value in options.items() if (name, value) != ("repetition_penalty", 1.0)}
+    options: Json = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed_of(at)}
+    penalty = sampling.repetition_penalty
+    return options if penalty == 1.0 else options | {"repetition_penalty": penalty}
+
+
+def _of_vllm(sampling: Sampling | None, at: int) -> Json:
+    """The same for vLLM, whose server takes what is not said from the model's generation_config.json."""
+    neutral = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+    return neutral | {"presence_penalty": 0.0, "frequency_penalty": 0.0} | _of_openai(sampling, at)
 
 
 def _of_llama_cpp(sampling: Sampling | None, at: int) -> Json:
@@ -179,7 +186,7 @@ def _of_llama_cpp(sampling: Sampling | None, at: int) -> Json:
     the nucleus, as transformers does."""
     if sampling is None:
         return {"samplers": ["top_k"], "top_k": 1}
-    options: Json = {"seed": (sampling.seed + at) % 2**31, "temperature": sampling.temperature, "top_p": sampling.top_p}
+    options: Json = {"seed": sampling.seed_of(at), "temperature": sampling.temperature, "top_p": sampling.top_p}
     options |= {"repeat_penalty": sampling.repetition_penalty, "repeat_last_n": WHOLE}
     if sampling.temperature > 0:
         return options | {"samplers": ["penalties", "temperature", "top_p"]}
@@ -195,7 +202,7 @@ def nll(engine: Engine, dialogues: Sequence[Dialogue]) -> list[float]:
         found = post(engine, "/v1/completions", body, at)["choices"][0]["prompt_logprobs"]
         return -sum(float(found[position][str(ids[position])]["logprob"]) for position in dialogues[at].positions)
 
-    return _side_by_side(engine, one, len(dialogues))
+    return side_by_side(engine, one, len(dialogues))
 
 
 def _ended(ids: list[int], ended: bool, stops: set[int]) -> list[int]:
@@ -206,7 +213,7 @@ def _ended(ids: list[int], ended: bool, stops: set[int]) -> list[int]:
     return [*ids, min(stops)] if ended else [*ids]
 
 
-def _side_by_side(engine: Engine, one: Callable[[int], T], count: int) -> list[T]:
+def side_by_side(engine: Engine, one: Callable[[int], T], count: int) -> list[T]:
     with ThreadPoolExecutor(engine.at_once * len(engine.addresses)) as pool:
         return [*pool.map(one, range(count))]
 
