@@ -15,7 +15,7 @@ GPUS = replace(LAPTOP, gpu="A100", gpus=2, device_bytes=80 * GIB, device_availab
 
 
 def test_on_a_processor_the_cache_has_a_bound_and_leaves_room_for_others() -> None:
-    assert vllm_backend.memory(LAPTOP, GIB, 1) == {"kv_cache_memory_bytes": 4 * GIB}
+    assert vllm_backend.memory(LAPTOP, GIB, 1) == {"kv_cache_memory_bytes": 2 * GIB}
     assert vllm_backend.memory(LAPTOP, 10 * GIB, 1) == {"kv_cache_memory_bytes": GIB}
     with pytest.raises(DoesNotFit, match="the weights take 11.8 GB of host memory, 12.9 are free"):
         vllm_backend.memory(LAPTOP, 11 * GIB, 1)

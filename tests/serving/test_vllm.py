@@ -106,7 +106,8 @@ def test_vllm_answers_as_transformers_within_the_bound_of_its_format(
     found = compare(transformers.network, prompts, ours, theirs)
 
     def next_tokens(ids: list[int], start: int) -> list[dict[int, float]]:
-        asked = SamplingParams(max_tokens=1, temperature=0.0, logprobs=LIKELIEST, prompt_logprobs=LIKELIEST)
+        many = {"logprobs": LIKELIEST, "prompt_logprobs": LIKELIEST}
+        asked = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, **many)
         prompt = {"prompt_token_ids": ids}
         (output,) = engine.llm.generate([prompt], asked, lora_request=engine.adapter, use_tqdm=False)
         return [logarithms(at) for at in [*output.prompt_logprobs[start:], output.outputs[0].logprobs[0]]]
