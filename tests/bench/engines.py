@@ -2,8 +2,8 @@
 
     PYTHONPATH=.venv/serving .venv/vllm/bin/python tests/bench/engines.py [--rounds 3] [--patients 16] [--new 64]
 
-`make test-serving` makes both folders. Reading the prompts is included, loading is not. One engine answers at a time, all
-patients at once, greedily and past the end of turn, so that each says as many tokens. On processors without bf16
+`make test-serving` makes both folders. Reading the prompts is included, loading is not. One engine answers at a time,
+all patients at once, greedily and past the end of turn, so that each says as many tokens. On processors without bf16
 instructions read the lines of float32 and of q8_0.
 """
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from medsft.errors import DoesNotFit, UserError
 from medsft.files import read_json
 from medsft.hardware.specs import Hardware, machine
+from medsft.inference.shards import launched
 from medsft.models.loading import load_config, resolve
 from medsft.models.parameter_counts import count_parameters
 from medsft.records import Json
@@ -104,6 +105,10 @@ def load(base: str, weights: Path | None, dtype: str, tensor_parallel: int = 1) 
     here = machine(".")
     size = count_parameters(load_config(source)) * BYTES[dtype]
     room = memory(here, size, tensor_parallel)
+    if not launched():
+        # In a process of its own the engine outlives a kill of this one and keeps its memory; and it starts in three
+        # times the processor time. It cannot be here where this process has a group with those of its launch.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     if not here.gpus:
         # else each process of a launch binds its threads to the same cores, and one core is left for the scheduler
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
