@@ -328,7 +328,7 @@ test: setup-dev  ## every test (about twenty minutes on two cores)
 test-fast: setup-dev  ## the tests that take seconds (two to three minutes on two cores)
 	$(PYTEST) -m "not slow and not containers and not serving"
 
-test-serving: setup-dev $(VENV)/.serving $(if $(filter $(VENV)/%,$(VLLM)),$(VENV)/.vllm)  ## exports read and answered by llama.cpp and vLLM (MINS minutes of two cores)
+test-serving: setup-dev $(VENV)/.serving $(if $(filter $(VENV)/%,$(VLLM)),$(VENV)/.vllm)  ## exports read and answered by llama.cpp and vLLM (llama.cpp: four minutes of two cores)
 	PYTHONPATH=$(VENV)/serving $(PY) -m pytest -m serving -s -rs tests/serving
 	$(if $(VLLM),$(VLLM) -m pytest -m serving -s -rs tests/serving/test_vllm.py)
 

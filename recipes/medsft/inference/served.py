@@ -140,7 +140,7 @@ def complete(
             ids, ended = choice["token_ids"], choice["finish_reason"] == "stop"
         return _ended(ids, ended, stops)
 
-    return side_by_side(engine, one, len(prompts))
+    return _side_by_side(engine, one, len(prompts))
 
 
 def complete_messages(
@@ -163,7 +163,7 @@ def complete_messages(
         ids = tokenizer(choice["message"]["content"] or "", add_special_tokens=False)["input_ids"]
         return _ended([*ids], choice["finish_reason"] == "stop", stops)
 
-    return side_by_side(engine, one, len(dialogues))
+    return _side_by_side(engine, one, len(dialogues))
 
 
 def _of_openai(sampling: Sampling | None, at: int) -> Json:
@@ -202,7 +202,7 @@ def nll(engine: Engine, dialogues: Sequence[Dialogue]) -> list[float]:
         found = post(engine, "/v1/completions", body, at)["choices"][0]["prompt_logprobs"]
         return -sum(float(found[position][str(ids[position])]["logprob"]) for position in dialogues[at].positions)
 
-    return side_by_side(engine, one, len(dialogues))
+    return _side_by_side(engine, one, len(dialogues))
 
 
 def _ended(ids: list[int], ended: bool, stops: set[int]) -> list[int]:
@@ -213,7 +213,7 @@ def _ended(ids: list[int], ended: bool, stops: set[int]) -> list[int]:
     return [*ids, min(stops)] if ended else [*ids]
 
 
-def side_by_side(engine: Engine, one: Callable[[int], T], count: int) -> list[T]:
+def _side_by_side(engine: Engine, one: Callable[[int], T], count: int) -> list[T]:
     with ThreadPoolExecutor(engine.at_once * len(engine.addresses)) as pool:
         return [*pool.map(one, range(count))]
 
