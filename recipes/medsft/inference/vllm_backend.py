@@ -191,8 +191,12 @@ def nll(engine: Engine, dialogues: Sequence[Dialogue]) -> list[float]:
     from vllm import SamplingParams
 
     parameters = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-    prompts = [{"prompt_token_ids": dialogue.ids} for dialogue in dialogues]
-    outputs = engine.llm.generate(prompts, parameters, lora_request=engine.adapter, use_tqdm=False)
+    # vLLM 0.32 on a processor fails on the scores of several prompts with an adapter at once, so they come one by one
+    step = 1 if engine.adapter else max(1, len(dialogues))
+    outputs = []
+    for start in range(0, len(dialogues), step):
+        prompts = [{"prompt_token_ids": dialogue.ids} for dialogue in dialogues[start : start + step]]
+        outputs += engine.llm.generate(prompts, parameters, lora_request=engine.adapter, use_tqdm=False)
     return [
         -sum(output.prompt_logprobs[at][dialogue.ids[at]].logprob for at in dialogue.positions)
         for output, dialogue in zip(outputs, dialogues, strict=True)
