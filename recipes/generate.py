@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from medsft.inference.generation import Answerer, Sampling
 
 # Options that change no answer: a run may go on with others of them.
-NOT_ASKED = ("study_dir", "score_config", "test", "endpoint", "shard", "shards")
+NOT_ASKED = ("study_dir", "score_config", "test", "endpoint", "shard", "shards", "tensor_parallel")
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """medsft: fair supervised fine-tuning of instruct models on patient-doctor dialogues.
 
-Importing the package switches off the telemetry of the Hugging Face libraries, because the data is patients' words. It
-also names the folder of compiled DeepSpeed operators and keeps torch's threads from starving beside other programs.
+Importing the package switches off the telemetry of the Hugging Face libraries and of vLLM, because the data is
+patients' words. It also names the folder of compiled DeepSpeed operators and keeps torch's threads from starving beside
+other programs.
 """
 
 import os
@@ -10,6 +11,7 @@ import zlib
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # vLLM would tell its authors the model's kind and the machine
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A torch thread that is done waits for the others at full speed, for up to 300,000 rounds by default. With one other
 # program running, two threads took 37 s a step instead of 4 (LoRA, embedded model, 2 cores, 3 steps). At 10,000 rounds

@@ -162,6 +162,7 @@ class GenerateArguments:
     engine: str = option(
         "auto", "transformers, vllm, gguf (llama.cpp), or auto: vLLM where it is installed and a GPU is there, for bf16"
     )
+    tensor_parallel: int = option(1, "engine vllm: GPUs that share the weights of one model, in one process")
     endpoint: list[str] = option(
         [],
         "OpenAI-compatible servers of this arm that answer instead, such as http://127.0.0.1:8000/v1; one or several",

@@ -43,6 +43,7 @@ def quiet_libraries() -> None:
         os.environ.setdefault("PYTHONWARNINGS", "ignore")  # processes that this one starts
     # torchao's own kernels are of no use to its optimizers, and their libraries need not load everywhere
     os.environ.setdefault("TORCHAO_FORCE_SKIP_LOADING_SO_FILES", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # else eighty lines at each start
     for name in NOISY:  # a filter stays where a library sets the level of its logger as it is imported
         logging.getLogger(name).addFilter(_is_error)
     os.environ.setdefault("TQDM_DELAY", "2")  # seconds; read once, as tqdm is imported

@@ -55,6 +55,15 @@ def check(args: GenerateArguments) -> None:
         raise UserError(f"seeds {args.seeds}: a seed is listed twice; list different ones")
     if args.engine == "vllm" and not vllm_backend.installed():
         raise UserError("engine vllm: vLLM is not installed; use --engine transformers")
+    if args.tensor_parallel < 1:
+        raise UserError(f"tensor_parallel {args.tensor_parallel}: give a whole number from 1")
+    if args.tensor_parallel > 1 and (args.engine != "vllm" or args.endpoint):
+        raise UserError(f"tensor_parallel {args.tensor_parallel}: only with --engine vllm, in this process")
+    if args.tensor_parallel > 1 and shards.launched():
+        raise UserError(
+            f"tensor_parallel {args.tensor_parallel}: each process of this launch has one GPU; start one process, "
+            "without accelerate launch"
+        )
     for address in args.endpoint:
         served.check_address(address, args.allow_remote)
     if args.engine == "gguf" and args.endpoint:
@@ -112,9 +121,8 @@ def load(args: GenerateArguments) -> Answerer:
     if args.engine == "vllm" or (args.engine == "auto" and vllm_backend.available() and quantization is None):
         if quantization or args.merge:
             raise UserError("engine vllm answers unmerged, unquantized arms; use --engine transformers")
-        return Answerer(
-            vllm_backend.load(base, weights, dtype), tokenizer, base, precision, "vllm", vllm_backend.version()
-        )
+        engine = vllm_backend.load(base, weights, dtype, args.tensor_parallel)
+        return Answerer(engine, tokenizer, base, precision, "vllm", vllm_backend.version())
     config = loading.nf4(dtype, _double_quant(args, weights)) if quantization == "nf4" else None
     adapter = weights is not None and weights.name == "adapter"
     network = loading.load_model(base if adapter or weights is None else str(weights), dtype, config)
@@ -171,13 +179,15 @@ def answers(
     padded = answerer.engine == "transformers"  # the other engines fill their own batches
     if order and padded:
         check_answers(cast("PreTrainedModel", answerer.network).config, len(encoded[order[0]]), args.max_new_tokens)
+    elif order and isinstance(answerer.network, vllm_backend.Engine):
+        vllm_backend.check_room(answerer.network, len(encoded[order[0]]), args.max_new_tokens)
     size = args.batch_size * (1 if padded else vllm_backend.BATCHES_AT_ONCE)
     if isinstance(answerer.network, served.Engine):  # each server is asked `batch_size` rows at once
         size *= len(answerer.network.addresses)
     for start, batch in shards.batches(order, size, lambda i: rows[i]["id"] in done, shard, padded):
         own = sampling and sampling._replace(seed=sampling.seed * 1_000_003 + start)
-        if isinstance(answerer.network, served.Engine):
-            own = sampling  # they draw a seed for each question
+        if not padded:
+            own = sampling  # they draw with a seed of each question's own
         if isinstance(answerer.network, served.Engine) and answerer.network.kind == served.MESSAGES:
             asked = [rows[i]["messages"][:-1] for i in batch]
             stops = stop_ids(answerer.tokenizer)

@@ -6,11 +6,9 @@ same model and share the rows: each row goes to the one with the fewest under wa
 dropped with a word and leaves its rows to the others.
 """
 
-import json
 import sys
 import threading
 import urllib.error
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -159,8 +157,8 @@ def complete(
                 "max_tokens": max_new_tokens,
                 "return_token_ids": True,
             }
-            body |= {"stop_token_ids": sorted(stops)}
-            choice = post(engine, "/v1/completions", body | _of_openai(sampling, prompts[at]))["choices"][0]
+            body |= {"stop_token_ids": sorted(stops), **_of_vllm(sampling, prompts[at])}
+            choice = post(engine, "/v1/completions", body)["choices"][0]
             ids, ended = choice["token_ids"], choice["finish_reason"] == "stop"
         return _ended(ids, ended, stops)
 
@@ -190,15 +188,16 @@ def complete_messages(
     return _side_by_side(engine, one, len(dialogues))
 
 
-def _seed(sampling: Sampling, asked: object) -> int:
-    """A seed of its own for each question, which does not depend on what is asked beside it."""
-    return zlib.crc32(json.dumps([sampling.seed, asked]).encode()) % 2**31
-
-
 def _of_openai(sampling: Sampling | None, asked: object) -> Json:
     """The options of one question, with a seed of its own; the penalty, which OpenAI lacks, where it is wanted."""
-    options = sampling._replace(seed=_seed(sampling, asked))._asdict() if sampling else {"temperature": 0.0}
+    options = sampling._replace(seed=sampling.seed_of(asked))._asdict() if sampling else {"temperature": 0.0}
     return {name: value for name, value in options.items() if (name, value) != ("repetition_penalty", 1.0)}
+
+
+def _of_vllm(sampling: Sampling | None, asked: object) -> Json:
+    """The same for vLLM, whose server takes what is not said from the model's generation_config.json."""
+    neutral = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+    return neutral | {"presence_penalty": 0.0, "frequency_penalty": 0.0} | _of_openai(sampling, asked)
 
 
 def _of_llama_cpp(sampling: Sampling | None, asked: object) -> Json:
@@ -206,7 +205,7 @@ def _of_llama_cpp(sampling: Sampling | None, asked: object) -> Json:
     the nucleus, as transformers does."""
     if sampling is None:
         return {"samplers": ["top_k"], "top_k": 1}
-    options: Json = {"seed": _seed(sampling, asked), "temperature": sampling.temperature, "top_p": sampling.top_p}
+    options: Json = {"seed": sampling.seed_of(asked), "temperature": sampling.temperature, "top_p": sampling.top_p}
     options |= {"repeat_penalty": sampling.repetition_penalty, "repeat_last_n": WHOLE}
     if sampling.temperature > 0:
         return options | {"samplers": ["penalties", "temperature", "top_p"]}
@@ -214,7 +213,10 @@ def _of_llama_cpp(sampling: Sampling | None, asked: object) -> Json:
 
 
 def nll(engine: Engine, dialogues: Sequence[Dialogue]) -> list[float]:
-    """Summed negative log-likelihood in nats of each dialogue's scored positions; vLLM's servers only."""
+    """Summed negative log-likelihood in nats of each dialogue's scored positions; vLLM's servers only.
+
+    One by one: several at once end a server of vLLM 0.32 that runs on a processor with an adapter.
+    """
 
     def one(at: int) -> float:
         ids = dialogues[at].ids
@@ -222,7 +224,7 @@ def nll(engine: Engine, dialogues: Sequence[Dialogue]) -> list[float]:
         found = post(engine, "/v1/completions", body)["choices"][0]["prompt_logprobs"]
         return -sum(float(found[position][str(ids[position])]["logprob"]) for position in dialogues[at].positions)
 
-    return _side_by_side(engine, one, len(dialogues))
+    return [one(at) for at in range(len(dialogues))]
 
 
 def _ended(ids: list[int], ended: bool, stops: set[int]) -> list[int]:

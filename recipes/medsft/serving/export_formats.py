@@ -90,8 +90,10 @@ def context_length(config: "PretrainedConfig", trained: int, max_new_tokens: int
 
 
 def vllm_line(folder: Path, name: str, dtype: str, context: int, base: str, rank: int | None) -> str:
-    """The command that serves `folder` on loopback, greedily: a whole model, or an adapter of `rank` on `base`."""
-    words = ["vllm", "serve", str(folder) if rank is None else base, "--host", "127.0.0.1", "--port", "8000"]
+    """The command that serves `folder` on loopback, greedily, without vLLM's telemetry: a whole model, or an adapter of
+    `rank` on `base`."""
+    words = ["env", "VLLM_NO_USAGE_STATS=1", "vllm", "serve", str(folder) if rank is None else base]
+    words += ["--host", "127.0.0.1", "--port", "8000"]
     words += ["--dtype", dtype, "--max-model-len", str(context), "--generation-config", str(folder)]
     words += ["--override-generation-config", '{"temperature": 0}']
     if rank is None:
@@ -129,7 +131,9 @@ def write_commands(
     rank = lora_rank(adapter) if adapter.is_file() else None
     line = vllm_line(folder.resolve(), args.arm, dtype, context, loading.resolve(base), rank)
     if args.format == "vllm":
-        write_text(new / "serve.sh", f"#!/bin/sh\n# on this machine only\nexec {line}\n")
+        write_text(
+            new / "serve.sh", f'#!/bin/sh\n# on this machine only; further options may follow\nexec {line} "$@"\n'
+        )
     return [line]
 
 

@@ -27,7 +27,7 @@ BOUNDS = {"f32": 1e-3, "f16": 1e-3, "bf16": 0.01, "q8_0": 0.02, "q4_k_m": 0.3}
 
 def check(file: Path, kind: str, network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> dict[str, object]:
     """What is recorded of the check. Raises UserError where the file does not answer as `network`, its weights."""
-    answers = [_forced(tokenizer, asked, answer) for asked, answer in PROBES]
+    answers = [forced(tokenizer, asked, answer) for asked, answer in PROBES]
     server = llama_cpp.load(file, 1, max(map(len, (ids for ids, _ in answers))) + 1)
     check_template(server, tokenizer)
     values = [value for ids, start in answers for value in divergences(server, network, ids, start)]
@@ -57,7 +57,7 @@ def chat_ids(server: served.Engine, messages: "list[Turn]") -> list[int]:
     return [*served.post(server, "/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]]
 
 
-def _forced(tokenizer: "PreTrainedTokenizerBase", asked: str, answer: str) -> tuple[list[int], int]:
+def forced(tokenizer: "PreTrainedTokenizerBase", asked: str, answer: str) -> tuple[list[int], int]:
     """A dialogue's tokens, and where its answer begins."""
     ids = prompt_ids(tokenizer, [{"role": "user", "content": asked}])
     return [*ids, *tokenizer(answer, add_special_tokens=False)["input_ids"]], len(ids)

@@ -73,7 +73,7 @@ def _batches(
 
 
 def _nll(answerer: Answerer, questions: Sequence[Sequence[Scored]]) -> list[list[float]]:
-    if isinstance(answerer.network, vllm_backend.Engine):  # it shares prefixes by itself
+    if isinstance(answerer.network, vllm_backend.Engine):  # it reads each choice whole: no cache serves scored prompts
         found = iter(vllm_backend.nll(answerer.network, [scored for question in questions for scored in question]))
         return [[next(found) for _ in question] for question in questions]
     return choices.batch_nll(
