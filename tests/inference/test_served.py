@@ -11,7 +11,7 @@ from conftest import run_here
 from medsft.errors import UserError
 from medsft.files import read_json, read_jsonl
 from medsft.inference import http_json, served
-from medsft.inference.vllm_backend import Sampling
+from medsft.inference.sampling import Sampling, of_openai
 from medsft.models import embedded, loading
 from medsft.tokenization.chat_template import stop_ids
 from stand_in_server import StandIn, said, serving
@@ -90,9 +90,9 @@ def test_what_is_wrong_with_all_servers_is_one_line(start: Any, tokenizer: Any) 
 
 def test_a_seed_is_that_of_the_question_whatever_is_asked_beside_it() -> None:
     drawn = Sampling(0.7, 0.9, 3)
-    one, same, other = (served._of_openai(drawn, asked)["seed"] for asked in ([1, 2], [1, 2], [1, 3]))
+    one, same, other = (of_openai(drawn, asked)["seed"] for asked in ([1, 2], [1, 2], [1, 3]))
     assert one == same != other
-    assert one != served._of_openai(drawn._replace(seed=4), [1, 2])["seed"]
+    assert one != of_openai(drawn._replace(seed=4), [1, 2])["seed"]
 
 
 def test_this_machine_is_not_asked_by_way_of_a_proxy(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:

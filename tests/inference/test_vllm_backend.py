@@ -8,6 +8,7 @@ from medsft.arguments import GenerateArguments
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.specs import Hardware
 from medsft.inference import generation, vllm_backend
+from medsft.inference.sampling import Sampling
 
 GIB = 2**30
 LAPTOP = Hardware("none", 0, 0, 0, None, None, 16 * GIB, 12 * GIB, 100 * GIB, 4)
@@ -54,7 +55,7 @@ def test_a_launch_of_several_processes_has_one_gpu_each(monkeypatch: pytest.Monk
 
 
 def test_each_question_has_its_seed_whatever_is_asked_beside_it() -> None:
-    drawn = vllm_backend.Sampling(1.0, 0.9, 100)
+    drawn = Sampling(1.0, 0.9, 100)
     seeds = [drawn.seed_of(ids) for ids in ([1, 2], [1, 3], [1, 2, 3])]
     assert len({*seeds, drawn._replace(seed=101).seed_of([1, 2])}) == 4
     assert drawn.seed_of([1, 2]) == seeds[0]

@@ -12,8 +12,8 @@ from medsft.hardware.malloc import keep_freed_memory
 from medsft.hardware.specs import processor_name
 from medsft.inference import llama_cpp, served, shards, vllm_backend
 from medsft.inference.generations_file import BASELINE, question
+from medsft.inference.sampling import Sampling
 from medsft.inference.shards import Shard
-from medsft.inference.vllm_backend import Sampling
 from medsft.models import loading
 from medsft.models.model_checks import check_answers
 from medsft.records import Generation, SplitRow, Turn

