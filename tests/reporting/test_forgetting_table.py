@@ -37,7 +37,7 @@ def study(tmp_path: Path) -> Path:
 
 def test_the_report_names_the_loss_beyond_the_margin_as_harm(study: Path) -> None:
     folder, results, _ = write_report(arguments(study))
-    (first, _) = results["verdict"]
+    (first,) = [paragraph for paragraph in results["verdict"] if "Forgetting, lora" in paragraph]
     assert (
         "Forgetting, lora on the bundled suite: 90 of 200 right against 130 (−0.200 [−0.261, −0.150]), a loss beyond "
         "the margin of 0.1; it lost instruction following (20 of 100 against 60)."
