@@ -82,8 +82,9 @@ endif
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
+# or DeepSpeed warns at every launch that it found no GPU
 ifeq ($(GPU),)
-export DS_ACCELERATOR ?= cpu  # or DeepSpeed warns at every launch that it found no GPU
+export DS_ACCELERATOR ?= cpu
 endif
 # launchers would set one thread a process, which makes CPU training several times slower
 export OMP_NUM_THREADS ?= $(CPUS)
