@@ -90,7 +90,8 @@ def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) 
     found["single_cases"] = ablations.single_cases(scores, ["rouge1", "rougeL"], RESAMPLING)
     dump(folder / "comparison.json", comparison | found)
     report, results, _ = write_report(arguments(folder))
-    first, second = results["verdict"]
+    trial, first, second = results["verdict"]
+    assert "no study" in trial
     assert (
         "on n = 40 held-out dialogues: end of turn carries no loss: nats per answer token (mean of answers) +0.010 ["
         in first
@@ -99,7 +100,7 @@ def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) 
     assert [*results["arms"]] == arms and len(results["faults"]) == len(ablations.FAULTS)
     page = Page((report / "report.html").read_text(encoding="utf-8"))
     for text in ablations.FAULTS.values():
-        assert page.text.count(text) == 2  # verdict and table
+        assert page.text.count(text) == 3  # the arm's name in words, findings and table
     assert "An evaluation with n = 1" in page.text and "cannot be compared in height" in page.text
     assert (report / "figures" / "faults.png").stat().st_size > 10_000
     assert strict_json(report / "results.json")["faults"] == results["faults"]
