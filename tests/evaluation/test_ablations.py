@@ -99,8 +99,10 @@ def test_the_report_shows_every_fault_once_with_text_and_figure(tmp_path: Path) 
     assert "from +0.070 to +0.070 against the baseline on ROUGE-1, and for 0 % of the dialogues" in second
     assert [*results["arms"]] == arms and len(results["faults"]) == len(ablations.FAULTS)
     page = Page((report / "report.html").read_text(encoding="utf-8"))
-    for text in ablations.FAULTS.values():
-        assert page.text.count(text) == 3  # the arm's name in words, findings and table
+    for arm, text in ablations.FAULTS.items():
+        named = page.text.count(f"the fault alone: {text}")  # on the first screen, where the arm's name stands first
+        assert named == arm.startswith("fault_")
+        assert page.text.count(text) == named + 2  # findings and table
     assert "An evaluation with n = 1" in page.text and "cannot be compared in height" in page.text
     assert (report / "figures" / "faults.png").stat().st_size > 10_000
     assert strict_json(report / "results.json")["faults"] == results["faults"]
