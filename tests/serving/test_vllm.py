@@ -31,7 +31,7 @@ from medsft.data.split_files import load_split
 from medsft.errors import UserError
 from medsft.evaluation import likelihood
 from medsft.files import read_json, read_jsonl
-from medsft.inference import generation, served, vllm_backend
+from medsft.inference import generation, part_files, served, vllm_backend
 from medsft.inference.shards import Shard
 from medsft.models import embedded, loading
 from medsft.serving.gguf_check import LIKELIEST
@@ -149,8 +149,10 @@ def test_draws_are_each_rows_own_whatever_process_makes_them(
     whole = texts(Shard())
     assert len(whole) == N and texts(Shard()) == whole
     assert texts(Shard(0, 2)) | texts(Shard(1, 2)) == whole
-    same = generation.complete(answerer, [prompts[0]] * 4, NEW, drawn)
-    assert len({*map(tuple, same)}) == 4  # the same patient four times: not the same draw
+    seeds = [generation.complete(answerer, [prompts[0]], NEW, drawn._replace(seed=seed))[0] for seed in range(4)]
+    assert len({*map(tuple, seeds)}) == 4
+    beside = generation.complete(answerer, [prompts[1], prompts[0]], NEW, drawn._replace(seed=3))
+    assert beside[1] == seeds[3]  # a question's draw is its own, whatever is asked beside it
     penalised = generation.Sampling(0.0, 1.0, 0, 1.3)
     expected = generation.complete(transformers, prompts[:4], 8, penalised)
     assert generation.complete(answerer, prompts[:4], 8, penalised) == expected != [ids[:8] for ids in ours[:4]]
@@ -211,7 +213,7 @@ def test_generate_writes_the_same_files_and_goes_on_after_a_kill(study: Path, tm
         part = [*(broken / "lora").glob("*.partial.jsonl")]
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert generation.finished(part[0]) and not (broken / "lora" / "generation.json").exists()
+    assert part_files.rows_of(part[0]) and not (broken / "lora" / "generation.json").exists()
     assert alive(process.pid) == []  # nothing keeps the model in memory
     again = run_script("generate.py", "--study_dir", broken, *by_vllm, timeout=900)
     assert again.returncode == 0, again.stderr
@@ -278,7 +280,9 @@ def test_the_adapter_is_served_by_the_line_of_its_export_and_defaults_change_no_
     transformers, prompts, ours = reference
     (line,) = read_json(exported(study, "adapter", "float32") / "export.json")["commands"]
     assert "--enable-lora" in line
-    with serving(line, tmp_path, "--dtype", "float32", "--override-generation-config", json.dumps(DEFAULTS)) as address:
+    longer = ("--max-model-len", "512")  # some rows here are longer than those that the arm was trained on
+    flags = ("--dtype", "float32", *longer, "--override-generation-config", json.dumps(DEFAULTS))
+    with serving(line, tmp_path, *flags) as address:
         server = served.connect([f"{address}/v1"], "lora", transformers.tokenizer, 4)
         assert (server.kind, server.version) == (served.VLLM, vllm_backend.version())
         folder = copied(study, tmp_path / "study")
