@@ -185,9 +185,9 @@ def answers(
     if isinstance(answerer.network, served.Engine):  # each server is asked `batch_size` rows at once
         size *= len(answerer.network.addresses)
     for start, batch in shards.batches(order, size, lambda i: rows[i]["id"] in done, shard, padded):
-        own = sampling and sampling._replace(seed=sampling.seed * 1_000_003 + start)
-        if not padded:
-            own = sampling  # they draw with a seed of each question's own
+        own = sampling  # the other engines draw with a seed of each question's own
+        if sampling and padded:
+            own = sampling._replace(seed=sampling.seed * 1_000_003 + start)
         if isinstance(answerer.network, served.Engine) and answerer.network.kind == served.MESSAGES:
             asked = [rows[i]["messages"][:-1] for i in batch]
             stops = stop_ids(answerer.tokenizer)

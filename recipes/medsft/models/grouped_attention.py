@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from medsft.patches.transformers import attention_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -23,7 +25,7 @@ def use(network: "PreTrainedModel") -> bool:
 
     config = network.config
     heads, shared = getattr(config, "num_attention_heads", 0), getattr(config, "num_key_value_heads", 0)
-    if config.model_type not in PLAIN or config._attn_implementation != "eager" or not 0 < shared < heads:
+    if config.model_type not in PLAIN or attention_of(config) != "eager" or not 0 < shared < heads:
         return False
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, eager_mask)

@@ -27,8 +27,8 @@ IRRELEVANT: tuple[str, ...] = (
     "host_floor_gb",
     "nvme_path",
     "tuned",
+    "eval_on_start",  # one loss more in the history
 )
-IRRELEVANT += ("eval_on_start",)  # one loss more in the history
 
 
 class ArmFolder(NamedTuple):

@@ -5,7 +5,7 @@ from medsft.reporting.verdict import listed
 from medsft.result_records import Results
 from medsft.text import count
 
-FEW_STEPS = 100  # optimizer steps; the demo makes 12
+FEW_STEPS = 100  # optimizer steps; the demo makes 12 to 65
 FEW_DIALOGUES = 100  # that many show an effect of 0.28 standard deviations with 80 % power
 MOST_CUT = 0.1  # share of an arm's answers
 

@@ -11,13 +11,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 # what sft_lora.py and sft_full.py import before they load a model
-LIBRARIES: tuple[str, ...] = (
+LIBRARIES = (
     "trl.trainer.sft_trainer",
     "transformers.models.llama.modeling_llama",
     "peft",
     "medsft.training.sft",
+    "medsft.training.option_checks",
+    "medsft.evaluation.dev_answers",
+    "medsft.reporting.model_card",
 )
-LIBRARIES += ("medsft.evaluation.dev_answers", "medsft.reporting.model_card", "medsft.training.option_checks")
 LAST = 8192  # bytes of stderr that are kept: more than a traceback's end
 
 
