@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from training_runs import record, train
 
 pytestmark = pytest.mark.slow
+GROUPED = ("--train_sampling_strategy", "group_by_length")
 TWO_STEPS = ("--max_steps", 2, "--eval_strategy", "no", "--save_strategy", "no")
 
 
@@ -54,6 +55,18 @@ def test_an_option_trains(study: Path, tiny_model: Path, recipe: str, flags: tup
     assert json.loads((study / arm / "adapter" / "adapter_config.json").read_text())["use_rslora"] == (
         "--use_rslora" in flags
     )
+
+
+def test_the_dev_loss_of_a_model_does_not_depend_on_the_seed_of_its_run(study: Path, tiny_model: Path) -> None:
+    few = ("--max_dev_rows", 7, "--per_device_eval_batch_size", 4)
+    flags = ("--max_steps", 1, "--eval_steps", 1, "--warmup_steps", 0, *few, *GROUPED)
+    found = []
+    for seed in (1, 2):
+        assert train(study, tiny_model, "lora", f"seed{seed}", *flags, "--seed", seed).returncode == 0
+        history = record(study, f"seed{seed}")["history"]
+        found.append([row["eval_loss"] for row in history if "eval_loss" in row])
+    assert found[0][0] == found[1][0]  # before the first step
+    assert found[0][1] != found[1][1]  # their rows came in another order
 
 
 def test_neftunes_noise_is_in_training_and_not_in_the_dev_loss(study: Path, tiny_model: Path) -> None:

@@ -10,16 +10,7 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-# what sft_lora.py and sft_full.py import before they load a model
-LIBRARIES = (
-    "trl.trainer.sft_trainer",
-    "transformers.models.llama.modeling_llama",
-    "peft",
-    "medsft.training.sft",
-    "medsft.training.option_checks",
-    "medsft.evaluation.dev_answers",
-    "medsft.reporting.model_card",
-)
+LIBRARIES = "medsft.training.tuning.preloaded"
 LAST = 8192  # bytes of stderr that are kept: more than a traceback's end
 
 
@@ -29,7 +20,7 @@ def run(script: Path, flags: list[str]) -> tuple[int, str]:
     The process that is forked from imports only: it has started no threads that a fork would lose.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(LIBRARIES))
+    context.set_forkserver_preload([LIBRARIES])
     errors, into = context.Pipe(duplex=False)
     process = context.Process(target=_script, args=(str(script), flags, into))
     process.start()
