@@ -1,9 +1,9 @@
-"""Seconds per training step by a roofline: the slowest of arithmetic, memory traffic and transfers, plus the host's step.
+"""Seconds of a training step by a roofline: the slowest of arithmetic, memory and transfers, then the host's optimizer.
 
 Held against the published speed of ZeRO-3 offload (Llama-3.1-8B, rows of 1,024 tokens on an RTX 4090: 914, 1,373 and
 1,791 tokens a second at 8, 16 and 32 rows, in https://arxiv.org/abs/2603.16428): 0.90, 1.21 and 1.49 times those
-seconds. Short rows, padding and 4-bit weights are slower: the study's QLoRA run reached about a fifth of an A100's peak,
-and rows of 280 tokens on an H200 that two other programs used took 1.5 times what is said here.
+seconds. Short rows, padding and 4-bit weights are slower: the study's QLoRA run reached a fifth of an A100's peak, and
+rows of 280 tokens on an H200 that two other programs used took 1.5 times what is said here.
 """
 
 from medsft.hardware.specs import Hardware
