@@ -20,12 +20,10 @@ So do several machines, each by itself and whenever it comes to it; whoever find
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from medsft.arguments import GenerateArguments, ScoreArguments
 from medsft.cli import run
@@ -33,7 +31,7 @@ from medsft.config import command_line, config_path, parse
 from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, write_json
 from medsft.inference import part_files, shards
-from medsft.inference.part_files import ANSWERS, LIKELIHOOD, MEMORIZATION
+from medsft.inference.part_files import ANSWERS
 from medsft.inference.shards import Shard
 from medsft.patches import python
 from medsft.records import Question, SplitRow, Turn
@@ -41,9 +39,6 @@ from medsft.study import lineage
 from medsft.study.names import existing_study
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from medsft.evaluation.likelihood import Scored
     from medsft.inference.generation import Answerer, Sampling
 
 # Options that change no answer: a run may go on with others of them.
@@ -55,7 +50,7 @@ def main() -> None:
     (args,) = parse([GenerateArguments])
 
     from medsft.data.split_files import load_split, split_of_test
-    from medsft.evaluation import decodings
+    from medsft.evaluation import decodings, probing
     from medsft.inference import generation, generations_file, llama_cpp, prompting
     from medsft.versions import versions
 
@@ -105,7 +100,7 @@ def main() -> None:
         for name, sampling in runs.items()
     ]
     train = [] if apart else load_split(args.study_dir, "train")
-    probed = probe(answerer, rows, train, trained_rows(study / source), args, folder, digest, shard)
+    probed = probing.probe(answerer, rows, train, trained_rows(study / source), args, folder, digest, shard)
     if not shard.is_first:
         python.exit_without_teardown()
     tokens, seconds = speeds[0]
@@ -240,64 +235,6 @@ def answer(
             fresh = sum(row["id"] not in done for row in batch)
             bar.update(min(fresh * shard.count, own - bar.n))  # the others are about as far
     return int(shard.total([tokens])[0]), time.monotonic() - started
-
-
-def probe(
-    answerer: "Answerer",
-    rows: Sequence[SplitRow],
-    train: Iterable[SplitRow],
-    seen: int | None,
-    args: GenerateArguments,
-    folder: Path,
-    digest: str,
-    shard: Shard,
-) -> dict[str, int]:
-    """Measure likelihood and memorization into part files; returns how many rows of each all shares measure.
-
-    The likelihood is measured by all processes, batch by batch; the few prefixes of the first `seen` training rows are
-    one batch of the first process of the first share, or of a launch that answers what is missing.
-    """
-    from medsft.evaluation import likelihood, memorization
-    from medsft.inference import generation, served, vllm_backend
-
-    scored, asked = min(args.likelihood_rows, len(rows)), args.memorization_rows
-    nll: Callable[[list[Scored]], list[float]]
-    if isinstance(answerer.network, vllm_backend.Engine):
-        nll = partial(vllm_backend.nll, answerer.network)
-    elif isinstance(answerer.network, served.Engine):
-        nll = partial(served.nll, answerer.network)
-        if scored and answerer.network.kind != served.VLLM:
-            print(f"the likelihood of the doctors' answers is left out: {answerer.engine} does not give it")
-            scored = 0
-        if asked and answerer.network.kind == served.MESSAGES:
-            print("memorization is left out: it takes a server that continues token ids")
-            asked = 0
-    else:
-        network = cast("PreTrainedModel", answerer.network)
-        nll = partial(likelihood.batch_nll, network, pad=answerer.tokenizer.pad_token_id)
-    found: dict[str, int] = {}
-    if scored:
-        done, size = {*part_files.finished(folder / LIKELIHOOD, digest)}, min(args.batch_size, 4)
-        shard.wait()
-        likely = likelihood.likelihood(answerer.tokenizer, rows[:scored], size, nll, done, shard)
-        write_part(folder / LIKELIHOOD, digest, shard, likely)
-        found[LIKELIHOOD] = scored
-    if asked:
-        there = len(memorization.probes(answerer.tokenizer, islice(train, seen), asked))
-        measured = len(part_files.finished(folder / MEMORIZATION, digest)) >= there
-        if shard.is_first and shard.share == 0 and not measured:
-            complete = partial(generation.complete, answerer)
-            recited = memorization.memorization(answerer.tokenizer, islice(train, seen), asked, complete)
-            write_part(folder / MEMORIZATION, digest, shard, recited)
-        found |= {MEMORIZATION: there} if there else {}
-    shard.total([0])  # until all have written
-    return found
-
-
-def write_part(path: Path, digest: str, shard: Shard, rows: Sequence[Mapping[str, object]]) -> None:
-    part = part_files.part_file(path, digest, shard)
-    part_files.end_torn_line(part)
-    part_files.append(part, rows)
 
 
 def trained_rows(arm: Path) -> int | None:

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 
 from conftest import RECIPES
-from medsft.evaluation import likelihood, memorization
+from medsft.evaluation import likelihood, memorization, probing
 from medsft.files import write_json
 from medsft.inference import part_files
 from medsft.inference.shards import Shard
@@ -34,7 +34,7 @@ def test_an_arm_is_probed_on_the_rows_it_saw(tmp_path, trained_on, asked):
         mock.patch.object(memorization, "probes", lambda _, rows, wanted: [*rows][:wanted]),
     ):
         seen_rows = script["trained_rows"](tmp_path)
-        measured = script["probe"](answerer, [], ROWS, seen_rows, args, tmp_path, "x", Shard(0, 1))
+        measured = probing.probe(answerer, [], ROWS, seen_rows, args, tmp_path, "x", Shard(0, 1))
     assert seen == asked
     assert measured == {part_files.MEMORIZATION: len(asked)}
 

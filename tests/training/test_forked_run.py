@@ -1,9 +1,12 @@
 """A script in a fork of a process that has imported its libraries: its status, what it says, and what it finds."""
 
+import ast
+import sys
 from pathlib import Path
 
 import pytest
 
+from conftest import RECIPES
 from medsft.training.tuning import forked_run
 
 SCRIPT = """
@@ -41,3 +44,15 @@ def test_a_script_that_fails_of_itself_says_why(tmp_path: Path) -> None:
     code, last = forked_run.run(script, [])
     assert code == 1
     assert "RuntimeError: no memory left" in last
+
+
+@pytest.mark.slow
+def test_what_the_training_scripts_import_is_there_before_they_are_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDSFT_VERBOSE", "1")  # else this process's warnings would be silenced
+    from medsft.training.tuning import preloaded
+
+    assert preloaded.__name__ == forked_run.LIBRARIES
+    for script in ("sft_lora.py", "sft_full.py"):
+        nodes = ast.walk(ast.parse((RECIPES / script).read_text(encoding="utf-8")))
+        imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+        assert imported <= {*sys.modules}, script
