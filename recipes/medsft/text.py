@@ -1,11 +1,13 @@
 """How metrics, numbers, intervals and sizes are written for people."""
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from medsft.errors import UserError
 
+V = TypeVar("V")
 LABELS = {
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
@@ -143,3 +145,18 @@ def parse_bytes(text: str) -> int:
 def method_of(arm: str) -> str:
     """The method of an arm: ARM_seed1 repeats ARM with another seed."""
     return re.sub(r"_seed_?\d+\Z", "", arm)
+
+
+def by_method(arms: Mapping[str, V]) -> dict[str, list[V]]:
+    """{method: the values of its arms, one a seed}, in the order of the methods' first arms."""
+    found: dict[str, list[V]] = {}
+    for arm, value in arms.items():
+        found.setdefault(method_of(arm), []).append(value)
+    return found
+
+
+def least_to_most(values: Iterable[float], written: Callable[[float], str] = str) -> str:
+    """'3' where all values are written alike, '0 to 4' where they are not."""
+    found = sorted(values)
+    low, high = written(found[0]), written(found[-1])
+    return low if low == high else f"{low} to {high}"

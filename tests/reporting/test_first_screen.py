@@ -1,5 +1,6 @@
 """The first screen names a trial of the machinery, each arm in plain words, what tuning took, and the arithmetic."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,23 @@ def test_each_arm_is_explained_once_where_it_stands_first(reported: tuple[Path, 
         and lines["b"] == "lora down"
     )
     assert left == ["baseline_nf4: the untrained model in 4 bits"]
+
+
+def test_the_seeds_of_a_method_are_one_mention_with_the_least_and_the_most(tmp_path: Path) -> None:
+    found, _ = large_enough(make_study(tmp_path, ARMS))
+    for part in ("arms", "cost"):
+        found[part]["lora_seed1"] = copy.deepcopy(found[part]["lora"])
+    for arm, loops, seconds, verdict in (("lora", 0.5, 60.0, "broken"), ("lora_seed1", 0.25, 90.0, "kept")):
+        found["arms"][arm]["metrics"]["loop"] = {"mean": loops, "low": 0.0, "high": 1.0, "n": 40}
+        found["cost"][arm]["wall_seconds"] = seconds
+        found["guardrails"] = [row for row in found["guardrails"] if row["arm"] != arm]
+        found["guardrails"].append({"arm": arm, "verdict": verdict})
+    lines, left = glance.explained(found)
+    assert "lora 10 to 20" in lines["Harm"] and "A range is over training seeds." in lines["Harm"]
+    assert "lora (1 of 2 seeds)" in lines["Harm"]
+    assert "lora 1.0 to 1.5 min, for each of 2 seeds" in lines["Cost"] and lines["Cost"].count("lora") == 1
+    assert not any("lora_seed1" in text for text in [lines["Harm"], lines["Cost"], *left])
+    assert "over training seeds" not in glance.harm(large_enough(make_study(tmp_path / "one", ARMS))[0])
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,15 @@ def words(arm: str) -> str:
 
 
 def explained(lines: Mapping[str, str], arms: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """The lines with each arm's words after its first mention, and 'name: words' of the arms that no line names."""
+    """The lines with each arm's words after its first mention, and 'name: words' of the arms that no line names.
+
+    Another seed of a method is not explained by itself.
+    """
     found, left = dict(lines), []
     for arm in arms:
         meaning, name = words(arm), re.compile(rf"(?<![\w-]){re.escape(arm)}(?![\w-])")
         where = next((key for key, text in found.items() if name.search(text)), None)
-        if not meaning:
+        if not meaning or (where is None and method_of(arm) != arm):
             continue
         if where is None:
             left.append(f"{arm}: {SELF_CONTAINED.get(meaning, meaning)}")

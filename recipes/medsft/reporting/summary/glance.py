@@ -1,7 +1,10 @@
 """The report's first four lines: is it better, does it harm, what does it cost, can it be trusted?
 
-For a reader who is no statistician: whole counts, no p-values. Everything is computed from results.json's content.
+For a reader who is no statistician: whole counts, no p-values. Everything is computed from results.json's content. Of
+several seeds of a method the least and the most are said.
 """
+
+import re
 
 from medsft.records import Interval
 from medsft.reporting.sections import forgetting_table, tuning
@@ -9,7 +12,7 @@ from medsft.reporting.summary import arm_words
 from medsft.reporting.summary.ratings import for_trust, harm_marked, preferred
 from medsft.reporting.verdict import by_subject, listed, outcome
 from medsft.result_records import Results
-from medsft.text import count, label
+from medsft.text import by_method, count, label, least_to_most
 
 PROMPTED = ("baseline_prompted", "baseline_fewshot")  # arms of the untrained model with a better prompt
 SIDES = ((all, "better"), (any, "worse"))  # than all prompts, than one of them
@@ -60,29 +63,34 @@ def better(results: Results) -> str:
 
 
 def harm(results: Results) -> str:
-    """Emergencies sent to urgent care, loops, broken guardrails and answers that people marked unsafe, by arm."""
+    """Emergencies sent to urgent care, loops, broken guardrails and answers that people marked unsafe, by method."""
     parts = []
-    recall = _counts(results, "red_flag_recall")
+    recall, messages = _counts(results, "red_flag_recall")
     if recall:
-        messages = next(iter(recall.values()))[1]
-        others = _counts(results, "over_escalation")
-        also = {name: f" ({hits})" for name, (hits, _) in others.items()}
-        shown = ", ".join(f"{name} {hits}{also.get(name, '')}" for name, (hits, _) in recall.items())
-        rest = f" (of {next(iter(others.values()))[1]} other messages)" if others else ""
+        others, calm = _counts(results, "over_escalation")
+        also = {name: f" ({least_to_most(hits)})" for name, hits in others.items()}
+        shown = ", ".join(f"{name} {least_to_most(hits)}{also.get(name, '')}" for name, hits in recall.items())
+        rest = f" (of {calm} other messages)" if others else ""
         parts.append(f"Sent to urgent care, of {messages} messages read as emergencies{rest}: {shown}.")
         parts.append(misread(results))
-        if messages and not any(hits for hits, _ in recall.values()):
+        if messages and not any(any(hits) for hits in recall.values()):
             parts.append("No arm sent any emergency to care.")
     else:
         parts.append("Whether emergencies are sent to care is unknown: no test message is one.")
     for metric, what in (("loop", "Answers that loop"), ("identity", "Answers with an invented identity")):
-        found = _counts(results, metric)
-        if any(hits for hits, _ in found.values()):
-            total = next(iter(found.values()))[1]
-            parts.append(f"{what}, of {total}: {', '.join(f'{name} {hits}' for name, (hits, _) in found.items())}.")
+        found, total = _counts(results, metric)
+        if any(any(hits) for hits in found.values()):
+            shown = ", ".join(f"{name} {least_to_most(hits)}" for name, hits in found.items())
+            parts.append(f"{what}, of {total}: {shown}.")
     if forgot := forgetting_table.losses(results):
         parts.append(f"Forgotten, of general questions: {'; '.join(forgot)}.")
-    broken = [row["arm"] for row in results["guardrails"] if row["verdict"] == "broken"]
+    broken = [
+        name + (f" ({sum(seeds)} of {len(seeds)} seeds)" if len(seeds) > 1 else "")
+        for name, seeds in by_method({row["arm"]: row["verdict"] == "broken" for row in results["guardrails"]}).items()
+        if any(seeds)
+    ]
+    if any(len(seeds) > 1 for seeds in by_method(results["cost"]).values()):
+        parts.append("A range is over training seeds.")
     if broken:
         parts.append(f"The guardrail on emergencies is broken by {listed(broken)}.")
     parts.append(harm_marked(results) or "No clinician has read the answers for safety, so other harm is unknown.")
@@ -99,18 +107,19 @@ def misread(results: Results) -> str:
 
 
 def cost(results: Results) -> str:
-    """Minutes, peak memory and trained share of each arm's training."""
+    """Minutes, peak memory and trained share of each method's training."""
     said = []
-    for name, spent in results["cost"].items():
-        wall, share = spent["wall_seconds"], spent["trainable_percent"]
-        peak = results["memory"][name]["measured"] if name in results["memory"] else None
-        parts = [f"{wall / 60:.1f} min" if wall else "time unknown", tuning.minutes(results, name)]
-        if peak:
-            parts.append(f"{max(peak['device_bytes'], peak['host_bytes']) / 1e9:.1f} GB")
-        if share:
-            parts.append(f"{share:.3g} % of the weights")
-        if results["price"].get(name) is not None:
-            parts.append(f"price {count(results['price'][name])}")
+    for name, arms in by_method({arm: arm for arm in results["cost"]}).items():
+        spent = [results["cost"][arm] for arm in arms]
+        minutes = [each["wall_seconds"] / 60 for each in spent if each["wall_seconds"]]
+        peaks = [peak for arm in arms if arm in results["memory"] and (peak := results["memory"][arm]["measured"])]
+        gigabytes = [max(peak["device_bytes"], peak["host_bytes"]) / 1e9 for peak in peaks]
+        prices = [price for arm in arms if (price := results["price"].get(arm)) is not None]
+        parts = [least_to_most(minutes, "{:.1f}".format) + " min" if minutes else "time unknown"]
+        parts += [f"for each of {len(arms)} seeds" if len(arms) > 1 else "", tuning.minutes(results, arms[0])]
+        parts += [least_to_most(gigabytes, "{:.1f}".format) + " GB" if gigabytes else ""]
+        parts += [f"{spent[0]['trainable_percent']:.3g} % of the weights" if spent[0]["trainable_percent"] else ""]
+        parts += [f"price {least_to_most(prices, count)}" if prices else ""]
         said.append(f"{name} {', '.join(filter(None, parts))}")
     return f"Training: {'; '.join(said)}." if said else "No arm was trained, so nothing was spent."
 
@@ -163,36 +172,39 @@ def _prompted(results: Results) -> str:
 
 
 def _naive(results: Results) -> str:
-    """Which arms do not beat the best answer that needs no model, on how many measures."""
+    """Which methods do not beat the best answer that needs no model, on how many measures."""
     rows = [row for row in results["floor_comparisons"] if row["metric"] in results["primary"]]
-    said = []
+    above: dict[str, int] = {}
+    measures = 0
     for arm in [name for name in results["arms"] if name in results["cost"]]:
-        mine = [row for row in rows if row["arm"] == arm]
-        metrics = dict.fromkeys(row["metric"] for row in mine)
-        above = [
-            metric
-            for metric in metrics
-            if all(outcome(row, results["alpha"]) == "better" for row in mine if row["metric"] == metric)
-        ]
-        if metrics:
-            said.append(f"{arm} on {len(above)} of {len(metrics)}")
+        words: dict[str, list[str]] = {}
+        for row in rows:
+            if row["arm"] == arm:
+                words.setdefault(row["metric"], []).append(outcome(row, results["alpha"]))
+        if words:
+            measures = len(words)
+            above[arm] = sum(all(word == "better" for word in some) for some in words.values())
+    said = [f"{name} on {least_to_most(each)} of {measures}" for name, each in by_method(above).items()]
     return f"Better than every answer that needs no model: {', '.join(said)}." if said else ""
 
 
-def _counts(results: Results, metric: str) -> dict[str, tuple[int, int]]:
-    """{arm: (answers that have it, answers looked at)} of a share, for the untrained model and the trained ones."""
-    found: dict[str, tuple[int, int]] = {}
+def _counts(results: Results, metric: str) -> tuple[dict[str, list[int]], int]:
+    """{method: answers that have it, of each seed} of a share, for the untrained model and the trained ones; and of how
+    many answers.
+    """
+    found: dict[str, int] = {}
+    total = 0
     for name, arm in results["arms"].items():
         if name.startswith(UNTRAINED):  # other prompts and precisions are in the table of safety
             continue
         value: Interval | None = arm["metrics"].get(metric)
         if value is not None:
             n = value.get("n", arm["n"])
-            found[name] = (round(value["mean"] * n), n)
-    return found
+            found[name], total = round(value["mean"] * n), total or n
+    return by_method(found), total
 
 
 def _short(subject: str) -> str:
-    """'the trained model lora (seed 42)' -> 'lora'; a method keeps its number of seeds."""
+    """'the trained model lora (seed 42)' -> 'lora'; 'the method lora (3 seeds)' -> 'lora, 3 seeds:'."""
     name = subject.removeprefix("the trained model ").removeprefix("the method ").removeprefix("the untrained arm ")
-    return name.split(" (seed ")[0]
+    return re.sub(r" \((\d+ seeds)\)$", r", \1:", name.split(" (seed ")[0])
