@@ -8,6 +8,7 @@
 #   QUANTIZE     how GGUF files store the weights: of `make export FORMAT=gguf` (f16) and `make evaluate ENGINE=gguf` (q8_0 q4_k_m)
 #   TUNE         TUNE=0: the recipes' learning rates, not the ones that a sweep chose; make study and make demo sweep first
 #   TRAIN_MINUTES   minutes for which the arms of make demo train together (5): it decides how many rows they see
+#   TRAIN_ROWS   how many rows the arms of make demo see, instead of what TRAIN_MINUTES allows
 #   QUICK        QUICK=1: make demo in a few minutes: four steps an arm, 16 short answers, no tuning; it claims nothing
 #   SEEDS        seeds of `make seeds`; make demo SEEDS=3: three seeds of each arm
 #   STUDIES      folders under runs/ that `make compare` puts side by side
@@ -33,6 +34,7 @@ QUICK ?=
 TUNE ?= $(if $(QUICK),0,1)
 SEEDS ?= 1 2
 TRAIN_MINUTES ?= 5
+TRAIN_ROWS ?=
 BENCH ?=
 SHORT ?=
 EXTERNAL ?=
@@ -89,7 +91,7 @@ endif
 # launchers would set one thread a process, which makes CPU training several times slower
 export OMP_NUM_THREADS ?= $(CPUS)
 # rates that the sweep of the study chose; the demo's arms train on as many rows as this processor does in TRAIN_MINUTES
-TUNED = $(if $(filter 0,$(TUNE)),,--tuned true)$(if $(QUICK), --max_steps 4,$(if $(filter demo,$(CONFIG)), --max_train_rows $(ROWS_IN_TIME)))
+TUNED = $(if $(filter 0,$(TUNE)),,--tuned true)$(if $(QUICK), --max_steps 4,$(if $(filter demo,$(CONFIG)), --max_train_rows $(or $(TRAIN_ROWS),$(ROWS_IN_TIME))))
 ROWS_IN_TIME = $$($(PY) -m medsft.training.tuning.rows_in_time $(CFG) $(STUDY_DIR) $(TRAIN_MINUTES))
 # the demo's short runs are twelve steps
 SWEEP = $(PY) recipes/sweep.py --config_dir $(CFG) $(IN) $(if $(filter demo,$(CONFIG)),--steps 6 --first_steps 0 --evaluations 1)
