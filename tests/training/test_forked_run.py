@@ -51,7 +51,7 @@ def test_what_the_training_scripts_import_is_there_before_they_are_forked(monkey
     monkeypatch.setenv("MEDSFT_VERBOSE", "1")  # else this process's warnings would be silenced
     from medsft.training.tuning import preloaded
 
-    assert preloaded.__name__ == forked_run.LIBRARIES
+    assert preloaded.__name__ == forked_run.PRELOADED
     for script in ("sft_lora.py", "sft_full.py"):
         nodes = ast.walk(ast.parse((RECIPES / script).read_text(encoding="utf-8")))
         imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}

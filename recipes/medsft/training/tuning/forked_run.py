@@ -10,7 +10,7 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-LIBRARIES = "medsft.training.tuning.preloaded"
+PRELOADED = "medsft.training.tuning.preloaded"
 LAST = 8192  # bytes of stderr that are kept: more than a traceback's end
 
 
@@ -20,7 +20,7 @@ def run(script: Path, flags: list[str]) -> tuple[int, str]:
     The process that is forked from imports only: it has started no threads that a fork would lose.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([LIBRARIES])
+    context.set_forkserver_preload([PRELOADED])
     errors, into = context.Pipe(duplex=False)
     process = context.Process(target=_script, args=(str(script), flags, into))
     process.start()

@@ -3,15 +3,20 @@
 Their warnings are silenced first: a fork finds them imported, and could not silence them any more.
 """
 
+from importlib import import_module
+
 from medsft import terminal
 
+LIBRARIES = (
+    "trl.trainer.sft_trainer",
+    "transformers.models.llama.modeling_llama",
+    "peft",
+    "medsft.training.sft",
+    "medsft.training.option_checks",
+    "medsft.evaluation.dev_answers",
+    "medsft.reporting.model_card",
+)
+
 terminal.quiet_libraries()
-
-import peft  # noqa: E402, F401
-import transformers.models.llama.modeling_llama  # noqa: E402, F401
-import trl.trainer.sft_trainer  # noqa: E402, F401
-
-import medsft.evaluation.dev_answers  # noqa: E402, F401
-import medsft.reporting.model_card  # noqa: E402, F401
-import medsft.training.option_checks  # noqa: E402, F401
-import medsft.training.sft  # noqa: E402, F401
+for name in LIBRARIES:
+    import_module(name)
