@@ -13,7 +13,7 @@ from medsft.reporting.rendering import data_uri, environment
 from medsft.result_records import ArmMemory, Cost, Results
 from medsft.study import lineage
 from medsft.study.names import existing_study
-from medsft.text import label
+from medsft.text import label, method_of
 
 PAGES = ("compare.html", "compare.md", "compare.json")
 
@@ -121,15 +121,21 @@ def curve(comparison: StudyComparison) -> Figure:
             below = [0.0 if v["low"] is None else max(0.0, v["mean"] - v["low"]) for v in values]
             above = [0.0 if v["high"] is None else max(0.0, v["high"] - v["mean"]) for v in values]
             look: Look = {"color": GREY, "linestyle": "none", "marker": "_"} if arm == "baseline" else looks[arm]
-            panel.errorbar(rows, means, [below, above], label=arm.replace("$", r"\$"), capsize=3, markersize=5, **look)
+            shown = "" if method_of(arm) != arm else arm.replace("$", r"\$")  # another seed looks as its method does
+            panel.errorbar(rows, means, [below, above], label=shown, capsize=3, markersize=5, **look)
+        counts = sorted({point["train_rows"] for point in points})
         panel.set_xscale("log")
+        panel.set_xticks(counts, [f"{rows}" for rows in counts])
+        panel.minorticks_off()
         panel.set_title(label(metric), loc="left", fontsize=11, fontweight="bold")
         panel.grid(color="#dddddd", linewidth=0.6)
         panel.set_xlabel("training rows")
     for panel in panels[len(metrics) :]:
         panel.set_axis_off()
-    if metrics:
-        panels[0].legend(frameon=False, fontsize=9)
+    if metrics and points:
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside upper left", frameon=False, ncols=4, fontsize=9
+        )
     return figure
 
 

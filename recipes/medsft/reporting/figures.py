@@ -20,7 +20,7 @@ from medsft.reporting import ablation_report
 from medsft.reporting.study import ARM_ORDER, UNTRAINED, Study
 from medsft.result_records import Results
 from medsft.source_study import published_figure
-from medsft.text import label
+from medsft.text import label, method_of
 
 # Okabe and Ito 2008, without its yellow, which is too pale on white.
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
@@ -111,11 +111,18 @@ def _interval(panel: Axes, value: Interval, position: int, look: Look) -> None:
 
 
 def arm_looks(names: Iterable[str]) -> dict[str, Look]:
-    """Colour, marker and line of each arm. A known arm looks the same in every study; others take what is left."""
+    """Colour, marker and line of each arm. A known arm looks the same in every study; others take what is left.
+
+    A repetition with another seed looks as its method does.
+    """
+    names = [*names]
     first = [*UNTRAINED[:1], *(name for name in ARM_ORDER if name not in UNTRAINED), *UNTRAINED[1:]]
-    known = [*first, *(name for name in names if name not in ARM_ORDER)]
-    looks = zip(known, *map(itertools.cycle, (COLOURS, MARKERS, STYLES)), strict=False)
-    return {name: {"color": colour, "marker": marker, "linestyle": style} for name, colour, marker, style in looks}
+    known = [*first, *dict.fromkeys(method_of(name) for name in names if method_of(name) not in ARM_ORDER)]
+    cycled = zip(known, *map(itertools.cycle, (COLOURS, MARKERS, STYLES)), strict=False)
+    looks: dict[str, Look] = {
+        name: {"color": colour, "marker": marker, "linestyle": style} for name, colour, marker, style in cycled
+    }
+    return looks | {name: looks[method_of(name)] for name in names}
 
 
 def _legend_or_note(axes: Axes, note: str, **position: Any) -> None:

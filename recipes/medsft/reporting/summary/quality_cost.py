@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from medsft.reporting.figures import COLOURS, DPI, GREY, NO_METADATA, WIDTH, arm_looks
 from medsft.result_records import Results
-from medsft.text import label
+from medsft.text import by_method, label, method_of
 
 UNTRAINED = ("-", "--", "-.", ":")  # the untrained model as it is, then with each prompt
 
@@ -25,6 +25,7 @@ def figure(results: Results) -> Figure:
     looks = arm_looks(results["arms"])
     times = {name: spent["wall_seconds"] / 60 for name, spent in results["cost"].items() if spent["wall_seconds"]}
     untrained = [name for name in results["arms"] if name not in results["cost"]]
+    seeds = {name: len(arms) for name, arms in by_method(times).items()}
     for name, minutes in times.items():
         value = results["arms"].get(name, {"metrics": {}})["metrics"].get(metric)
         if value is None:
@@ -32,7 +33,10 @@ def figure(results: Results) -> Figure:
         look = {**looks[name], "linestyle": "none"}
         if value["low"] is not None and value["high"] is not None:
             axes.plot([minutes, minutes], [value["low"], value["high"]], color=look["color"], linewidth=2)
-        axes.plot([minutes], [value["mean"]], label=name.replace("$", r"\$"), markersize=8, **look)
+        method = method_of(name)  # named once, with its first seed
+        shown = "" if method not in seeds else f"{method}, {seeds[method]} seeds" if seeds[method] > 1 else name
+        seeds.pop(method, None)
+        axes.plot([minutes], [value["mean"]], label=shown.replace("$", r"\$"), markersize=8, **look)
     for position, name in enumerate(untrained):
         value = results["arms"][name]["metrics"].get(metric)
         if value is None:
