@@ -35,6 +35,8 @@ def test_lengths_that_were_not_recorded_leave_a_note(loaded: study.Study) -> Non
 def test_known_arms_look_the_same_in_every_study_and_no_two_alike() -> None:
     looks = figures.arm_looks(["mine", "lora"])
     assert looks["lora"] == figures.arm_looks(["lora"])["lora"]
+    seeds = figures.arm_looks(["mine_seed2", "lora_seed3", "mine"])
+    assert seeds["lora_seed3"] == seeds["lora"] and seeds["mine_seed2"] == seeds["mine"]
     assert [looks[name]["color"] for name in ("baseline", "lora", "qlora", "full")] == [*figures.COLOURS[:4]]
     many = figures.arm_looks(f"arm {number}" for number in range(40))
     assert len({(look["color"], look["marker"]) for look in many.values()}) == len(many)
