@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "recipes"))
 
 from medsft.files import read_json  # noqa: E402
 from medsft.reporting.plan.docs_plan_table import replace_between  # noqa: E402
-from medsft.text import by_method, label, least_to_most  # noqa: E402
+from medsft.text import by_method, change, interval, label, least_to_most, number  # noqa: E402
 
 PAGE = ROOT / "docs" / "first_study.md"
 NAMES = {
@@ -33,23 +33,18 @@ def table(results: Mapping[str, Any]) -> str:
     heads = [*map(label, primary), "answers that loop", "general questions right"]
     lines = [f"| {' | '.join(['system', *heads])} |", "|---" * (len(heads) + 1) + "|"]
     means = [arms["baseline"]["metrics"][metric] for metric in primary]
-    own = [f"{mean['mean']:.3f} [{mean['low']:.3f}, {mean['high']:.3f}]" for mean in means]
+    own = [f"{number(mean['mean'])} {interval(mean)}" for mean in means]
     behaviour = [loops(results), right(results)]
     lines.append(f"| untrained | {' | '.join([*own, *(column['baseline'] for column in behaviour)])} |")
     found = {(row["arm"], row["metric"]): row for row in results["comparisons"] if row["baseline"] == "baseline"}
     found |= {(row["method"], row["metric"]): row for row in results["seeds"]}
     for name in by_method(dict.fromkeys(arms)):
         if name != "baseline":
-            cells = [change(found[name, metric], alpha) for metric in primary]
+            rows = [found[name, metric] for metric in primary]
+            cells = [change(row) + (" *" if row["p_holm"] < alpha else "") for row in rows]
             cells += [column.get(name, "") for column in behaviour]
             lines.append(f"| {NAMES.get(name, name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def change(row: Mapping[str, Any], alpha: float) -> str:
-    low, high = ("?" if row[end] is None else f"{row[end]:+.3f}" for end in ("low", "high"))
-    text = f"{row['difference']:+.3f} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")
-    return text + (" *" if row["p_holm"] < alpha else "")
 
 
 def loops(results: Mapping[str, Any]) -> dict[str, str]:

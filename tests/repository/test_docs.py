@@ -265,20 +265,22 @@ def test_a_table_of_the_first_study_says_a_method_once_and_stars_what_is_shown()
         score = {"mean": 1.25, "low": 1.0, "high": 1.5}
         return {"n": 4, "metrics": {"bits_per_byte": score, "loop": {"mean": loop}}}
 
-    change = {"metric": "bits_per_byte", "difference": -0.2, "low": -0.3, "high": None}
+    change = {"metric": "bits_per_byte", "difference": -0.2, "low": -0.3, "high": -0.1}
     right = {name: {"accuracy": {"overall": {"n": 9, "correct": 5}}} for name in ("baseline", "lora")}
     results = {
         "primary": ["bits_per_byte"],
         "alpha": 0.05,
         "arms": {"baseline": arm(0.0), "baseline_nf4": arm(1.0), "lora": arm(0.25), "lora_seed1": arm(0.5)},
-        "comparisons": [{**change, "arm": "baseline_nf4", "baseline": "baseline", "p_holm": 0.05}],
+        "comparisons": [
+            {**change, "arm": "baseline_nf4", "baseline": "baseline", "low": None, "high": None, "p_holm": 0.05}
+        ],
         "seeds": [{**change, "method": "lora", "p_holm": 0.04}],
         "forgetting": {"suite": {"arms": right}},
     }
     assert study_page.table(results).splitlines()[2:] == [
         "| untrained | 1.250 [1.000, 1.500] | 0 of 4 | 5 of 9 |",
-        "| stored in NF4 | \N{MINUS SIGN}0.200 [\N{MINUS SIGN}0.300, ?] | 4 of 4 |  |",
-        "| LoRA | \N{MINUS SIGN}0.200 [\N{MINUS SIGN}0.300, ?] * | 1 to 2 of 4 | 5 of 9 |",
+        "| stored in NF4 | \N{MINUS SIGN}0.200 [no interval] | 4 of 4 |  |",
+        "| LoRA | \N{MINUS SIGN}0.200 [\N{MINUS SIGN}0.300, \N{MINUS SIGN}0.100] * | 1 to 2 of 4 | 5 of 9 |",
     ]
 
 

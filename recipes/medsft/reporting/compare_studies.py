@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from medsft.errors import UserError
 from medsft.files import fingerprint, read_json, read_jsonl, write_json, write_text
 from medsft.records import Difference, Interval, Summary, TrainRecord
-from medsft.reporting.figures import DPI, GREY, NO_METADATA, Look, arm_looks
+from medsft.reporting.figures import DPI, GREY, NO_METADATA, Look, arm_looks, plain
 from medsft.reporting.rendering import data_uri, environment
 from medsft.result_records import ArmMemory, Cost, Results
 from medsft.study import lineage
@@ -121,7 +121,7 @@ def curve(comparison: StudyComparison) -> Figure:
             below = [0.0 if v["low"] is None else max(0.0, v["mean"] - v["low"]) for v in values]
             above = [0.0 if v["high"] is None else max(0.0, v["high"] - v["mean"]) for v in values]
             look: Look = {"color": GREY, "linestyle": "none", "marker": "_"} if arm == "baseline" else looks[arm]
-            shown = "" if method_of(arm) != arm else arm.replace("$", r"\$")  # another seed looks as its method does
+            shown = plain(arm) if method_of(arm) == arm else ""  # another seed looks as its method does
             panel.errorbar(rows, means, [below, above], label=shown, capsize=3, markersize=5, **look)
         counts = sorted({point["train_rows"] for point in points})
         panel.set_xscale("log")

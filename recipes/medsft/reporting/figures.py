@@ -55,7 +55,7 @@ def losses(study: Study) -> Figure:
         for arm, train in trained.items():
             points = [(row["step"], row[key]) for row in train["history"] if row.get(key) is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), label=_plain(arm), markersize=4, **looks[arm])
+                axes.plot(*zip(*points, strict=True), label=plain(arm), markersize=4, **looks[arm])
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.set_ylabel("nats per token with loss")
         axes.grid(color="#dddddd", linewidth=0.6)
@@ -82,7 +82,7 @@ def scores(results: Results) -> Figure:
         panel.xaxis.set_major_locator(MaxNLocator(4))
     for panel in panels[len(metrics) :]:
         panel.set_axis_off()
-    panels[0].set_yticks(range(len(names)), [_plain(name if name in arms else f"naive: {name}") for name in names])
+    panels[0].set_yticks(range(len(names)), [plain(name if name in arms else f"naive: {name}") for name in names])
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
@@ -132,7 +132,7 @@ def _legend_or_note(axes: Axes, note: str, **position: Any) -> None:
         axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", color=GREY)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """An arm's name, with its dollar signs escaped: matplotlib would read mathematics."""
     return text.replace("$", r"\$")
 

@@ -5,8 +5,9 @@ several seeds of a method the least and the most are said.
 """
 
 import re
+from collections.abc import Sequence
 
-from medsft.records import Interval
+from medsft.records import Difference, Interval
 from medsft.reporting.sections import forgetting_table, tuning
 from medsft.reporting.summary import arm_words
 from medsft.reporting.summary.ratings import for_trust, harm_marked, preferred
@@ -161,10 +162,7 @@ def _prompted(results: Results) -> str:
     rows = [row for row in results["pairs"] if row["baseline"] in PROMPTED and row["metric"] in results["primary"]]
     said = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
-        words: dict[str, list[str]] = {}
-        for row in rows:
-            if row["arm"] == arm:
-                words.setdefault(row["metric"], []).append(outcome(row, results["alpha"]))
+        words = _outcomes(rows, arm, results["alpha"])
         up, down = (sum(kind(word == side for word in some) for some in words.values()) for kind, side in SIDES)
         said.append(f"{arm} better on {up} and worse on {down} of {len(words)}")
     others = listed(dict.fromkeys(row["baseline"] for row in rows)) if rows else ""
@@ -177,15 +175,21 @@ def _naive(results: Results) -> str:
     above: dict[str, int] = {}
     measures = 0
     for arm in [name for name in results["arms"] if name in results["cost"]]:
-        words: dict[str, list[str]] = {}
-        for row in rows:
-            if row["arm"] == arm:
-                words.setdefault(row["metric"], []).append(outcome(row, results["alpha"]))
+        words = _outcomes(rows, arm, results["alpha"])
         if words:
             measures = len(words)
             above[arm] = sum(all(word == "better" for word in some) for some in words.values())
     said = [f"{name} on {least_to_most(each)} of {measures}" for name, each in by_method(above).items()]
     return f"Better than every answer that needs no model: {', '.join(said)}." if said else ""
+
+
+def _outcomes(rows: Sequence[Difference], arm: str, alpha: float) -> dict[str, list[str]]:
+    """{metric: what each comparison of the arm shows: 'better', 'worse' or neither}."""
+    words: dict[str, list[str]] = {}
+    for row in rows:
+        if row["arm"] == arm:
+            words.setdefault(row["metric"], []).append(outcome(row, alpha))
+    return words
 
 
 def _counts(results: Results, metric: str) -> tuple[dict[str, list[int]], int]:
@@ -200,7 +204,8 @@ def _counts(results: Results, metric: str) -> tuple[dict[str, list[int]], int]:
         value: Interval | None = arm["metrics"].get(metric)
         if value is not None:
             n = value.get("n", arm["n"])
-            found[name], total = round(value["mean"] * n), total or n
+            found[name] = round(value["mean"] * n)
+            total = total or n
     return by_method(found), total
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from medsft.reporting.figures import COLOURS, DPI, GREY, NO_METADATA, WIDTH, arm_looks
+from medsft.reporting.figures import COLOURS, DPI, GREY, NO_METADATA, WIDTH, arm_looks, plain
 from medsft.result_records import Results
-from medsft.text import by_method, label, method_of
+from medsft.text import by_method, label
 
 UNTRAINED = ("-", "--", "-.", ":")  # the untrained model as it is, then with each prompt
 
@@ -25,25 +25,26 @@ def figure(results: Results) -> Figure:
     looks = arm_looks(results["arms"])
     times = {name: spent["wall_seconds"] / 60 for name, spent in results["cost"].items() if spent["wall_seconds"]}
     untrained = [name for name in results["arms"] if name not in results["cost"]]
-    seeds = {name: len(arms) for name, arms in by_method(times).items()}
-    for name, minutes in times.items():
-        value = results["arms"].get(name, {"metrics": {}})["metrics"].get(metric)
-        if value is None:
-            continue
+    scores = {
+        name: value
+        for name in times
+        if name in results["arms"] and (value := results["arms"][name]["metrics"].get(metric)) is not None
+    }
+    methods = by_method({name: name for name in scores})
+    named = {arms[0]: f"{method}, {len(arms)} seeds" if len(arms) > 1 else arms[0] for method, arms in methods.items()}
+    for name, value in scores.items():
+        minutes = times[name]
         look = {**looks[name], "linestyle": "none"}
         if value["low"] is not None and value["high"] is not None:
             axes.plot([minutes, minutes], [value["low"], value["high"]], color=look["color"], linewidth=2)
-        method = method_of(name)  # named once, with its first seed
-        shown = "" if method not in seeds else f"{method}, {seeds[method]} seeds" if seeds[method] > 1 else name
-        seeds.pop(method, None)
-        axes.plot([minutes], [value["mean"]], label=shown.replace("$", r"\$"), markersize=8, **look)
+        axes.plot([minutes], [value["mean"]], label=plain(named.get(name, "")), markersize=8, **look)
     for position, name in enumerate(untrained):
         value = results["arms"][name]["metrics"].get(metric)
         if value is None:
             continue
         style, colour = UNTRAINED[position % len(UNTRAINED)], COLOURS[0] if name == "baseline" else COLOURS[1]
         shown = "untrained" if name == "baseline" else f"untrained: {name}"
-        axes.axhline(value["mean"], color=colour, linestyle=style, linewidth=1.4, label=shown.replace("$", r"\$"))
+        axes.axhline(value["mean"], color=colour, linestyle=style, linewidth=1.4, label=plain(shown))
         if name == "baseline" and value["low"] is not None and value["high"] is not None:
             axes.axhspan(value["low"], value["high"], color=colour, alpha=0.08, linewidth=0)
     naive = {n: s["metrics"][metric]["mean"] for n, s in results["floors"].items() if metric in s["metrics"]}
