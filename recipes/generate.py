@@ -89,21 +89,17 @@ def main() -> None:
     ids = [*questions]
     if prompting.is_prompted(args.arm):
         rows = with_prompts(rows, args, answerer, shard)
-    runs: dict[str, Sampling | None] = {ANSWERS: None}
+    ways: dict[str, Sampling | None] = {ANSWERS: None}
     if args.do_sample:
         draws = [generation.Sampling(args.temperature, args.top_p, seed) for seed in args.seeds]
-        runs |= {f"sampled/seed_{sampling.seed}.jsonl": sampling for sampling in draws}
+        ways |= {f"sampled/seed_{sampling.seed}.jsonl": sampling for sampling in draws}
     if args.repetition_penalty > 1:
-        runs[f"{decodings.PENALISED}.jsonl"] = generation.Sampling(0.0, 1.0, 0, args.repetition_penalty)
-    speeds = [
-        answer(answerer, rows, questions, args, folder / name, digest, sampling, shard)
-        for name, sampling in runs.items()
-    ]
+        ways[f"{decodings.PENALISED}.jsonl"] = generation.Sampling(0.0, 1.0, 0, args.repetition_penalty)
+    tokens, seconds = answer(answerer, rows, questions, args, folder, digest, ways, shard)
     train = [] if apart else load_split(args.study_dir, "train")
     probed = probing.probe(answerer, rows, train, trained_rows(study / source), args, folder, digest, shard)
     if not shard.is_first:
         python.exit_without_teardown()
-    tokens, seconds = speeds[0]
     write_json(
         part_files.share_record(folder, digest, shard),
         {
@@ -121,7 +117,7 @@ def main() -> None:
             "versions": versions(),
             "plan_hash": plan_hash,
             "fingerprint": digest,
-            "asked": dict.fromkeys(runs, len(rows)) | probed,
+            "asked": dict.fromkeys(ways, len(rows)) | probed,
             "new_tokens": tokens,
             "seconds": seconds,
         },
@@ -204,12 +200,13 @@ def answer(
     rows: Sequence[SplitRow],
     questions: Mapping[str | int, Question],
     args: GenerateArguments,
-    path: Path,
+    folder: Path,
     digest: str,
-    sampling: "Sampling | None",
+    ways: "Mapping[str, Sampling | None]",
     shard: Shard,
 ) -> tuple[int, float]:
-    """Answer this process's rows of one file, batch by batch into a part file. Returns new tokens and seconds of all.
+    """Answer this process's rows, batch by batch into a part file for each of `ways`, by file. Returns new tokens and
+    seconds of all.
 
     `questions`: the rows as they are kept, without the prompt of the arm.
     """
@@ -217,22 +214,25 @@ def answer(
 
     from medsft.inference import generation
 
-    path.parent.mkdir(exist_ok=True)
-    done = part_files.finished(path, digest)
+    done = set.intersection(*(set(part_files.finished(folder / name, digest)) for name in ways))
     shard.wait()  # until all have read: what each leaves to the others follows from it
-    part = part_files.part_file(path, digest, shard)
-    part_files.end_torn_line(part)
+    parts = [part_files.part_file(folder / name, digest, shard) for name in ways]
+    for part in parts:
+        part.parent.mkdir(exist_ok=True)
+        part_files.end_torn_line(part)
     started, tokens = time.monotonic(), 0
-    named = f"{args.arm} {path.stem}" + (f", share {shard.share + 1} of {shard.shares}" if shard.shares > 1 else "")
+    named = f"{args.arm} answers" + (f", each in {len(ways)} ways" if len(ways) > 1 else "")
+    named += f", share {shard.share + 1} of {shard.shares}" if shard.shares > 1 else ""
     own = len(rows) // shard.shares
     begun = min(own, len(done)) if shard.shares == 1 else 0
     with tqdm(total=own, initial=begun, desc=named, unit="row", disable=not shard.is_first) as bar:
-        for batch in generation.answers(answerer, rows, set(done), args, sampling, shard):
-            for row in batch:
-                row.update(questions[row["id"]])
-            part_files.append(part, batch)
-            tokens += sum(row["new_tokens"] for row in batch)
-            fresh = sum(row["id"] not in done for row in batch)
+        for batches in generation.answers(answerer, rows, done, args, [*ways.values()], shard):
+            for part, batch in zip(parts, batches, strict=True):
+                for row in batch:
+                    row.update(questions[row["id"]])
+                part_files.append(part, batch)
+                tokens += sum(row["new_tokens"] for row in batch)
+            fresh = sum(row["id"] not in done for row in batches[0])
             bar.update(min(fresh * shard.count, own - bar.n))  # the others are about as far
     return int(shard.total([tokens])[0]), time.monotonic() - started
 

@@ -55,8 +55,8 @@ def options(study: Path, random_model: Path, **changes: object) -> GenerateArgum
 
 
 def texts(answerer: generation.Answerer, rows: list, args: GenerateArguments, sampling=None, done=frozenset()) -> dict:
-    batches = generation.answers(answerer, rows, set(done), args, sampling)
-    return {row["id"]: row["prediction"] for batch in batches for row in batch}
+    batches = generation.answers(answerer, rows, set(done), args, [sampling])
+    return {row["id"]: row["prediction"] for (batch,) in batches for row in batch}
 
 
 def test_a_batch_answers_as_one_by_one(answerer, rows, study, random_model) -> None:

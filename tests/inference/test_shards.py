@@ -24,14 +24,14 @@ TWO = (*ACCELERATE, "--config_file", str(ROOT / "accelerate_configs" / "multi_cp
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_batches_are_shared_without_overlap_whatever_is_done(count: int, padded: bool) -> None:
     rows, done = list(range(100, 123)), {100, 101, 102, 103, 111}
-    whole = dict(shards.batches(rows, 4, lambda row: False, Shard(), padded=True))
+    whole = [*shards.batches(rows, 4, lambda row: False, Shard(), padded=True)]
     shared = [[*shards.batches(rows, 4, done.__contains__, Shard(n, count), padded)] for n in range(count)]
-    answered = [row for share in shared for _, batch in share for row in batch]
+    answered = [row for share in shared for batch in share for row in batch]
     assert len(answered) == len(set(answered))
     assert set(answered) | done == set(rows)
-    for start, batch in (pair for share in shared for pair in share):
-        assert set(batch) <= set(whole[start])  # also the same seed: it follows from `start`
-        assert not padded or batch == whole[start]  # what is padded together is as in one process
+    for batch in (batch for share in shared for batch in share):
+        (of,) = [each for each in whole if set(batch) <= set(each)]
+        assert not padded or batch == of  # what is padded together is as in one process
     if padded:
         assert max(map(len, shared)) - min(map(len, shared)) <= 1
 
@@ -44,7 +44,7 @@ def test_a_share_is_the_same_whatever_the_others_have_done(shares: int, count: i
 
     def answered(share: int, done: set[int]) -> list[int]:
         launch = [batches_of(rows, Shard(n, count, share, shares), padded, done) for n in range(count)]
-        return sorted(row for process in launch for _, batch in process for row in batch)
+        return sorted(row for process in launch for batch in process for row in batch)
 
     alone = [answered(share, set()) for share in range(shares)]
     assert sorted(row for share in alone for row in share) == rows
@@ -53,7 +53,7 @@ def test_a_share_is_the_same_whatever_the_others_have_done(shares: int, count: i
         assert answered(share, {*own}) == []
 
 
-def batches_of(rows: list[int], shard: Shard, padded: bool, done: set[int]) -> list[tuple[int, list[int]]]:
+def batches_of(rows: list[int], shard: Shard, padded: bool, done: set[int]) -> list[list[int]]:
     return [*shards.batches(rows, 4, done.__contains__, shard, padded)]
 
 

@@ -101,7 +101,7 @@ def likelihood(
     order = sorted(range(len(rows)), key=lambda i: len(scored[i].ids), reverse=True)
     totals: dict[int, float] = {}
     own = [*batches(order, batch_size, lambda i: rows[i]["id"] in done, shard, padded=True)]
-    for _, batch in tqdm(own, desc="likelihood of the doctors' answers", delay=2, disable=not shard.is_first):
+    for batch in tqdm(own, desc="likelihood of the doctors' answers", delay=2, disable=not shard.is_first):
         totals |= zip(batch, nll([scored[i] for i in batch]), strict=True)
     return [
         {

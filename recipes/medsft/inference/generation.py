@@ -12,7 +12,7 @@ from medsft.hardware.malloc import keep_freed_memory
 from medsft.hardware.specs import processor_name
 from medsft.inference import llama_cpp, served, shards, vllm_backend
 from medsft.inference.generations_file import BASELINE, question
-from medsft.inference.sampling import Sampling
+from medsft.inference.sampling import Sampling, Ways
 from medsft.inference.shards import Shard
 from medsft.models import loading
 from medsft.models.model_checks import check_answers
@@ -165,14 +165,15 @@ def answers(
     rows: Sequence[SplitRow],
     done: Collection[str | int],
     args: GenerateArguments,
-    sampling: Sampling | None = None,
+    ways: Ways = (None,),
     shard: Shard = Shard(),  # noqa: B008 - it is frozen
-) -> Iterator[list[Generation]]:
-    """Yield finished rows batch by batch, longest prompts first, so that running out of memory shows at once.
+) -> Iterator[list[list[Generation]]]:
+    """Yield finished rows batch by batch, a list for each way of decoding, longest prompts first, so that running out
+    of memory shows at once.
 
-    The last message of a row is the reference, which the model does not see. Batches depend on `rows` only and each has
-    its own seed, so an interrupted run gives the same answers as a whole one, and so do several processes and shares. A
-    batch whose ids are all in `done` is skipped, and one of another process.
+    The last message of a row is the reference, which the model does not see. Batches depend on `rows` only and what is
+    drawn on the question, so an interrupted run gives the same answers as a whole one, and so do several processes and
+    shares. A batch whose ids are all in `done` is skipped, and one of another process.
     """
     encoded = encode([row["messages"][:-1] for row in rows], answerer.tokenizer)
     order = sorted(range(len(rows)), key=lambda i: len(encoded[i]), reverse=True)
@@ -181,22 +182,20 @@ def answers(
         check_answers(cast("PreTrainedModel", answerer.network).config, len(encoded[order[0]]), args.max_new_tokens)
     elif order and isinstance(answerer.network, vllm_backend.Engine):
         vllm_backend.check_room(answerer.network, len(encoded[order[0]]), args.max_new_tokens)
-    size = args.batch_size * (1 if padded else vllm_backend.BATCHES_AT_ONCE)
+    size = max(1, args.batch_size // len(ways)) if padded else args.batch_size * vllm_backend.BATCHES_AT_ONCE
     if isinstance(answerer.network, served.Engine):  # each server is asked `batch_size` rows at once
         size *= len(answerer.network.addresses)
-    for start, batch in shards.batches(order, size, lambda i: rows[i]["id"] in done, shard, padded):
-        own = sampling  # the other engines draw with a seed of each question's own
-        if sampling and padded:
-            own = sampling._replace(seed=sampling.seed * 1_000_003 + start)
+    stops = stop_ids(answerer.tokenizer)
+    for batch in shards.batches(order, size, lambda i: rows[i]["id"] in done, shard, padded):
         if isinstance(answerer.network, served.Engine) and answerer.network.kind == served.MESSAGES:
             asked = [rows[i]["messages"][:-1] for i in batch]
-            stops = stop_ids(answerer.tokenizer)
-            produced = served.complete_messages(
-                answerer.network, asked, answerer.tokenizer, args.max_new_tokens, stops, own
-            )
+            fixed = (answerer.network, asked, answerer.tokenizer, args.max_new_tokens, stops)
+            produced = [served.complete_messages(*fixed, way) for way in ways]
         else:
-            produced = complete(answerer, [encoded[i] for i in batch], args.max_new_tokens, own)
-        yield [_row(rows[i], answerer.tokenizer, new) for i, new in zip(batch, produced, strict=True)]
+            produced = complete_in(answerer, [encoded[i] for i in batch], args.max_new_tokens, ways)
+        yield [
+            [_row(rows[i], answerer.tokenizer, new) for i, new in zip(batch, some, strict=True)] for some in produced
+        ]
 
 
 def encode(conversations: Sequence[list[Turn]], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
@@ -208,35 +207,20 @@ def complete(
     answerer: Answerer, prompts: list[list[int]], max_new_tokens: int, sampling: Sampling | None = None
 ) -> list[list[int]]:
     """The new tokens of each prompt, including the one that ends the turn. Greedy without `sampling`."""
+    return complete_in(answerer, prompts, max_new_tokens, [sampling])[0]
+
+
+def complete_in(answerer: Answerer, prompts: list[list[int]], max_new_tokens: int, ways: Ways) -> list[list[list[int]]]:
+    """The same in several ways of decoding, a list for each; transformers reads the prompts once for all of them."""
     stops = stop_ids(answerer.tokenizer)
     if isinstance(answerer.network, vllm_backend.Engine):
-        return vllm_backend.complete(answerer.network, prompts, max_new_tokens, stops, sampling)
+        return [vllm_backend.complete(answerer.network, prompts, max_new_tokens, stops, way) for way in ways]
     if isinstance(answerer.network, served.Engine):
-        return served.complete(answerer.network, prompts, max_new_tokens, stops, sampling)
+        return [served.complete(answerer.network, prompts, max_new_tokens, stops, way) for way in ways]
 
-    import torch
+    from medsft.inference.decoding import decode
 
-    inputs = answerer.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(answerer.network.device)
-    drawn: dict[str, float] = {"do_sample": False}
-    if sampling is not None:
-        torch.manual_seed(sampling.seed)
-        drawn = {"do_sample": sampling.temperature > 0, "repetition_penalty": sampling.repetition_penalty}
-        if sampling.temperature > 0:
-            drawn |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    with torch.inference_mode():
-        output = answerer.network.generate(  # type: ignore[operator]
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=sorted(stops),
-            pad_token_id=answerer.tokenizer.pad_token_id,
-            **drawn,
-        )
-    return [_until_stop(row, stops) for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
-
-
-def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
-    end = next((i for i, token in enumerate(ids) if token in stops), len(ids) - 1)
-    return ids[: end + 1]
+    return decode(answerer.network, prompts, max_new_tokens, stops, answerer.tokenizer.pad_token_id, ways)
 
 
 def _row(row: SplitRow, tokenizer: "PreTrainedTokenizerBase", new_ids: list[int]) -> Generation:

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from medsft.records import Json
@@ -24,6 +25,9 @@ class Sampling(NamedTuple):
     def seed_of(self, asked: object) -> int:
         """A seed of its own for each question (text or token ids), whatever is asked beside it and by which process."""
         return zlib.crc32(json.dumps([self.seed, asked]).encode()) % 2**31
+
+
+Ways = Sequence[Sampling | None]  # ways of decoding; None: greedily
 
 
 def of_openai(sampling: Sampling | None, asked: object) -> Json:

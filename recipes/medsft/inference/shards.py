@@ -83,8 +83,8 @@ def join(share: int = 0, shares: int = 1) -> Shard:
 
 def batches(
     rows: Sequence[int], size: int, is_done: Callable[[int], bool], shard: Shard, padded: bool
-) -> Iterator[tuple[int, list[int]]]:
-    """(position of its first row, rows) of each batch that this process still has to answer.
+) -> Iterator[list[int]]:
+    """The rows of each batch that this process still has to answer.
 
     Batches are cut from all `rows`, so they do not depend on what is done or on the number of processes. Rows that are
     `padded` together stay together: rounding in a batch depends on its width. Else each batch is dealt row by row.
@@ -95,9 +95,9 @@ def batches(
         own = starts[shard.share :: shard.shares]
         left = [start for start in own if not all(map(is_done, rows[start : start + size]))]
         for start in left[shard.number :: shard.count]:
-            yield start, [*rows[start : start + size]]
+            yield [*rows[start : start + size]]
         return
     for start in starts:
         mine = [*rows[start : start + size]][shard.share :: shard.shares][shard.number :: shard.count]
         if not all(map(is_done, mine)):
-            yield start, mine
+            yield mine

@@ -68,7 +68,7 @@ def _batches(
 ) -> Iterator[list[Row]]:
     """The answers to each batch of `size` items, or of one, with an item that is not done; longest first."""
     order = sorted(range(len(items)), key=lambda at: -lengths[at])
-    for _, batch in shards.batches(order, max(1, size), lambda at: items[at]["id"] in done, Shard(), padded=True):
+    for batch in shards.batches(order, max(1, size), lambda at: items[at]["id"] in done, Shard(), padded=True):
         yield answer(batch)
 
 
