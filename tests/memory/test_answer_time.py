@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from medsft.hardware.specs import Hardware, described, machine
-from medsft.memory import answer_time
 from medsft.memory.answer_time import Work, estimate
-from medsft.models.parameter_counts import count_parameters, known_config
+from medsft.models.parameter_counts import cache_bytes, count_parameters, known_config
 
 SMALL = known_config("mistralai/Mistral-7B-Instruct-v0.2")
 LARGE = known_config("meta-llama/Llama-3.1-70B-Instruct")
@@ -21,8 +20,8 @@ def h100() -> Hardware:
 
 def test_the_models_are_those_that_are_named() -> None:
     assert count_parameters(LARGE) == 70_553_706_496
-    assert answer_time.cache_bytes(SMALL) == 131_072  # 2 x 32 layers x 8 heads x 128 x 2 bytes
-    assert answer_time.cache_bytes(LARGE) == 327_680
+    assert cache_bytes(SMALL) == 131_072  # 2 x 32 layers x 8 heads x 128 x 2 bytes
+    assert cache_bytes(LARGE) == 327_680
 
 
 def test_the_formula_by_hand(h100: Hardware) -> None:

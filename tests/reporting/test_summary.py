@@ -81,9 +81,9 @@ def test_no_emergency_sent_to_care_is_said_outright(folder: Path) -> None:
     ("differences", "expected"),
     [
         ([0.1, 0.1, 0.1, 0.1], "yes (better on 4 of 4 measures)"),
-        ([0.1, 0.0, 0.1, 0.0], "partly (better on 2 of 4 measures)"),
-        ([-0.1, 0.0, 0.0, 0.0], "no, worse (on 1 of 4 measures)"),
-        ([-0.1, 0.1, 0.0, 0.0], "mixed (better on 1, worse on 1 of 4 measures)"),
+        ([0.1, 0.0, 0.1, 0.0], "partly (better on 2 of 4 measures: ROUGE-1 and ROUGE-L)"),
+        ([-0.1, 0.0, 0.0, 0.0], "no, worse (on 1 of 4 measures: ROUGE-1)"),
+        ([-0.1, 0.1, 0.0, 0.0], "mixed (better on 1 of 4 measures: ROUGE-2; worse on 1 of 4 measures: ROUGE-1)"),
     ],
 )
 def test_better_is_said_in_a_word(folder: Path, differences: list[float], expected: str) -> None:

@@ -58,7 +58,7 @@ class Draw(LogitsProcessor):
         """A token for each of `rows` from its nucleus (Holtzman et al. 2020): the fewest likeliest that have top_p.
 
         By rejection: a token of the whole distribution is taken if all likelier ones together have less than top_p, and
-        is drawn again otherwise. So nothing of the vocabulary is sorted, which on a processor takes longer than the model.
+        is drawn again otherwise. So the vocabulary is not sorted, which on a processor takes longer than the model.
         """
         ways = [cast("Sampling", self.ways[row]) for row in rows]
         heat = torch.tensor([way.temperature for way in ways], device=scores.device)

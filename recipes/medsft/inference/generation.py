@@ -10,7 +10,7 @@ from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.hardware.malloc import keep_freed_memory
 from medsft.hardware.specs import processor_name
-from medsft.inference import llama_cpp, served, shards, vllm_backend
+from medsft.inference import answer_memory, llama_cpp, served, shards, vllm_backend
 from medsft.inference.generations_file import BASELINE, question
 from medsft.inference.sampling import Sampling, Ways
 from medsft.inference.shards import Shard
@@ -123,6 +123,7 @@ def load(args: GenerateArguments) -> Answerer:
             raise UserError("engine vllm answers unmerged, unquantized arms; use --engine transformers")
         engine = vllm_backend.load(base, weights, dtype, args.tensor_parallel)
         return Answerer(engine, tokenizer, base, precision, "vllm", vllm_backend.version())
+    answer_memory.check_weights(loading.load_config(base), dtype, quantization)
     config = loading.nf4(dtype, _double_quant(args, weights)) if quantization == "nf4" else None
     adapter = weights is not None and weights.name == "adapter"
     network = loading.load_model(base if adapter or weights is None else str(weights), dtype, config)
@@ -177,19 +178,24 @@ def answers(
     """
     encoded = encode([row["messages"][:-1] for row in rows], answerer.tokenizer)
     order = sorted(range(len(rows)), key=lambda i: len(encoded[i]), reverse=True)
+    longest = len(encoded[order[0]]) if order else 0
     padded = answerer.engine == "transformers"  # the other engines fill their own batches
+    size = args.batch_size * vllm_backend.BATCHES_AT_ONCE
     if order and padded:
-        check_answers(cast("PreTrainedModel", answerer.network).config, len(encoded[order[0]]), args.max_new_tokens)
+        network = cast("PreTrainedModel", answerer.network)
+        check_answers(network.config, longest, args.max_new_tokens)
+        asked = min(max(args.batch_size, len(ways)), len(rows) * len(ways))
+        tokens, precision = (longest, args.max_new_tokens), answerer.precision
+        size = answer_memory.at_once(network.config, precision, tokens, len(ways), asked, shard) // len(ways)
     elif order and isinstance(answerer.network, vllm_backend.Engine):
-        vllm_backend.check_room(answerer.network, len(encoded[order[0]]), args.max_new_tokens)
-    size = max(1, args.batch_size // len(ways)) if padded else args.batch_size * vllm_backend.BATCHES_AT_ONCE
+        vllm_backend.check_room(answerer.network, longest, args.max_new_tokens)
     if isinstance(answerer.network, served.Engine):  # each server is asked `batch_size` rows at once
         size *= len(answerer.network.addresses)
     stops = stop_ids(answerer.tokenizer)
     for batch in shards.batches(order, size, lambda i: rows[i]["id"] in done, shard, padded):
         if isinstance(answerer.network, served.Engine) and answerer.network.kind == served.MESSAGES:
-            asked = [rows[i]["messages"][:-1] for i in batch]
-            fixed = (answerer.network, asked, answerer.tokenizer, args.max_new_tokens, stops)
+            dialogues = [rows[i]["messages"][:-1] for i in batch]
+            fixed = (answerer.network, dialogues, answerer.tokenizer, args.max_new_tokens, stops)
             produced = [served.complete_messages(*fixed, way) for way in ways]
         else:
             produced = complete_in(answerer, [encoded[i] for i in batch], args.max_new_tokens, ways)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from medsft.hardware.specs import Hardware
 from medsft.memory.step_time import FRACTION_OF_PEAK
-from medsft.models.parameter_counts import count_parameters
+from medsft.models.parameter_counts import cache_bytes, count_parameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -46,14 +46,6 @@ class Estimate:
     @property
     def gpu_hours(self) -> float:
         return self.hours * self.split * self.copies
-
-
-def cache_bytes(config: "PreTrainedConfig") -> int:
-    """Of one token in bf16: keys and values of each layer; 131,072 for Mistral-7B."""
-    text = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    per_head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(2 * text.num_hidden_layers * heads * per_head * 2)
 
 
 def estimate(

@@ -66,6 +66,14 @@ def count_parameters(config: "PreTrainedConfig") -> int:
     return sizes_of(config).parameters
 
 
+def cache_bytes(config: "PreTrainedConfig") -> int:
+    """Of one token in bf16: keys and values of each layer; 131,072 for Mistral-7B."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    per_head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(2 * text.num_hidden_layers * heads * per_head * 2)
+
+
 def count_lora(config: "PreTrainedConfig", r: int, targets: str | list[str] = "all-linear") -> int:
     """Parameters of rank-`r` adapters, r (inputs + outputs) per target (arXiv:2106.09685): 41,943,040 for Mistral-7B
     at r 16. `targets`: 'all-linear', or last parts of module names such as q_proj. Raises UserError for an absent one.

@@ -5,7 +5,7 @@ several seeds of a method the least and the most are said.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from medsft.records import Difference, Interval
 from medsft.reporting.sections import forgetting_table, tuning
@@ -42,15 +42,14 @@ def better(results: Results) -> str:
         return "Nothing can be said yet: no trained arm was compared with the untrained model."
     said = []
     for name, rows in found.items():
-        words = [outcome(row, results["alpha"]) for row in rows]
-        up, down = words.count("better"), words.count("worse")
-        total = f"of {len(words)} measures"
+        words = {row["metric"]: outcome(row, results["alpha"]) for row in rows}
+        up, down = _on(words, "better"), _on(words, "worse")
         if up and down:
-            text = f"mixed (better on {up}, worse on {down} {total})"
+            text = f"mixed (better on {up}; worse on {down})"
         elif up:
-            text = f"{'yes' if up == len(words) else 'partly'} (better on {up} {total})"
+            text = f"{'yes' if {*words.values()} == {'better'} else 'partly'} (better on {up})"
         elif down:
-            text = f"no, worse (on {down} {total})"
+            text = f"no, worse (on {down})"
         else:
             text = f"not shown (no difference on {len(words)} measures)"
         said.append(f"{_short(name)} {text}")
@@ -61,6 +60,15 @@ def better(results: Results) -> str:
     last = f"Measures: {measures}; n = {n} dialogues."
     said = [first, _prompted(results), _naive(results), preferred(results), last]
     return " ".join(filter(None, said))
+
+
+def _on(words: Mapping[str, str], side: str) -> str:
+    """'3 of 5 measures', with their names where they are one or two; '' where it is none."""
+    found = [label(metric) for metric, word in words.items() if word == side]
+    if not found:
+        return ""
+    named = f": {listed(found)}" if len(found) < min(3, len(words)) else ""
+    return f"{len(found)} of {len(words)} measures{named}"
 
 
 def harm(results: Results) -> str:
@@ -160,11 +168,12 @@ def arithmetic(results: Results) -> str:
 def _prompted(results: Results) -> str:
     """Each trained arm against the untrained model with a better prompt, where that was run."""
     rows = [row for row in results["pairs"] if row["baseline"] in PROMPTED and row["metric"] in results["primary"]]
-    said = []
+    said, repeated = [], {row["method"] for row in results["seeds"]}
     for arm in dict.fromkeys(row["arm"] for row in rows):
         words = _outcomes(rows, arm, results["alpha"])
         up, down = (sum(kind(word == side for word in some) for some in words.values()) for kind, side in SIDES)
-        said.append(f"{arm} better on {up} and worse on {down} of {len(words)}")
+        seed = f" (seed {results['cost'][arm]['seed']} alone)" if arm in repeated else ""
+        said.append(f"{arm}{seed} better on {up} and worse on {down} of {len(words)}")
     others = listed(dict.fromkeys(row["baseline"] for row in rows)) if rows else ""
     return f"Against other prompts, {others}: {', '.join(said)}." if said else ""
 
