@@ -20,6 +20,7 @@
 #   GPU_IMAGE    GPU_IMAGE=1: make test-containers builds the gpu images too (30 GB of disk, ten minutes more)
 #   TARGET, IMAGE, ENGINE  what `make image` builds (cpu, gpu or gpu-cloud), under which name, with docker or podman;
 #                `make evaluate ARM=lora ENGINE=gguf` lets llama.cpp answer from exports of one arm, as arms lora_q8 and lora_q4
+#   SERVING      which tests of `make test-serving`, as pytest's -k; all of them if not given
 #   VLLM         interpreter of vLLM's environment, for `make test-serving`, which makes .venv/vllm; empty: without vLLM
 #   PYTHON       interpreter that makes .venv (3.11 or 3.12)
 
@@ -48,6 +49,7 @@ WHEELS ?=
 GPU_IMAGE ?=
 VENV := .venv
 PY := $(VENV)/bin/python
+SERVING ?=
 VLLM ?= $(VENV)/vllm/bin/python
 ACCELERATE := $(VENV)/bin/accelerate launch
 TARGET ?= cpu
@@ -347,7 +349,7 @@ test-fast: setup-dev  ## the tests that take seconds (two to three minutes on tw
 	$(PYTEST) -m "not slow and not containers and not serving"
 
 test-serving: setup-dev $(VENV)/.serving $(if $(filter $(VENV)/%,$(VLLM)),$(VENV)/.vllm)  ## exports read and answered by llama.cpp and vLLM (llama.cpp: four minutes of two cores)
-	PYTHONPATH=$(VENV)/serving $(PY) -m pytest -m serving -s -rs tests/serving
+	PYTHONPATH=$(VENV)/serving $(PY) -m pytest -m serving -s -rs $(if $(SERVING),-k "$(SERVING)") tests/serving
 	$(if $(VLLM),$(VLLM) -m pytest -m serving -s -rs tests/serving/test_vllm.py)
 
 lint: setup-dev  ## ruff and mypy

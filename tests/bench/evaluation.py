@@ -59,7 +59,7 @@ def generation_speed(count: int = 32, batch_size: int = 16, max_new_tokens: int 
     result: dict[str, Any] = {"rows": count, "max_new_tokens": max_new_tokens, "batch_size": batch_size, **_machine()}
     for name, size in (("one_by_one", 1), ("batched", batch_size)):
         args.batch_size, started = size, time.monotonic()
-        answered = [row for batch in generation.answers(answerer, rows, set(), args) for row in batch]
+        answered = [row for (batch,) in generation.answers(answerer, rows, set(), args) for row in batch]
         seconds, tokens = time.monotonic() - started, sum(row["new_tokens"] for row in answered)
         result |= {f"{name}_tokens_per_second": round(tokens / seconds, 1), f"{name}_new_tokens": tokens}
     result["plain_tokens_per_second"] = _plain_speed(answerer, prompts, max_new_tokens)

@@ -143,8 +143,8 @@ def test_draws_are_each_rows_own_whatever_process_makes_them(
     args, drawn, answerer = options(study, "lora"), generation.Sampling(1.0, 0.9, 7), arm[1]
 
     def texts(shard: Shard) -> dict[Any, str]:
-        found = [*generation.answers(answerer, rows, set(), args, drawn, shard)]
-        return {row["id"]: row["prediction"] for batch in found for row in batch}
+        found = [*generation.answers(answerer, rows, set(), args, [drawn], shard)]
+        return {row["id"]: row["prediction"] for (batch,) in found for row in batch}
 
     whole = texts(Shard())
     assert len(whole) == N and texts(Shard()) == whole

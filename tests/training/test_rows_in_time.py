@@ -31,10 +31,25 @@ def report(rows: int, tokens: int) -> dict:
 )
 def test_rows_follow_the_measured_speed(monkeypatch: pytest.MonkeyPatch, speed: float, there: int, taken: int) -> None:
     monkeypatch.setattr(matmul_benchmark, "measured", lambda: {"float32": speed / 2, "bfloat16": speed})
-    found = rows_in_time.decide(DEMO, report(there, 245 * there), 5)
+    found = rows_in_time.decide(DEMO, report(there, 245 * there), 5, {})
     assert found["rows"] == taken
     assert f"of {there}, all arms in 5 minutes" in str(found["reason"])
     assert taken % 4 == 0
+
+
+def test_a_sweep_knows_the_speed_better_than_matrix_products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 s at 200, 250 and 125 tokens a second: 17 s for 1,000 tokens of all three, so 72 rows of 245."""
+    monkeypatch.setattr(matmul_benchmark, "measured", lambda: pytest.fail("it was not asked"))
+    for arm, speeds in {"lora": [190.0, 200.0, 260.0], "qlora": [250.0], "full": [125.0, None]}.items():
+        assert rows_in_time.speeds(tmp_path) == {}  # not before all three have run
+        for at, speed in enumerate(speeds):
+            folder = tmp_path / f"{arm}_0.00{at}_6_steps"
+            folder.mkdir()
+            write_json(folder / "train.json", {"tokens_per_second": speed})
+    measured = rows_in_time.speeds(tmp_path)
+    assert measured == {"lora": 200.0, "qlora": 250.0, "full": 125.0}
+    found = rows_in_time.decide(DEMO, report(260, 245 * 260), 5, measured)
+    assert found["rows"] == 72 and "at the sweep's 200, 250, 125 tokens a second" in str(found["reason"])
 
 
 def test_the_time_is_what_the_operations_take() -> None:
@@ -58,5 +73,6 @@ def test_it_is_decided_once_for_a_study(tmp_path: Path) -> None:
 
 def test_without_prepared_rows_the_recipes_number_is_taken(tmp_path: Path) -> None:
     assert (
-        rows_in_time.decide(DEMO, None, 5)["rows"] == yaml.safe_load((DEMO / "lora.yaml").read_text())["max_train_rows"]
+        rows_in_time.decide(DEMO, None, 5, {})["rows"]
+        == yaml.safe_load((DEMO / "lora.yaml").read_text())["max_train_rows"]
     )

@@ -38,12 +38,11 @@ class Draw(LogitsProcessor):
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all rows but these."""
-        self.ways, self.padding, self.generators = (
-            [some[row] for row in rows] for some in (self.ways, self.padding, self.generators)
-        )
+        self.ways, self.padding = [self.ways[row] for row in rows], [self.padding[row] for row in rows]
+        self.generators = [self.generators[row] for row in rows]
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        scores = scores.clone()
+        scores = cast("torch.FloatTensor", scores.clone())
         for row, way in enumerate(self.ways):
             if way is not None and way.repetition_penalty > 1:
                 said = cast("torch.LongTensor", input_ids[row : row + 1, self.padding[row] :])
@@ -85,6 +84,8 @@ class Roomy(DynamicLayer):
     The layers of transformers copy all keys and values for each new token, a fifth of a step's time on a processor.
     """
 
+    keys: torch.Tensor
+    values: torch.Tensor
     used = 0
 
     def update(
@@ -140,9 +141,9 @@ def decode(
     ids = torch.tensor([[pad] * gap + prompt for gap, prompt in zip(padding, prompts, strict=True)])
     mask = torch.tensor([[0] * gap + [1] * (width - gap) for gap in padding])
     ids, mask = ids.to(network.device), mask.to(network.device)
-    rows = [(way, at) for at in range(len(prompts)) for way in range(several)]
+    rows = [(number, at) for at in range(len(prompts)) for number in range(several)]
     seeds = [way.seed_of(prompts[at]) if (way := ways[number]) else 0 for number, at in rows]
-    draw = Draw([ways[way] for way, _ in rows], seeds, [padding[at] for _, at in rows])
+    draw = Draw([ways[number] for number, _ in rows], seeds, [padding[at] for _, at in rows])
     found: list[list[list[int]]] = [[[] for _ in prompts] for _ in ways]
     cache = _cache(network)
     with torch.inference_mode():
@@ -163,9 +164,9 @@ def decode(
                 return_dict_in_generate=True,
             )
             ids = output.sequences
-            for row, (way, at) in enumerate(rows):
-                found[way][at] = until_stop(ids[row, width:].tolist(), stops)
-            going = [row for row, (way, at) in enumerate(rows) if found[way][at][-1] not in stops]
+            for row, (number, at) in enumerate(rows):
+                found[number][at] = until_stop(ids[row, width:].tolist(), stops)
+            going = [row for row, (number, at) in enumerate(rows) if found[number][at][-1] not in stops]
             rows = [rows[row] for row in going]
             draw.keep(going)
             kept = torch.tensor(going, dtype=torch.long, device=ids.device)

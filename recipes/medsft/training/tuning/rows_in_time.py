@@ -6,7 +6,9 @@ Prints the number, the same for every arm of the study: it is decided once and k
 reason goes to stderr.
 """
 
+import statistics
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from medsft.cli import run
@@ -15,8 +17,9 @@ from medsft.errors import UserError
 from medsft.files import read_json, write_json
 from medsft.records import DataReport
 
+ARMS = ("lora", "qlora", "full")
 OPERATIONS = 4 + 4 + 6  # a weight and token, of LoRA, QLoRA and full fine-tuning together
-SHARE = 0.3  # of the speed of matrix products, as `make bench` measures it for these recipes: 0.34 to 0.59
+SHARE = 0.3  # of the speed of matrix products, as `make bench` measures it for these recipes: 0.12 to 0.59
 LEAST = 48  # rows: twelve steps show that everything works, and claim nothing
 
 
@@ -27,7 +30,8 @@ def main() -> None:
     kept, prepared = study / "train_rows.json", study / "data" / "data_report.json"
     if not kept.exists():
         study.mkdir(parents=True, exist_ok=True)
-        chosen = decide(recipes, read_json(prepared) if prepared.exists() else None, minutes)
+        report = read_json(prepared) if prepared.exists() else None
+        chosen = decide(recipes, report, minutes, speeds(study / "sweep"))
         write_json(kept, {**chosen, "minutes": minutes})
     found = read_json(kept)
     print("max_train_rows {rows}: {reason}".format(**found), file=sys.stderr)
@@ -36,10 +40,25 @@ def main() -> None:
     print(found["rows"])
 
 
-def decide(recipes: Path, report: DataReport | None, minutes: float) -> dict[str, object]:
-    """{'rows', 'reason'}: the training rows that the measured speed allows, at least 48 and at most all.
+def speeds(sweep: Path) -> dict[str, float]:
+    """Tokens a second of each arm, the median of its trials in a sweep; {} where an arm has none."""
+    found = {}
+    for arm in ARMS:
+        trials = [read_json(path)["tokens_per_second"] for path in sweep.glob(f"{arm}_[0-9]*/train.json")]
+        measured = [speed for speed in trials if speed]
+        if not measured:
+            return {}
+        found[arm] = statistics.median(measured)
+    return found
 
-    48 where the rows (`report`) are not prepared, or the size of the model is not known here.
+
+def decide(
+    recipes: Path, report: DataReport | None, minutes: float, measured: Mapping[str, float]
+) -> dict[str, object]:
+    """{'rows', 'reason'}: the training rows that the arms train on in time, at least 48 and at most all.
+
+    By the speeds that the sweep `measured`, else by the speed of matrix products. 48 where the rows (`report`) are not
+    prepared, or the size of the model is not known here.
     """
     from medsft.hardware import matmul_benchmark
     from medsft.models.parameter_counts import known_config, sizes_of
@@ -51,11 +70,15 @@ def decide(recipes: Path, report: DataReport | None, minutes: float) -> dict[str
         return {"rows": LEAST, "reason": "the rows or the size of the model were not known"}
     there = report["splits"]["train"]["rows"]
     tokens = report["tokens"]["train"]["total"] / there
-    speed = max(matmul_benchmark.measured().values())
-    rows = fitting(minutes, speed, sizes_of(config).parameters, tokens)
+    if measured:
+        rows = int(minutes * 60 / sum(tokens / speed for speed in measured.values()))
+        how = f"the sweep's {', '.join(f'{speed:.0f}' for speed in measured.values())} tokens a second"
+    else:
+        speed = max(matmul_benchmark.measured().values())
+        rows = fitting(minutes, speed, sizes_of(config).parameters, tokens)
+        how = f"{SHARE:.0%} of the {speed:.0f} GFLOP/s measured here"
     taken = min(there, max(LEAST, rows // per_step * per_step))
-    reason = f"of {there}, all arms in {minutes:g} minutes at {SHARE:.0%} of the {speed:.0f} GFLOP/s measured here"
-    return {"rows": taken, "reason": reason}
+    return {"rows": taken, "reason": f"of {there}, all arms in {minutes:g} minutes at {how}"}
 
 
 def fitting(minutes: float, speed: float, parameters: int, tokens: float) -> int:
