@@ -72,7 +72,5 @@ def test_it_is_decided_once_for_a_study(tmp_path: Path) -> None:
 
 
 def test_without_prepared_rows_the_recipes_number_is_taken(tmp_path: Path) -> None:
-    assert (
-        rows_in_time.decide(DEMO, None, 5, {})["rows"]
-        == yaml.safe_load((DEMO / "lora.yaml").read_text())["max_train_rows"]
-    )
+    taken = rows_in_time.decide(DEMO, None, 5, {})["rows"]
+    assert taken == yaml.safe_load((DEMO / "lora.yaml").read_text())["max_train_rows"]
