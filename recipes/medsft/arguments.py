@@ -174,7 +174,7 @@ class GenerateArguments:
     shards: int = option(1, "how many shares there are, each a launch of its own, on this machine or another")
     max_rows: int | None = option(None, "answer at most this many test rows, the first of the shuffled split")
     max_new_tokens: int = option(256, "longest answer in tokens")
-    batch_size: int = option(16, "answers written at once: with three draws a question, a third as many questions")
+    batch_size: int = option(16, "answers written at once, each way of a question counted; fewer where memory is short")
     do_sample: bool = option(False, "besides the greedy answers, sample answers once for each of the seeds")
     seeds: list[int] = option([1, 2, 3, 4, 5], "seeds of the sampled answers, with do_sample")
     repetition_penalty: float = option(1.0, "besides, decode greedily with this penalty (1.1, say); 1: do not")

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from medsft.arguments import GenerateArguments
 from medsft.errors import DoesNotFit
-from medsft.hardware.specs import Hardware, described, machine
 from medsft.inference import answer_memory, generation
 from medsft.inference.shards import Shard
 from medsft.models.parameter_counts import known_config
@@ -18,15 +18,21 @@ GB = 1e9
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A GPU on which so many GB are free."""
+    """So many GB that are free on a GPU."""
     left = [0.0]
-    gpu: Hardware = described(machine("."), gpu="a100-80gb")
-
-    def there(_: object) -> Hardware:
-        return Hardware(**{**vars(gpu), "device_available_bytes": int(left[0] * GB)})
-
-    monkeypatch.setattr(answer_memory, "machine", there)
+    monkeypatch.setattr(answer_memory, "free_bytes", lambda: (int(left[0] * GB), "GPU memory"))
     return left
+
+
+def test_what_is_free_is_asked_anew_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the two questions the weights are read. With a GPU, torch's: what it keeps unused counts as free."""
+    available = iter([8_000, 5_000])
+    monkeypatch.setattr(answer_memory, "host_memory", lambda: (9_000, next(available)))
+    assert [answer_memory.free_bytes() for _ in range(2)] == [(8_000, "host memory"), (5_000, "host memory")]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name, value in {"mem_get_info": (700, 1_000), "memory_reserved": 200, "memory_allocated": 150}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda found=value: found)
+    assert answer_memory.free_bytes() == (750, "GPU memory")
 
 
 def test_an_answer_takes_its_keys_and_values_and_little_else() -> None:
@@ -48,7 +54,10 @@ def test_the_batch_shrinks_to_what_fits_and_says_so(free: list[float], capsys: p
     assert 5 <= some < 32
     assert f"batch_size {some} instead of 32: answers of 1408 tokens" in capsys.readouterr().out
     assert 4 * 0.9 * GB / (some + 1) < answer_memory.answer_bytes(MISTRAL, 2, 1024, 384, 5) <= 4 * 0.9 * GB / some
-    with pytest.raises(DoesNotFit, match=r"one question do not fit: 5 of .* 1\.0 GB of GPU memory are free; .*--seeds"):
+    with pytest.raises(
+        DoesNotFit,
+        match=r"one question do not fit: 5 of .* 1\.0 GB of GPU .* 90% of them used; .*--seeds",
+    ):
         fitting(1)
 
 
@@ -67,7 +76,7 @@ def test_weights_that_do_not_fit_are_refused_and_fit_in_nf4(free: list[float]) -
         answer_memory.check_weights(MISTRAL, "bfloat16", None)
     answer_memory.check_weights(MISTRAL, "bfloat16", "nf4")
     free[0] = 3
-    with pytest.raises(DoesNotFit, match=r"weights take 4\.1 GB of GPU memory, 3\.0 are free"):
+    with pytest.raises(DoesNotFit, match=r"weights take 4\.5 GB of GPU memory, 3\.0 are free"):
         answer_memory.check_weights(MISTRAL, "bfloat16", "nf4")
 
 

@@ -6,7 +6,12 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
+    Gemma3TextConfig,
+    GenerationConfig,
+    Lfm2Config,
     LogitsProcessorList,
+    MistralConfig,
     PreTrainedModel,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
@@ -83,6 +88,44 @@ def test_answers_that_ended_leave_the_batch(network, stops) -> None:
     left = sum(len(answer) > decoding.STEPS for some in answers for answer in some)
     assert sizes[0] == len(PROMPTS)  # the prompts, once for all ways
     assert sizes[1] == len(PROMPTS) * len(WAYS) > sizes[1 + decoding.STEPS] == left
+
+
+def test_a_models_own_settings_change_nothing(network, stops) -> None:
+    """A model may come with a penalty or a length of its own, which its trained arms would not have."""
+    ours, kept = decode(network, PROMPTS, NEW, stops, PAD, WAYS), network.generation_config
+    own = {"repetition_penalty": 2.0, "no_repeat_ngram_size": 2, "min_new_tokens": 50, "forced_eos_token_id": 7}
+    own |= {"use_cache": False, "num_beams": 2, "renormalize_logits": True, "suppress_tokens": [ours[0][0][0]]}
+    own |= {"do_sample": True, "temperature": 0.1, "top_k": 3, "cache_implementation": "static", "max_length": 9}
+    own |= {"exponential_decay_length_penalty": (1, 2.0), "begin_suppress_tokens": [ours[0][0][0]], "max_time": 0.001}
+    try:
+        network.generation_config = GenerationConfig(**own)
+        assert decode(network, PROMPTS, NEW, stops, PAD, WAYS) == ours
+    finally:
+        network.generation_config = kept
+
+
+SMALL = {"vocab_size": 128, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0, "initializer_range": 0.3}
+OTHERS = {
+    "sliding": MistralConfig(**SMALL, sliding_window=8),
+    "both": Gemma3TextConfig(
+        **SMALL, head_dim=16, sliding_window=8, layer_types=["sliding_attention", "full_attention"]
+    ),
+    "state": Lfm2Config(**SMALL, layer_types=["conv", "full_attention"]),
+    "alibi": BloomConfig(vocab_size=128, hidden_size=32, n_layer=2, n_head=2, pad_token_id=0, initializer_range=0.3),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_models_that_keep_something_else_answer_as_alone(name: str) -> None:
+    """A window of eight tokens, a window beside whole attention, a convolution's state, and a bias by position."""
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(OTHERS[name], attn_implementation="eager").eval()
+    found = decode(network, PROMPTS[:2], 40, {1}, PAD, [None, None, Sampling(0.7, 0.9, 1)])
+    for prompt, ours, again in zip(PROMPTS[:2], *found[:2], strict=True):
+        theirs = network.generate(torch.tensor([prompt]), max_new_tokens=40, eos_token_id=1, do_sample=False)
+        assert ours == again == theirs[0, len(prompt) :].tolist()
+    assert found[2] != found[0]
 
 
 def test_tokens_are_drawn_as_often_as_the_nucleus_says() -> None:

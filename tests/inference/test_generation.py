@@ -200,6 +200,8 @@ def test_arms_of_every_kind_answer_and_merging_changes_no_answer(study: Path, ra
         ({"engine": "fast"}, "engine 'fast'"),
         ({"do_sample": True, "seeds": [1, 1]}, "seeds"),
         ({"batch_size": 0}, "batch_size 0"),
+        ({"do_sample": True, "top_p": 0.0}, "top_p 0.0: give"),
+        ({"do_sample": True, "temperature": 0.0}, "temperature 0.0, top_p 0.9: give both above 0"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(changes: dict, message: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from medsft.inference.sampling import Sampling, Ways
 from medsft.models import grouped_attention
@@ -23,6 +23,25 @@ if TYPE_CHECKING:
 # New tokens after which answers that have ended leave the batch. Copying the cache of the others costs about as much as
 # two steps.
 STEPS = 32
+# What a model's own generation_config.json may say, and every arm must be decoded alike. `Draw` decides about tokens.
+NEUTRAL = {
+    "do_sample": False,
+    "num_beams": 1,
+    "use_cache": True,
+    "cache_implementation": None,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "max_length": None,
+    "max_time": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "exponential_decay_length_penalty": None,
+    "renormalize_logits": False,
+}
 
 
 class Draw(LogitsProcessor):
@@ -112,14 +131,17 @@ class Roomy(DynamicLayer):
 
 
 def _cache(network: "PreTrainedModel") -> DynamicCache | None:
-    """An empty cache; None for a model without attention, which keeps a state of its own.
+    """An empty cache; None for a model that keeps another state than keys and values, of which no row can be taken.
 
-    Only eager attention always takes the mask that hides the room.
+    Room only for models whose attention takes the mask that hides it, and nothing else from the keys' number.
     """
     if not hasattr(network.config.get_text_config(), "num_attention_heads"):
         return None
     cache = DynamicCache(config=network.config)
-    if network.device.type == "cpu" and attention_of(network.config) in ("eager", grouped_attention.NAME):
+    if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
+        return None
+    eager = attention_of(network.config) in ("eager", grouped_attention.NAME)
+    if network.device.type == "cpu" and eager and network.config.model_type in grouped_attention.PLAIN:
         cache.layers = [Roomy() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
@@ -159,21 +181,24 @@ def decode(
                 max_new_tokens=min(STEPS, max_new_tokens - done) if cache is not None else max_new_tokens,
                 eos_token_id=sorted(stops),
                 pad_token_id=pad,
-                do_sample=False,
                 logits_processor=LogitsProcessorList([draw]),
                 return_dict_in_generate=True,
+                **NEUTRAL,
             )
             ids = output.sequences
+            if cache is not None:  # a model may have begun another one
+                cache = cast("DynamicCache", output.past_key_values)
             for row, (number, at) in enumerate(rows):
                 found[number][at] = until_stop(ids[row, width:].tolist(), stops)
             going = [row for row, (number, at) in enumerate(rows) if found[number][at][-1] not in stops]
-            rows = [rows[row] for row in going]
-            draw.keep(going)
-            kept = torch.tensor(going, dtype=torch.long, device=ids.device)
-            ids = ids[kept]
-            mask = torch.nn.functional.pad(mask[kept], (0, ids.shape[1] - mask.shape[1]), value=1)
-            if cache is not None:
-                cache.batch_select_indices(kept)
+            mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
+            if len(going) < len(rows):
+                rows = [rows[row] for row in going]
+                draw.keep(going)
+                kept = torch.tensor(going, dtype=torch.long, device=ids.device)
+                ids, mask = ids[kept], mask[kept]
+                if cache is not None and going:
+                    cache.batch_select_indices(kept)
     return found
 
 

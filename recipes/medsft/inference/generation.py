@@ -51,6 +51,10 @@ def check(args: GenerateArguments) -> None:
     shards.check(args.shard, args.shards)
     if args.repetition_penalty < 1:
         raise UserError(f"repetition_penalty {args.repetition_penalty}: give a number from 1 (none), such as 1.1")
+    if args.do_sample and (args.temperature <= 0 or not 0 < args.top_p <= 1):
+        raise UserError(
+            f"temperature {args.temperature}, top_p {args.top_p}: give both above 0, and a top_p of at most 1"
+        )
     if args.do_sample and len(set(args.seeds)) < max(1, len(args.seeds)):
         raise UserError(f"seeds {args.seeds}: a seed is listed twice; list different ones")
     if args.engine == "vllm" and not vllm_backend.installed():
@@ -109,13 +113,13 @@ def load(args: GenerateArguments) -> Answerer:
     tokenizer.padding_side = "left"
     precision = f"{quantization} with {dtype}" if quantization else dtype
     if args.endpoint:
-        servers = served.connect(args.endpoint, args.served_model or args.arm, tokenizer, args.batch_size)
+        servers = served.connect(args.endpoint, args.served_model or args.arm, tokenizer, questions_at_once(args))
         return Answerer(servers, tokenizer, base, "as served", servers.kind, servers.version)
     if args.engine == "gguf":
         file = llama_cpp.gguf_file(args)
         trained = read_json(Path(args.study_dir) / llama_cpp.source_arm(args) / "train.json")
         context = int(trained["settings"].get("max_length") or 1024) + args.max_new_tokens
-        server = llama_cpp.load(file, args.batch_size, context)
+        server = llama_cpp.load(file, questions_at_once(args), context)
         served.check_tokens(server, tokenizer)
         return Answerer(server, tokenizer, base, file.parent.name.removeprefix("gguf-"), "llama.cpp", server.version)
     if args.engine == "vllm" or (args.engine == "auto" and vllm_backend.available() and quantization is None):
@@ -123,10 +127,11 @@ def load(args: GenerateArguments) -> Answerer:
             raise UserError("engine vllm answers unmerged, unquantized arms; use --engine transformers")
         engine = vllm_backend.load(base, weights, dtype, args.tensor_parallel)
         return Answerer(engine, tokenizer, base, precision, "vllm", vllm_backend.version())
-    answer_memory.check_weights(loading.load_config(base), dtype, quantization)
-    config = loading.nf4(dtype, _double_quant(args, weights)) if quantization == "nf4" else None
     adapter = weights is not None and weights.name == "adapter"
-    network = loading.load_model(base if adapter or weights is None else str(weights), dtype, config)
+    source = base if adapter or weights is None else str(weights)
+    answer_memory.check_weights(loading.load_config(source), dtype, quantization)
+    config = loading.nf4(dtype, _double_quant(args, weights)) if quantization == "nf4" else None
+    network = loading.load_model(source, dtype, config)
     if adapter:
         from peft import PeftModel
 
@@ -142,6 +147,12 @@ def load(args: GenerateArguments) -> Answerer:
         keep_freed_memory()
     network.eval()
     return Answerer(network, tokenizer, base, precision, "transformers", versions()["transformers"])
+
+
+def questions_at_once(args: GenerateArguments) -> int:
+    """How many questions make a batch: each has a greedy answer, and its draws and a penalised one where asked for."""
+    ways = 1 + len(args.seeds) * args.do_sample + (args.repetition_penalty > 1)
+    return max(1, args.batch_size // ways)
 
 
 def device_name() -> str:
@@ -172,15 +183,16 @@ def answers(
     """Yield finished rows batch by batch, a list for each way of decoding, longest prompts first, so that running out
     of memory shows at once.
 
-    The last message of a row is the reference, which the model does not see. Batches depend on `rows` only and what is
-    drawn on the question, so an interrupted run gives the same answers as a whole one, and so do several processes and
-    shares. A batch whose ids are all in `done` is skipped, and one of another process.
+    The last message of a row is the reference, which the model does not see. Batches depend on `rows` only (and on the
+    memory that is free, where that is short) and what is drawn on the question, so an interrupted run gives the same
+    answers as a whole one, and so do several processes and shares. A batch whose ids are all in `done` is skipped, and
+    one of another process.
     """
     encoded = encode([row["messages"][:-1] for row in rows], answerer.tokenizer)
     order = sorted(range(len(rows)), key=lambda i: len(encoded[i]), reverse=True)
     longest = len(encoded[order[0]]) if order else 0
     padded = answerer.engine == "transformers"  # the other engines fill their own batches
-    size = args.batch_size * vllm_backend.BATCHES_AT_ONCE
+    size = max(1, args.batch_size // len(ways)) * vllm_backend.BATCHES_AT_ONCE
     if order and padded:
         network = cast("PreTrainedModel", answerer.network)
         check_answers(network.config, longest, args.max_new_tokens)
@@ -189,7 +201,7 @@ def answers(
         size = answer_memory.at_once(network.config, precision, tokens, len(ways), asked, shard) // len(ways)
     elif order and isinstance(answerer.network, vllm_backend.Engine):
         vllm_backend.check_room(answerer.network, longest, args.max_new_tokens)
-    if isinstance(answerer.network, served.Engine):  # each server is asked `batch_size` rows at once
+    if isinstance(answerer.network, served.Engine):  # each server is asked so many rows at once
         size *= len(answerer.network.addresses)
     stops = stop_ids(answerer.tokenizer)
     for batch in shards.batches(order, size, lambda i: rows[i]["id"] in done, shard, padded):

@@ -41,7 +41,10 @@ def main() -> None:
 
 
 def speeds(sweep: Path) -> dict[str, float]:
-    """Tokens a second of each arm, the median of its trials in a sweep; {} where an arm has none."""
+    """Tokens a second of each arm, the median of its trials in a sweep; {} where an arm has none.
+
+    The trials of full fine-tuning are without offload, which the demo then has where it can.
+    """
     found = {}
     for arm in ARMS:
         trials = [read_json(path)["tokens_per_second"] for path in sweep.glob(f"{arm}_[0-9]*/train.json")]
