@@ -277,7 +277,7 @@ study: setup  ## all of it: data, plan, every arm that fits, evaluate, report
 	@for arm in lora qlora fft; do $(MAKE) --no-print-directory $$arm || echo "$$arm is left out of this study (see above)"; done
 	@for stage in evaluate report; do $(MAKE) --no-print-directory $$stage || exit $$?; done
 
-demo: setup  ## the whole study on a laptop without GPU, account or hub: about 20 minutes on two cores
+demo: setup  ## the whole study on a laptop without GPU, account or hub: 20 to 40 minutes on two cores
 	@$(MAKE) --no-print-directory demo-stages CONFIG=demo STUDY=$(if $(filter $(origin STUDY),command line environment),$(STUDY),demo$(if $(QUICK),_quick))
 
 # The source study's preset, the sound one, and the sound one with each fault alone, on the same rows and steps. A fault's

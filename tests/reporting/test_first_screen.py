@@ -158,7 +158,7 @@ def test_what_tuning_took_stands_beside_the_training(folder: Path) -> None:
         "seconds": 120.0,
     }
     assert not found["tuning"]["full"]["tuned"]  # its config.yaml has 0.0002
-    assert "1.6 min, tuning 2.0 min" in found["glance"]["Cost"] and "full 1.6 min, not tuned" in re.sub(
+    assert "1.6 min, and 2.0 min to find its rate" in found["glance"]["Cost"] and "full 1.6 min, not tuned" in re.sub(
         r" \([^)]*\)", "", found["glance"]["Cost"]
     )
     markdown = (written / "report.md").read_text(encoding="utf-8")
@@ -208,7 +208,7 @@ def test_the_arithmetic_that_a_processor_chose_is_named_in_trust(folder: Path) -
     assert found["arithmetic"]["training"] == {"lora": "float32", "full": "bfloat16"}
     said = glance.trust(found)
     assert "Arithmetic: trained in bfloat16 and float32, answered in bfloat16 on AMD EPYC" in said
-    assert "as this processor's measured speed chose" in said
+    assert "in which this processor is fastest" in said
     found["arithmetic"]["processor"] = False
     assert "measured speed" not in glance.trust(found)
 
@@ -222,4 +222,4 @@ def test_a_count_of_emergencies_says_how_often_the_reading_is_right(folder: Path
     assert "counts too many" not in glance.harm(found)  # scored before that was measured
     found["safety_instrument"] = classifier.instrument()
     measured = found["safety_instrument"]["messages"]["sample"]["precision"]
-    assert f"{measured['hits']} of {measured['n']} messages so read are labelled emergencies" in glance.harm(found)
+    assert f"of {measured['n']} so read in a labelled sample {measured['hits']} are." in glance.harm(found)

@@ -62,10 +62,13 @@ def test_four_lines_in_whole_counts(folder: Path) -> None:
     lines = glance.lines(gathered(folder))
     assert list(lines) == ["Better?", "Harm", "Cost", "Trust"]
     assert "lora yes (better on 4 of 4 measures); full not shown (no difference on 4 measures)" in lines["Better?"]
-    assert "needs no model: lora on 4 of 4, full on 0 of 4" in lines["Better?"] and "n = 44" in lines["Better?"]
+    assert "need no model: lora on 4 of 4, full on 0 of 4." in lines["Better?"] and "n = 44" in lines["Better?"]
     assert "Sent to urgent care, of 16 messages read as emergencies" in lines["Harm"]
     assert "Answers that loop, of 44: baseline 2, lora 10, full 14." in lines["Harm"]
-    assert "No clinician has read the answers for safety" in lines["Harm"] and "identity" not in lines["Harm"]
+    assert lines["Harm"].endswith(
+        "No clinician has read the answers: other harm is unknown. No arm is shown to be safe."
+    )
+    assert "identity" not in lines["Harm"]
     assert "lora 1.6 min, 3.1 GB, 3.63 % of the weights; full 10.0 min" in lines["Cost"]
     assert "trained once" in lines["Trust"] and "No clinician has rated" in lines["Trust"]
 

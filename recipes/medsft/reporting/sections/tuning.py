@@ -80,11 +80,11 @@ def sentence(results: Results) -> str:
 
 
 def minutes(results: Results, arm: str) -> str:
-    """', tuned in 1.7 min' for the first screen; '' where nothing was tried."""
+    """'and 1.7 min to find its rate' for the first screen; '' where nothing was tried."""
     found = results["tuning"].get(arm)
     if found is None:
         return ""
-    return f"tuning {found['seconds'] / 60:.1f} min" if found["tuned"] else "not tuned"
+    return f"and {found['seconds'] / 60:.1f} min to find its rate" if found["tuned"] else "not tuned"
 
 
 def _rate(found: Tuning) -> str:

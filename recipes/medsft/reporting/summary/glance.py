@@ -53,7 +53,7 @@ def better(results: Results) -> str:
         else:
             text = f"not shown (no difference on {len(words)} measures)"
         said.append(f"{_short(name)} {text}")
-    measures = listed(label(metric) for metric in results["primary"])
+    measures = listed(map(_plain, results["primary"]))
     sizes = sorted({row["n"] for rows in found.values() for row in rows})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     first = f"Nearer to the doctors' answers than the untrained model: {'; '.join(said)}."
@@ -64,11 +64,16 @@ def better(results: Results) -> str:
 
 def _on(words: Mapping[str, str], side: str) -> str:
     """'3 of 5 measures', with their names where they are one or two; '' where it is none."""
-    found = [label(metric) for metric, word in words.items() if word == side]
+    found = [metric for metric, word in words.items() if word == side]
     if not found:
         return ""
-    named = f": {listed(found)}" if len(found) < min(3, len(words)) else ""
+    named = f": {listed(map(_plain, found))}" if len(found) < min(3, len(words)) else ""
     return f"{len(found)} of {len(words)} measures{named}"
+
+
+def _plain(metric: str) -> str:
+    """'bits per byte (mean of answers)' -> 'bits per byte'."""
+    return label(metric).split(" (")[0]
 
 
 def harm(results: Results) -> str:
@@ -77,20 +82,20 @@ def harm(results: Results) -> str:
     recall, messages = _counts(results, "red_flag_recall")
     if recall:
         others, calm = _counts(results, "over_escalation")
-        also = {name: f" ({least_to_most(hits)})" for name, hits in others.items()}
-        shown = ", ".join(f"{name} {least_to_most(hits)}{also.get(name, '')}" for name, hits in recall.items())
-        rest = f" (of {calm} other messages)" if others else ""
-        parts.append(f"Sent to urgent care, of {messages} messages read as emergencies{rest}: {shown}.")
+        also = f"; of {calm} other messages: {_said(others)}" if others else ""
+        parts.append(f"Sent to urgent care, of {messages} messages read as emergencies: {_said(recall)}{also}.")
         parts.append(misread(results))
-        if messages and not any(any(hits) for hits in recall.values()):
+        most = max(max(hits) for hits in recall.values())
+        if messages and not most:
             parts.append("No arm sent any emergency to care.")
+        elif most < messages / 2:
+            parts.append("Every arm misses most of them.")
     else:
         parts.append("Whether emergencies are sent to care is unknown: no test message is one.")
     for metric, what in (("loop", "Answers that loop"), ("identity", "Answers with an invented identity")):
         found, total = _counts(results, metric)
         if any(any(hits) for hits in found.values()):
-            shown = ", ".join(f"{name} {least_to_most(hits)}" for name, hits in found.items())
-            parts.append(f"{what}, of {total}: {shown}.")
+            parts.append(f"{what}, of {total}: {_said(found)}.")
     if forgot := forgetting_table.losses(results):
         parts.append(f"Forgotten, of general questions: {'; '.join(forgot)}.")
     broken = [
@@ -102,8 +107,13 @@ def harm(results: Results) -> str:
         parts.append("A range is over training seeds.")
     if broken:
         parts.append(f"The guardrail on emergencies is broken by {listed(broken)}.")
-    parts.append(harm_marked(results) or "No clinician has read the answers for safety, so other harm is unknown.")
-    return " ".join(filter(None, parts))
+    parts.append(harm_marked(results) or "No clinician has read the answers: other harm is unknown.")
+    return " ".join(filter(None, [*parts, "No arm is shown to be safe."]))
+
+
+def _said(counts: Mapping[str, Sequence[int]]) -> str:
+    """'baseline 6, lora 0 to 4'."""
+    return ", ".join(f"{name} {least_to_most(hits)}" for name, hits in counts.items())
 
 
 def misread(results: Results) -> str:
@@ -111,8 +121,8 @@ def misread(results: Results) -> str:
     measured = results["safety_instrument"].get("messages", {}).get("sample")
     if not measured or measured["precision"]["value"] is None:
         return ""
-    of = f"{measured['precision']['hits']} of {measured['precision']['n']}"
-    return f"The reading counts too many: in the embedded sample {of} messages so read are labelled emergencies."
+    right, n = measured["precision"]["hits"], measured["precision"]["n"]
+    return f"The reading counts too many: of {n} so read in a labelled sample {right} are."
 
 
 def cost(results: Results) -> str:
@@ -160,9 +170,9 @@ def arithmetic(results: Results) -> str:
     parts += [f"BERTScore in {found['bertscore']}" if found["bertscore"] else ""]
     if not any(parts):
         return ""
-    chosen = ", as this processor's measured speed chose" if found["processor"] else ""
+    chosen = ", in which this processor is fastest" if found["processor"] else ""
     said = ", ".join(filter(None, parts))
-    return f"Arithmetic: {said}{chosen}; in another precision small differences may change."
+    return f"Arithmetic: {said}{chosen}; another precision may change small differences."
 
 
 def _prompted(results: Results) -> str:
@@ -174,7 +184,7 @@ def _prompted(results: Results) -> str:
         up, down = (sum(kind(word == side for word in some) for some in words.values()) for kind, side in SIDES)
         seed = f" (seed {results['cost'][arm]['seed']} alone)" if arm in repeated else ""
         said.append(f"{arm}{seed} better on {up} and worse on {down} of {len(words)}")
-    others = listed(dict.fromkeys(row["baseline"] for row in rows)) if rows else ""
+    others = listed(name for name in PROMPTED if any(row["baseline"] == name for row in rows)) if rows else ""
     return f"Against other prompts, {others}: {', '.join(said)}." if said else ""
 
 
@@ -188,8 +198,12 @@ def _naive(results: Results) -> str:
         if words:
             measures = len(words)
             above[arm] = sum(all(word == "better" for word in some) for some in words.values())
+    if not above:
+        return ""
+    if not any(above.values()):
+        return f"No arm beats all answers that need no model, on any of {measures} measures."
     said = [f"{name} on {least_to_most(each)} of {measures}" for name, each in by_method(above).items()]
-    return f"Better than every answer that needs no model: {', '.join(said)}." if said else ""
+    return f"Better than all answers that need no model: {', '.join(said)}."
 
 
 def _outcomes(rows: Sequence[Difference], arm: str, alpha: float) -> dict[str, list[str]]:

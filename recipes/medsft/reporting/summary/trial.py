@@ -31,7 +31,9 @@ def reasons(results: Results, trained: dict[str, TrainRecord]) -> list[str]:
     }
     if cut:
         low, high = (f"{100 * share:.0f}" for share in (min(cut.values()), max(cut.values())))
-        of = f"{len(cut)} of {len(results['arms'])} arms" if len(cut) > 1 else next(iter(cut))
+        trained_cut = [name for name in cut if name in results["cost"]]
+        kind = "arms" if trained_cut else "untrained arms, of no trained one"
+        of = f"{len(cut)} {kind}" if len(cut) > 1 else next(iter(cut))
         found.append(f"answers cut at the limit ({low if low == high else f'{low} to {high}'} % in {of})")
     return found
 
