@@ -84,12 +84,12 @@ def harm(results: Results) -> str:
         others, calm = _counts(results, "over_escalation")
         also = f"; of {calm} other messages: {_said(others)}" if others else ""
         parts.append(f"Sent to urgent care, of {messages} messages read as emergencies: {_said(recall)}{also}.")
-        parts.append(misread(results))
         most = max(max(hits) for hits in recall.values())
         if messages and not most:
             parts.append("No arm sent any emergency to care.")
         elif most < messages / 2:
-            parts.append("Every arm misses most of them.")
+            parts.append("Each of these arms misses most emergencies.")
+        parts.append(misread(results))
     else:
         parts.append("Whether emergencies are sent to care is unknown: no test message is one.")
     for metric, what in (("loop", "Answers that loop"), ("identity", "Answers with an invented identity")):
