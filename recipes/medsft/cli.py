@@ -20,7 +20,10 @@ from medsft.patches import tqdm
 def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
     """Run a script's `main`; turn our own errors into one line and the exit status of the contract."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(help_text(doc or "", arguments))
+        try:
+            print(help_text(doc or "", arguments), flush=True)
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough; what is left goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     try:
         terminal.quiet_libraries()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,15 @@ def test_help_names_a_command_and_every_option_without_torch(script: str) -> Non
     assert {"compare.py": "--studies", "check_safety.py": "--messages"}.get(script, "--study_dir") in done.stdout
     assert "--config" in done.stdout
     assert time.monotonic() - started < 10  # half a second when idle; importing torch on a busy machine takes longer
+
+
+def test_help_into_a_reader_that_stops_reading_is_no_error() -> None:
+    with subprocess.Popen(
+        [sys.executable, str(RECIPES / "sft_lora.py"), "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_flags_override_the_yaml(tmp_path: Path) -> None:
