@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import MambaConfig
+from transformers.generation import GenerateDecoderOnlyOutput
 
 from medsft.data.split_files import load_split
 from medsft.evaluation import dev_answers
@@ -30,10 +32,11 @@ class Parrot(torch.nn.Module):
 
     def __init__(self, ids: list[int]) -> None:
         super().__init__()
-        self.ids, self.device = ids, torch.device("cpu")
+        self.ids, self.device, self.config = ids, torch.device("cpu"), MambaConfig()  # no keys and values to keep
 
-    def generate(self, input_ids: torch.Tensor, **_: object) -> torch.Tensor:
-        return torch.cat([input_ids, torch.tensor([self.ids] * len(input_ids))], dim=1)
+    def generate(self, input_ids: torch.Tensor, **_: object) -> GenerateDecoderOnlyOutput:
+        said = torch.cat([input_ids, torch.tensor([self.ids] * len(input_ids))], dim=1)
+        return GenerateDecoderOnlyOutput(sequences=said)
 
 
 def test_a_perfect_answer_has_rouge_1_and_ends_its_turn(tiny_model: Path) -> None:
