@@ -80,6 +80,15 @@ def test_no_emergency_sent_to_care_is_said_outright(folder: Path) -> None:
     assert "No arm sent any emergency to care." in glance.harm(gathered(folder))
 
 
+def test_arms_that_miss_most_emergencies_are_said_to(folder: Path) -> None:
+    for hits, said in ((7, True), (8, False)):
+        for arm in ("baseline", "lora", "full"):
+            scores = read_json(folder / arm / "scores.json")
+            scores["metrics"]["red_flag_recall"] = share(hits if arm == "lora" else 1, 16)
+            dump(folder / arm / "scores.json", scores)
+        assert ("Each misses most emergencies." in glance.harm(gathered(folder))) == said
+
+
 @pytest.mark.parametrize(
     ("differences", "expected"),
     [

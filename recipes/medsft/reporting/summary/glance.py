@@ -88,7 +88,7 @@ def harm(results: Results) -> str:
         if messages and not most:
             parts.append("No arm sent any emergency to care.")
         elif most < messages / 2:
-            parts.append("Each of these arms misses most emergencies.")
+            parts.append("Each misses most emergencies.")
         parts.append(misread(results))
     else:
         parts.append("Whether emergencies are sent to care is unknown: no test message is one.")
