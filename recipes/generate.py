@@ -50,7 +50,7 @@ def main() -> None:
     (args,) = parse([GenerateArguments])
 
     from medsft.data.split_files import load_split, split_of_test
-    from medsft.evaluation import decodings, probing
+    from medsft.evaluation import probing
     from medsft.inference import generation, generations_file, llama_cpp, prompting
     from medsft.versions import versions
 
@@ -89,12 +89,7 @@ def main() -> None:
     ids = [*questions]
     if prompting.is_prompted(args.arm):
         rows = with_prompts(rows, args, answerer, shard)
-    ways: dict[str, Sampling | None] = {ANSWERS: None}
-    if args.do_sample:
-        draws = [generation.Sampling(args.temperature, args.top_p, seed) for seed in args.seeds]
-        ways |= {f"sampled/seed_{sampling.seed}.jsonl": sampling for sampling in draws}
-    if args.repetition_penalty > 1:
-        ways[f"{decodings.PENALISED}.jsonl"] = generation.Sampling(0.0, 1.0, 0, args.repetition_penalty)
+    ways = generation.ways_of(args)
     tokens, seconds = answer(answerer, rows, questions, args, folder, digest, ways, shard)
     train = [] if apart else load_split(args.study_dir, "train")
     probed = probing.probe(answerer, rows, train, trained_rows(study / source), args, folder, digest, shard)

@@ -15,9 +15,10 @@ from medsft.evaluation.statistics import paired_tests, training_seeds
 from medsft.evaluation.statistics.intervals import Resampling
 from medsft.files import read_jsonl, write_jsonl
 from medsft.inference.generations_file import BASELINE, read_rows
+from medsft.inference.sampling import PENALISED
 from medsft.records import Difference, Generation, Json, Sampled, SampledInterval, ScoreRow
 
-GREEDY, SAMPLED, PENALISED = "greedy", "sampled", "penalised"
+GREEDY, SAMPLED = "greedy", "sampled"
 WAYS = (GREEDY, SAMPLED, PENALISED)
 PER_EXAMPLE = "decodings_per_example.jsonl"
 Draws = list[Sequence[Generation]]

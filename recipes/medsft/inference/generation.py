@@ -12,7 +12,8 @@ from medsft.hardware.malloc import keep_freed_memory
 from medsft.hardware.specs import processor_name
 from medsft.inference import answer_memory, llama_cpp, served, shards, vllm_backend
 from medsft.inference.generations_file import BASELINE, question
-from medsft.inference.sampling import Sampling, Ways
+from medsft.inference.part_files import ANSWERS
+from medsft.inference.sampling import PENALISED, Sampling, Ways
 from medsft.inference.shards import Shard
 from medsft.models import loading
 from medsft.models.model_checks import check_answers
@@ -149,10 +150,19 @@ def load(args: GenerateArguments) -> Answerer:
     return Answerer(network, tokenizer, base, precision, "transformers", versions()["transformers"])
 
 
+def ways_of(args: GenerateArguments) -> dict[str, Sampling | None]:
+    """In which ways a question is answered, by the file of the answers: greedily, by each draw, with a penalty."""
+    ways: dict[str, Sampling | None] = {ANSWERS: None}
+    if args.do_sample:
+        ways |= {f"sampled/seed_{seed}.jsonl": Sampling(args.temperature, args.top_p, seed) for seed in args.seeds}
+    if args.repetition_penalty > 1:
+        ways[f"{PENALISED}.jsonl"] = Sampling(0.0, 1.0, 0, args.repetition_penalty)
+    return ways
+
+
 def questions_at_once(args: GenerateArguments) -> int:
-    """How many questions make a batch: each has a greedy answer, and its draws and a penalised one where asked for."""
-    ways = 1 + len(args.seeds) * args.do_sample + (args.repetition_penalty > 1)
-    return max(1, args.batch_size // ways)
+    """How many questions make a batch of `batch_size` answers."""
+    return max(1, args.batch_size // len(ways_of(args)))
 
 
 def device_name() -> str:

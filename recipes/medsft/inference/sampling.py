@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from medsft.records import Json
 
+PENALISED = "penalised"  # answers decoded greedily with a penalty on repetition, and the name of their file
 WHOLE = 1 << 20  # tokens that llama.cpp looks back: more than any context has
 
 

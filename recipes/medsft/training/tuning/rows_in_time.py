@@ -19,7 +19,7 @@ from medsft.records import DataReport
 
 ARMS = ("lora", "qlora", "full")
 OPERATIONS = 4 + 4 + 6  # a weight and token, of LoRA, QLoRA and full fine-tuning together
-SHARE = 0.3  # of the speed of matrix products, as `make bench` measures it for these recipes: 0.12 to 0.59
+SHARE = 0.3  # of the speed of matrix products; `make bench` measured 0.34 to 0.59, a sweep on a shared machine 0.12
 LEAST = 48  # rows: twelve steps show that everything works, and claim nothing
 
 
