@@ -1,6 +1,8 @@
 """Which rooms of the library may import which, how large a module may be, and that each has a test."""
 
 import ast
+import importlib.metadata
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -118,3 +120,11 @@ def imported_by_tests() -> set[str]:
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py"], ids=name_of)
 def test_every_module_is_imported_by_a_test(path: Path) -> None:
     assert name_of(path) in imported_by_tests()
+
+
+def test_no_script_takes_the_name_of_a_library() -> None:
+    """A script's folder comes first among the paths of what it runs: an evaluate.py there is `import evaluate`."""
+    scripts = [*RECIPES.glob("*.py"), *ROOT.glob("docker/cloud/*.py"), *ROOT.glob("tests/bench/*.py")]
+    installed = importlib.metadata.packages_distributions()
+    assert "evaluate" in installed and len(scripts) > 20
+    assert [path.name for path in scripts if path.stem in installed or path.stem in sys.stdlib_module_names] == []

@@ -1,6 +1,5 @@
-"""docker/cloud/evaluate.py: the scheduler's variables become a share, and shares of every arm become its answers."""
+"""docker/cloud/answer.py: the scheduler's variables become a share, and shares of every arm become its answers."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from conftest import ROOT, run_here, write_adapter_arm
 from medsft.files import read_json, read_jsonl
 from stand_in_server import said
 
-SCRIPT = ROOT / "docker" / "cloud" / "evaluate.py"
+SCRIPT = ROOT / "docker" / "cloud" / "answer.py"
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "4", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MAX": "7"}
 SLURM |= {"SLURM_NODEID": "0", "SLURM_LOCALID": "0", "SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "n1"}
 SLURM |= {"SLURM_GPUS_ON_NODE": "4"}
@@ -80,18 +79,17 @@ def test_what_is_wrong_is_said_in_one_line(env: dict[str, str], words: tuple[str
     assert says in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_all_arms_that_make_evaluate_asks_are_asked(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("evaluate_by_job", SCRIPT)
-    assert spec and spec.loader
-    evaluate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(evaluate)
+def test_all_arms_that_make_evaluate_asks_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import answer
+
     (tmp_path / "qlora" / "adapter").mkdir(parents=True)
     (tmp_path / "qlora" / "train.json").touch()
-    assert evaluate.every_arm(tmp_path, False) == ["baseline", "baseline_nf4", "qlora"]
-    assert evaluate.every_arm(tmp_path, True)[1:3] == ["baseline_prompted", "baseline_fewshot"]
-    line = evaluate.command(1, 1, "baseline_nf4", (0, 2), [])
+    assert answer.every_arm(tmp_path, False) == ["baseline", "baseline_nf4", "qlora"]
+    assert answer.every_arm(tmp_path, True)[1:3] == ["baseline_prompted", "baseline_fewshot"]
+    line = answer.command(1, 1, "baseline_nf4", (0, 2), [])
     assert line[2:] == ["--quantization", "nf4", "--arm", "baseline_nf4", "--shard", "0", "--shards", "2"]
-    assert "--quantization" not in evaluate.command(1, 1, "qlora", (0, 2), [])
+    assert "--quantization" not in answer.command(1, 1, "qlora", (0, 2), [])
 
 
 @pytest.mark.slow

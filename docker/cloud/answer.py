@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Let this machine answer its share of the test rows, arm by arm; run it on each machine of a job, at any time.
 
-    docker/cloud/evaluate.py --config recipes/configs/mistral_7b/generate.yaml              # every arm of the study
-    docker/cloud/evaluate.py --arms "baseline lora" --config recipes/configs/mistral_7b/generate.yaml
-    docker/cloud/evaluate.py --arms lora --serve "vllm serve runs/mistral_7b/{arm}/export/vllm --port {port} \\
+    docker/cloud/answer.py --config recipes/configs/mistral_7b/generate.yaml              # every arm of the study
+    docker/cloud/answer.py --arms "baseline lora" --config recipes/configs/mistral_7b/generate.yaml
+    docker/cloud/answer.py --arms lora --serve "vllm serve runs/mistral_7b/{arm}/export/vllm --port {port} \\
         --served-model-name {arm} --tensor-parallel-size 8" --config recipes/configs/mistral_7b/generate.yaml
-    docker/cloud/evaluate.py --print --config recipes/configs/mistral_7b/generate.yaml      # only print the commands
+    docker/cloud/answer.py --print --config recipes/configs/mistral_7b/generate.yaml      # only print the commands
 
 Everything but --arms, --serve and --print is an option of generate.py. The machines need one file system, and nothing
 else of each other: the number of this one and how many there are come from an array of Slurm, an Indexed Job of
@@ -25,16 +25,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+import launch  # beside this file; it makes medsft importable, so it comes first
 
-import launch  # noqa: E402 - it also makes medsft importable
-
-from medsft.cli import run  # noqa: E402
-from medsft.config import command_line, peek  # noqa: E402
-from medsft.errors import UserError  # noqa: E402
-from medsft.inference import shards  # noqa: E402
-from medsft.inference.http_json import request  # noqa: E402
-from medsft.study.names import BASELINE, existing_study, trained_arms  # noqa: E402
+from medsft.cli import run
+from medsft.config import command_line, peek
+from medsft.errors import UserError
+from medsft.inference import shards
+from medsft.inference.http_json import request
+from medsft.study.names import BASELINE, existing_study, trained_arms
 
 GENERATE, NF4 = "recipes/generate.py", "baseline_nf4"
 
