@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from medsft.records import Difference, Interval
 from medsft.reporting.sections import forgetting_table, tuning
-from medsft.reporting.summary import arm_words
+from medsft.reporting.summary import arm_words, metric_groups
 from medsft.reporting.summary.ratings import for_trust, harm_marked, preferred
 from medsft.reporting.verdict import by_subject, listed, outcome
 from medsft.result_records import Results
@@ -53,11 +53,10 @@ def better(results: Results) -> str:
         else:
             text = f"not shown (no difference on {len(words)} measures)"
         said.append(f"{_short(name)} {text}")
-    measures = listed(map(_plain, results["primary"]))
     sizes = sorted({row["n"] for rows in found.values() for row in rows})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     first = f"Nearer to the doctors' answers than the untrained model: {'; '.join(said)}."
-    last = f"Measures: {measures}; n = {n} dialogues."
+    last = f"Measures: {_measures(results['primary'])}; n = {n} dialogues."
     said = [first, _prompted(results), _naive(results), preferred(results), last]
     return " ".join(filter(None, said))
 
@@ -69,6 +68,12 @@ def _on(words: Mapping[str, str], side: str) -> str:
         return ""
     named = f": {listed(map(_plain, found))}" if len(found) < min(3, len(words)) else ""
     return f"{len(found)} of {len(words)} measures{named}"
+
+
+def _measures(metrics: Sequence[str]) -> str:
+    """'ROUGE-1 and ROUGE-L (words shared with the doctor's answer), bits per byte (how much ...)'."""
+    groups = metric_groups.grouped(metrics)
+    return ", ".join(listed(map(_plain, some)) + (f" ({group.brief})" if group.brief else "") for group, some in groups)
 
 
 def _plain(metric: str) -> str:
@@ -155,7 +160,7 @@ def trust(results: Results) -> str:
         parts.append("Each arm was trained once: with another seed the order may reverse.")
     parts.append(for_trust(results))
     if results["decoding"] != "greedy":
-        parts.append(f"Scores are of {results['decoding']} answers, so that counts are means over draws, rounded.")
+        parts.append(f"Scores are of {results['decoding']} answers, so counts are means over draws, rounded.")
     parts.append(arithmetic(results))
     if not results["plan"]["plan_hash"]:
         parts.append("No analysis plan was declared before the answers.")

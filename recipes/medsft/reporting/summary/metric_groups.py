@@ -11,11 +11,12 @@ WAYS = {1: "more is better", -1: "less is better", 0: "neither way is good in it
 
 
 class Group(NamedTuple):
-    """Metrics that mean one thing; `starts` are the beginnings of their names."""
+    """Metrics that mean one thing; `starts` are the beginnings of their names, `brief` goes into a sentence."""
 
     title: str
     meaning: str
     starts: tuple[str, ...]
+    brief: str = ""
 
 
 GROUPS = (
@@ -23,8 +24,14 @@ GROUPS = (
         "Words",
         "How much of the one doctor's wording the answer shares. A right answer in other words scores low.",
         ("rouge", "bleu", "corpus_bleu", "chrf", "meteor"),
+        "words shared with the doctor's answer",
     ),
-    Group("Meaning", "How near the answer's words are to the doctor's in an encoder's space.", ("bertscore",)),
+    Group(
+        "Meaning",
+        "How near the answer's words are to the doctor's in an encoder's space.",
+        ("bertscore",),
+        "how near its words are in meaning",
+    ),
     Group(
         "Behaviour",
         "How the model answers, whatever it says: length, repetition, whether it stops.",
@@ -45,6 +52,7 @@ GROUPS = (
         "Likelihood",
         "How probable the model finds the doctors' own answers.",
         ("nll", "bits_per_byte", "perplexity"),
+        "how much the doctor's answer surprises the model",
     ),
 )
 OTHERS = Group("Others", "Metrics without a group.", ())
