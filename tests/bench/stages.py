@@ -17,6 +17,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "recipes"), str(ROOT / "tests")]
 
+import psutil  # noqa: E402
+
 import corpus  # noqa: E402
 from medsft.files import read_json, write_json  # noqa: E402
 
@@ -109,9 +111,7 @@ def write_arms(study: Path) -> None:
 
 
 def timed(words: list[str]) -> dict[str, float]:
-    """Wall seconds and peak resident bytes of a Python process."""
-    import psutil
-
+    """Wall seconds and peak resident bytes of a Python process and its children, what they share counted once."""
     started, peak = time.perf_counter(), 0
     with tempfile.TemporaryFile("w+", errors="replace") as said:  # a pipe that nobody reads stops its writer
         process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=said)
@@ -119,15 +119,20 @@ def timed(words: list[str]) -> dict[str, float]:
         while process.poll() is None:
             try:
                 family = [watched, *watched.children(recursive=True)]
-                peak = max(peak, sum(member.memory_info().rss for member in family))
+                peak = max(peak, sum(own(member) for member in family))
             except psutil.Error:  # it ended while it was looked at
                 pass
-            time.sleep(0.02)
+            time.sleep(0.05)
         seconds = time.perf_counter() - started
         said.seek(0)
         if process.returncode:
             raise SystemExit(f"{' '.join(words)} failed: {said.read()[-1500:]}")
     return {"seconds": seconds, "bytes": float(peak)}
+
+
+def own(process: psutil.Process) -> int:
+    """Its resident bytes, with its part of those that it shares: forked processes share what was loaded before."""
+    return process.memory_full_info().pss if sys.platform == "linux" else process.memory_info().rss
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -12,8 +12,10 @@ from conftest import ROOT
 
 sys.path[:0] = [str(ROOT / "tests" / "bench"), str(ROOT / "tests" / "torture")]
 
+import calculated_step  # noqa: E402
 import damage  # noqa: E402
 import demo  # noqa: E402
+import engines  # noqa: E402
 import external  # noqa: E402
 import imports  # noqa: E402
 import kills  # noqa: E402
@@ -23,6 +25,8 @@ import stage  # noqa: E402
 import stages  # noqa: E402
 
 import training  # noqa: E402
+from medsft.hardware.specs import described, machine  # noqa: E402
+from medsft.models import embedded  # noqa: E402
 
 
 def test_rates_leave_out_the_first_step_and_padding(tmp_path: Path) -> None:
@@ -86,6 +90,24 @@ def test_operators_are_counted_once_and_the_rest_is_python() -> None:
     assert "| lora | 2.50 | 50% | 15% | 5% | 5% | 10% | 15% |" in operators.table(
         {"lora": {"seconds": 2.5, "shares": found}}
     )
+
+
+def test_engines_are_listed_by_their_speed_with_what_was_least_and_most() -> None:
+    found = {"a": [(10.0, 30.0), (12.0, 28.0), (11.0, 40.0)], "b": [(90.0, 20.0)]}
+    assert engines.table(found).splitlines()[2:] == [
+        "| b | 90 [90, 90] | 20 [20, 20] |",
+        "| a | 11 [10, 12] | 30 [28, 40] |",
+    ]
+
+
+def test_the_calculated_share_of_the_peak_is_what_is_left_of_half_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calculated_step, "MODEL", embedded.SMOLLM2)
+    here = described(machine("."), "l4", 1, "64GB", "1TB")
+    *_, at, needed, seconds, share, rest = calculated_step.row(here, "LoRA", ("lora",))
+    assert at == "16, no" and 0 < float(needed) < 23 and float(seconds) > 0
+    assert 0 < int(share.rstrip("%")) < 50 and "launches" in rest  # so small a model waits for its kernels
+    offloaded = calculated_step.row(here, "full", ("full_zero3_offload",))
+    assert "PCIe" in offloaded[-1] and 0 < int(offloaded[-2].rstrip("%")) < 50
 
 
 def test_an_import_is_of_the_module_that_asks_for_it_first(tmp_path: Path) -> None:
