@@ -18,7 +18,8 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "recipes")]
+RECIPES = ROOT / "recipes"
+sys.path[:0] = [str(Path(__file__).parent), str(RECIPES)]
 
 from stages import spread  # noqa: E402
 
@@ -53,32 +54,37 @@ def measure(study: Path, args: argparse.Namespace) -> dict[str, list[tuple[float
     if LLAMA_CPP.is_dir():
         for kind, short in KINDS.items():
             words = ["--study_dir", study, "--arm", args.arm, "--format", "gguf", "--quantize", kind]
-            run(sys.executable, "export.py", words)
+            run(sys.executable, [RECIPES / "export.py", *words])
             ways[f"llama.cpp, {kind}"] = (sys.executable, f"{args.arm}_{short}", ["--engine", "gguf"])
     if VLLM.is_file():
         ways["vLLM"] = (str(VLLM), args.arm, ["--engine", "vllm"])
     few = ["--max_rows", args.rows, "--max_new_tokens", args.new, "--batch_size", args.rows]
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    plain = [Path(__file__).with_name("plain_answers.py"), study, args.arm, args.rows, args.new]
     for _ in range(args.rounds):
+        if (study / args.arm / "adapter").is_dir():
+            said, seconds = run(sys.executable, plain)
+            found["transformers' own generate, 16 at once"].append((float(said.split()[-1]), seconds))
+            print(f"generate: {float(said.split()[-1]):.0f} new tokens/s, {seconds:.0f} s", flush=True)
         for name, (python, arm, words) in ways.items():
             for file in (study / arm).glob("generation*"):
                 file.unlink()
-            seconds = run(python, "generate.py", ["--study_dir", study, "--arm", arm, *words, *few])
+            _, seconds = run(python, [RECIPES / "generate.py", "--study_dir", study, "--arm", arm, *words, *few])
             record = read_json(study / arm / "generation.json")
             found[f"{name}, {record['precision']}"].append((record["tokens_per_second"], seconds))
             print(f"{name}: {record['tokens_per_second']:.0f} new tokens/s, {seconds:.0f} s", flush=True)
     return found
 
 
-def run(python: str, script: str, words: list[object]) -> float:
-    """Seconds of a script. Raises SystemExit with its last words where it fails."""
+def run(python: str, words: list[object]) -> tuple[str, float]:
+    """What a script says, and its seconds. Raises SystemExit with its last words where it fails."""
     env = os.environ | {"PYTHONPATH": f"{LLAMA_CPP}", "VLLM_LOGGING_LEVEL": "ERROR"}
     started = time.perf_counter()
-    command = [python, str(ROOT / "recipes" / script), *map(str, words)]
+    command = [python, *map(str, words)]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed: {done.stderr[-1500:]}")
-    return time.perf_counter() - started
+    return done.stdout, time.perf_counter() - started
 
 
 def table(found: dict[str, list[tuple[float, float]]]) -> str:

@@ -9,6 +9,7 @@ from medsft.arguments import GenerateArguments
 from medsft.errors import DoesNotFit
 from medsft.inference import answer_memory, generation
 from medsft.inference.shards import Shard
+from medsft.models import loading
 from medsft.models.parameter_counts import known_config
 
 MISTRAL = known_config("mistralai/Mistral-7B-Instruct-v0.2")
@@ -116,3 +117,36 @@ def generation_rows(study: Path) -> list:
     from medsft.data.split_files import load_split
 
     return load_split(str(study), "test").to_list()[:12]
+
+
+def test_weights_in_nf4_are_unpacked_once_where_there_is_room(
+    tiny_model: Path, free: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bitsandbytes.nn import Linear4bit
+
+    def packed(network: torch.nn.Module) -> int:
+        return sum(isinstance(module, Linear4bit) for module in network.modules())
+
+    # as in training: otherwise bitsandbytes rounds the scales, where a processor has bf16 instructions
+    network = loading.load_model(str(tiny_model), "bfloat16", loading.nf4("bfloat16")).train()
+    ids, layers = torch.arange(48).reshape(2, 24), packed(network)
+    with torch.inference_mode():
+        before = network(input_ids=ids).logits
+    network = loading.load_model(str(tiny_model), "bfloat16", loading.nf4("bfloat16")).eval()
+    free[0] = 1e-4
+    assert packed(answer_memory.unpacked(network)) == layers > 0
+    free[0] = 1
+    network = answer_memory.unpacked(network)
+    assert packed(network) == 0
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
+    with torch.inference_mode():
+        assert torch.equal(network(input_ids=ids).logits, before)
+
+
+def test_an_arm_in_nf4_answers_from_unpacked_weights(tiny_model: Path, tmp_path: Path) -> None:
+    from bitsandbytes.nn import Linear4bit
+
+    args = GenerateArguments(str(tmp_path), "baseline_nf4", str(tiny_model), "bfloat16", quantization="nf4")
+    answerer = generation.load(args)
+    assert answerer.precision == "nf4 with bfloat16"
+    assert not any(isinstance(module, Linear4bit) for module in answerer.network.modules())

@@ -14,7 +14,7 @@ from medsft import manifest
 from medsft.arguments import GenerateArguments
 from medsft.errors import UserError
 from medsft.files import read_json
-from medsft.inference import generation, llama_cpp, served_arms
+from medsft.inference import answer_memory, generation, llama_cpp, served_arms
 from medsft.inference.served_arms import ServedArm
 from medsft.models import loading
 from medsft.models.model_checks import positions
@@ -99,6 +99,8 @@ def _adapted(
         shared[key].load_adapter(str(weights), adapter_name=name, autocast_adapter_dtype=False)
     else:
         network = loading.load_model(key[0], dtype, loading.nf4(dtype) if key[1] == "nf4" else None)
+        if key[1] == "nf4":
+            network = answer_memory.unpacked(network)
         if torch.cuda.is_available() and key[1] is None:
             network = network.to("cuda")
         shared[key] = PeftModel.from_pretrained(network, str(weights), adapter_name=name, autocast_adapter_dtype=False)

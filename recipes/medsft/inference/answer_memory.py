@@ -10,11 +10,12 @@ from medsft.models.parameter_counts import cache_bytes, sizes_of
 from medsft.patches.transformers import attention_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 USED = 0.9  # of what is free beside the weights: allocators keep some of it apart
 BYTES = {"bfloat16": 2, "float32": 4}
 NF4_BITS = 4.5  # of a weight with its scales; 4.127 where these are quantized too (arXiv:2305.14314)
+UNPACKED = 0.25  # of what is free: the most that weights out of NF4 may take
 SCORES = 8  # copies in float32 of the scores of the whole vocabulary, while one token is chosen
 
 
@@ -33,6 +34,21 @@ def check_weights(config: "PreTrainedConfig", dtype: str, quantization: str | No
             f"the weights take {weights / 1e9:.1f} GB of {place}, {free / 1e9:.1f} are free; close other "
             f"programs or use a smaller model{smaller}"
         )
+
+
+def unpacked(network: "PreTrainedModel") -> "PreTrainedModel":
+    """A network in NF4 on a processor with its weights unpacked once, where that leaves room for answers.
+
+    bitsandbytes unpacks all of them for every token, which is half of a step's time; and outside training, on
+    processors with bf16 instructions, with scales rounded to bf16, so that answers were another network's than trained.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    packed = [module for module in network.modules() if isinstance(module, Linear4bit)]
+    weights = sum(layer.in_features * layer.out_features for layer in packed) * network.dtype.itemsize
+    if network.device.type != "cpu" or weights > UNPACKED * free_bytes()[0]:
+        return network
+    return network.dequantize(dtype=network.dtype)  # type: ignore[no-any-return]
 
 
 def free_bytes() -> tuple[int, str]:

@@ -133,6 +133,8 @@ def load(args: GenerateArguments) -> Answerer:
     answer_memory.check_weights(loading.load_config(source), dtype, quantization)
     config = loading.nf4(dtype, _double_quant(args, weights)) if quantization == "nf4" else None
     network = loading.load_model(source, dtype, config)
+    if config is not None:
+        network = answer_memory.unpacked(network)
     if adapter:
         from peft import PeftModel
 
