@@ -6,6 +6,7 @@ python tests/bench/calculated_step.py --paste docs/speed.md # writes it there
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes"))
@@ -39,8 +40,8 @@ def main() -> None:
 
 def table() -> str:
     """Markdown: a line for each GPU and arm."""
-    here = machine(".")
-    found = [row(described(here, gpu, 1, HOST, "2TB"), arm, names) for gpu in GPUS for arm, names in ARMS.items()]
+    machines = [replace(described(machine("."), gpu, 1, HOST, "2TB"), cpus=16) for gpu in GPUS]
+    found = [row(here, arm, names) for here in machines for arm, names in ARMS.items()]
     lines = [HEADS, ("---",) * len(HEADS), *found]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
