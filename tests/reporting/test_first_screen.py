@@ -203,11 +203,12 @@ def test_repetitions_have_the_rate_of_their_method(folder: Path) -> None:
 def test_the_arithmetic_that_a_processor_chose_is_named_in_trust(folder: Path) -> None:
     for arm in ("lora", "full"):
         change(folder / arm / "train.json", settings={"dtype": "float32", "bf16": arm == "full", "use_cpu": True})
-        change(folder / arm / "generation.json", precision="bfloat16", device="AMD EPYC")
+        precision = "bfloat16" if arm == "full" else "nf4 with bfloat16"
+        change(folder / arm / "generation.json", precision=precision, device="AMD EPYC")
     found: Any = results.gather(study.load_study(folder), "A study", "0" * 16, None)
     assert found["arithmetic"]["training"] == {"lora": "float32", "full": "bfloat16"}
     said = glance.trust(found)
-    assert "Arithmetic: trained in bfloat16 and float32, answered in bfloat16 on AMD EPYC" in said
+    assert "Arithmetic: trained in bfloat16 and float32, answered in bfloat16 and nf4 with bfloat16 on AMD EPYC" in said
     assert "in which this processor is fastest" in said
     found["arithmetic"]["processor"] = False
     assert "measured speed" not in glance.trust(found)

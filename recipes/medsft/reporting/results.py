@@ -5,6 +5,7 @@ from typing import cast
 from medsft.evaluation.metrics.modules import PRIMARY
 from medsft.records import TrainRecord
 from medsft.reporting.study import OFFLOAD_CHECK_OF, Study, ordered
+from medsft.reporting.verdict import listed
 from medsft.result_records import Arithmetic, Cost, FloorTerms, KeptPlan, LossDifference, PublishedRow, Results
 from medsft.source_study import published_scores
 
@@ -77,9 +78,12 @@ def gather(study: Study, title: str, fingerprint: str, hourly_rate: float | None
 
 
 def computed_on(study: Study) -> list[str]:
-    """'bfloat16 on NVIDIA H200': in what and on what the arms answered, each once; records from before do not say."""
+    """'bfloat16 and q8_0 on NVIDIA H200': in what the arms answered on each device; records from before do not say."""
     known = [arm.generation for arm in study.arms if arm.generation.get("device")]
-    return sorted({f"{record['precision']} on {record['device']}" for record in known})
+    found: dict[str, set[str]] = {}
+    for record in known:
+        found.setdefault(record["device"], set()).add(record["precision"])
+    return [f"{listed(sorted(found[device]))} on {device}" for device in sorted(found)]
 
 
 def arithmetic(study: Study) -> Arithmetic:
