@@ -53,9 +53,9 @@ def row(here: Hardware, arm: str, names: tuple[str, ...]) -> tuple[str, ...]:
     parameters, layers = count_parameters(config), config.get_text_config().num_hidden_layers
     step: StepSettings = {"lora_r": 16, "lora_dropout": 0.05 if arm == "LoRA" else 0.0}
     for name in names:
-        pairs = choices.candidates(BATCH, True, ROWS, grows=True, leaves_out=True)
-        if STRATEGIES[name].engine:  # every micro-batch moves the weights again, so the largest: --auto_batch
-            pairs = [(size, True) for size in choices.divisors(ROWS)]
+        # with an engine every micro-batch moves the weights again, so the largest is taken (--auto_batch)
+        own = [(ROWS, True)] if STRATEGIES[name].engine else []
+        pairs = own or choices.candidates(BATCH, True, ROWS, grows=True, leaves_out=True)
         chosen = choices.fastest(name, config, here, pairs, ROWS, LONGEST, MEAN, **step)
         changed: StepSettings = {**step, "checkpointing": chosen.checkpointing, "accumulates": chosen.batch < ROWS}
         needed = planner.predict(name, config, here, chosen.batch, LONGEST, **changed)["device_bytes"]

@@ -24,9 +24,10 @@ sys.path[:0] = [str(Path(__file__).parent), str(RECIPES)]
 from stages import spread  # noqa: E402
 
 from medsft.files import read_json  # noqa: E402
+from medsft.inference import llama_cpp  # noqa: E402
 
 VLLM, LLAMA_CPP = ROOT / ".venv" / "vllm" / "bin" / "python", ROOT / ".venv" / "serving"
-KINDS = {"q8_0": "q8", "q4_k_m": "q4", "f16": "f16"}
+QUANTIZED = ("q8", "q4", "f16")  # ends of the names of llama.cpp's arms
 
 
 def main() -> None:
@@ -52,7 +53,8 @@ def measure(study: Path, args: argparse.Namespace) -> dict[str, list[tuple[float
     """{engine: (new tokens a second, seconds of the command) of each round}."""
     ways = {"transformers": (sys.executable, args.arm, ["--engine", "transformers"])}
     if LLAMA_CPP.is_dir():
-        for kind, short in KINDS.items():
+        for short in QUANTIZED:
+            kind = llama_cpp.KINDS[short]
             words = ["--study_dir", study, "--arm", args.arm, "--format", "gguf", "--quantize", kind]
             run(sys.executable, [RECIPES / "export.py", *words])
             ways[f"llama.cpp, {kind}"] = (sys.executable, f"{args.arm}_{short}", ["--engine", "gguf"])

@@ -19,6 +19,7 @@ def main() -> None:
 
     from medsft.data.split_files import load_split
     from medsft.files import read_json
+    from medsft.inference.decoding import until_stop
     from medsft.inference.generation import choose_dtype
     from medsft.models import loading
     from medsft.tokenization.chat_template import prompt_ids, stop_ids
@@ -41,9 +42,7 @@ def main() -> None:
         said = model.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=new, do_sample=False, eos_token_id=stops, pad_token_id=0
         )
-        for answer in said[:, width:].tolist():
-            ended = next((place + 1 for place, token in enumerate(answer) if token in stops), len(answer))
-            tokens += ended
+        tokens += sum(len(until_stop(answer, stops)) for answer in said[:, width:].tolist())
     print(tokens / (time.perf_counter() - started))
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 
 from medsft.arguments import GenerateArguments
 from medsft.errors import DoesNotFit
@@ -119,11 +120,7 @@ def generation_rows(study: Path) -> list:
     return load_split(str(study), "test").to_list()[:12]
 
 
-def test_weights_in_nf4_are_unpacked_once_where_there_is_room(
-    tiny_model: Path, free: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from bitsandbytes.nn import Linear4bit
-
+def test_weights_in_nf4_are_unpacked_once_where_there_is_room(tiny_model: Path, free: list[float]) -> None:
     def packed(network: torch.nn.Module) -> int:
         return sum(isinstance(module, Linear4bit) for module in network.modules())
 
@@ -144,8 +141,6 @@ def test_weights_in_nf4_are_unpacked_once_where_there_is_room(
 
 
 def test_an_arm_in_nf4_answers_from_unpacked_weights(tiny_model: Path, tmp_path: Path) -> None:
-    from bitsandbytes.nn import Linear4bit
-
     args = GenerateArguments(str(tmp_path), "baseline_nf4", str(tiny_model), "bfloat16", quantization="nf4")
     answerer = generation.load(args)
     assert answerer.precision == "nf4 with bfloat16"

@@ -98,9 +98,8 @@ def _adapted(
     if key in shared:
         shared[key].load_adapter(str(weights), adapter_name=name, autocast_adapter_dtype=False)
     else:
-        network = loading.load_model(key[0], dtype, loading.nf4(dtype) if key[1] == "nf4" else None)
-        if key[1] == "nf4":
-            network = answer_memory.unpacked(network)
+        config = loading.nf4(dtype) if key[1] == "nf4" else None
+        network = answer_memory.unpacked(loading.load_model(key[0], dtype, config))
         if torch.cuda.is_available() and key[1] is None:
             network = network.to("cuda")
         shared[key] = PeftModel.from_pretrained(network, str(weights), adapter_name=name, autocast_adapter_dtype=False)

@@ -1,7 +1,7 @@
 """Whether an arm's answers fit this machine, before its weights are read and before the first answer is written."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.cgroups import host_memory
@@ -10,7 +10,7 @@ from medsft.models.parameter_counts import cache_bytes, sizes_of
 from medsft.patches.transformers import attention_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedConfig
 
 USED = 0.9  # of what is free beside the weights: allocators keep some of it apart
 BYTES = {"bfloat16": 2, "float32": 4}
@@ -36,19 +36,23 @@ def check_weights(config: "PreTrainedConfig", dtype: str, quantization: str | No
         )
 
 
-def unpacked(network: "PreTrainedModel") -> "PreTrainedModel":
-    """A network in NF4 on a processor with its weights unpacked once, where that leaves room for answers.
+def unpacked(network: Any) -> Any:
+    """What `loading.load_model` gave; a network in NF4 on a processor with its weights unpacked once, where that leaves
+    room for answers.
 
     bitsandbytes unpacks all of them for every token, which is half of a step's time; and outside training, on
     processors with bf16 instructions, with scales rounded to bf16, so that answers were another network's than trained.
     """
+    if network.device.type != "cpu" or not getattr(network, "is_loaded_in_4bit", False):
+        return network
+
     from bitsandbytes.nn import Linear4bit
 
     packed = [module for module in network.modules() if isinstance(module, Linear4bit)]
     weights = sum(layer.in_features * layer.out_features for layer in packed) * network.dtype.itemsize
-    if network.device.type != "cpu" or weights > UNPACKED * free_bytes()[0]:
+    if weights > UNPACKED * free_bytes()[0]:
         return network
-    return network.dequantize(dtype=network.dtype)  # type: ignore[no-any-return]
+    return network.dequantize(dtype=network.dtype)
 
 
 def free_bytes() -> tuple[int, str]:

@@ -132,9 +132,7 @@ def load(args: GenerateArguments) -> Answerer:
     source = base if adapter or weights is None else str(weights)
     answer_memory.check_weights(loading.load_config(source), dtype, quantization)
     config = loading.nf4(dtype, _double_quant(args, weights)) if quantization == "nf4" else None
-    network = loading.load_model(source, dtype, config)
-    if config is not None:
-        network = answer_memory.unpacked(network)
+    network = answer_memory.unpacked(loading.load_model(source, dtype, config))
     if adapter:
         from peft import PeftModel
 
