@@ -16,6 +16,7 @@ NOISY = (
     "torch.distributed",
     "torchao",
     "torch.utils._pytree",
+    "transformers.integrations.bitsandbytes",
 )
 SAY_LAST = """
 import os, sys, time

@@ -1,11 +1,13 @@
 """What answers take of memory: by the arithmetic of known models, against what is free, before anything is loaded."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 
+from conftest import run_script
 from medsft.arguments import GenerateArguments
 from medsft.errors import DoesNotFit
 from medsft.inference import answer_memory, generation
@@ -145,3 +147,14 @@ def test_an_arm_in_nf4_answers_from_unpacked_weights(tiny_model: Path, tmp_path:
     answerer = generation.load(args)
     assert answerer.precision == "nf4 with bfloat16"
     assert not any(isinstance(module, Linear4bit) for module in answerer.network.modules())
+
+
+@pytest.mark.slow
+def test_unpacking_says_nothing_in_the_terminal(tiny_study: Path, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_study / "data", tmp_path / "data")
+    words = ["--study_dir", tmp_path, "--arm", "baseline_nf4", "--quantization", "nf4", "--max_rows", 2]
+    words += ["--model_name_or_path", tiny_model, "--max_new_tokens", 4, "--dtype", "bfloat16"]
+    done = run_script("generate.py", *words)
+    assert done.returncode == 0, done.stderr
+    assert "baseline_nf4/generations.jsonl" in done.stdout
+    assert "quantized" not in done.stdout + done.stderr
