@@ -193,7 +193,7 @@ def dev_loss(saved: Path, study: Path, method: str, rows: int = 16) -> float:
 
 def matrix_speed() -> dict[str, float]:
     """GFLOP/s of square products now, at the size where they are fastest, in a process of its own."""
-    code = "from medsft import matrix_speed as m; print(m.fastest('float32', 1024), m.fastest('bfloat16', 1024))"
+    code = "from medsft.hardware.matmul_benchmark import fastest; print(fastest('float32'), fastest('bfloat16'))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "recipes")}
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     return dict(zip(("float32", "bfloat16"), map(float, said.stdout.split()), strict=True))

@@ -145,6 +145,12 @@ def test_another_framework_loads_weights_in_the_faster_type(
 
 
 @pytest.mark.slow
+def test_the_speed_of_products_is_measured_in_a_process_of_its_own() -> None:
+    found = training.matrix_speed()
+    assert set(found) == {"float32", "bfloat16"} and min(found.values()) > 0
+
+
+@pytest.mark.slow
 def test_the_notebooks_way_is_timed_from_outside(tiny_model: Path, tmp_path: Path) -> None:
     row = {"messages": [{"role": "user", "content": "My knee hurts."}, {"role": "assistant", "content": "Rest it."}]}
     (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 32)
