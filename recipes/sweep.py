@@ -29,7 +29,7 @@ def main() -> None:
     from medsft.training.tuning import lr_sweep
 
     study = Path(arguments.study_dir)
-    recipes = lr_sweep.recipes(Path(arguments.config_dir), arguments.arms)
+    recipes = lr_sweep.recipes(Path(arguments.config_dir), arguments.arms, study)
     if any(factor <= 0 for factor in arguments.factors):
         raise UserError(f"factors {arguments.factors}: give positive numbers, such as 0.33 1 3")
     lr_sweep.share_split(study)

@@ -19,6 +19,7 @@ from pathlib import Path
 from medsft.arguments import BeyondArguments, DataArguments
 from medsft.cli import run
 from medsft.config import CONFIGS, parse
+from medsft.distributed import deepspeed_ops
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.specs import machine
 
@@ -48,13 +49,16 @@ def main() -> None:
         f"{parameters:,} parameters: {claimed / 1e9:.1f} GB by the study's arithmetic, "
         f"{claimed / here.host_bytes:.2f} times the {here.host_bytes / 1e9:.1f} GB of memory here"
     )
+    on_cpu = here.gpus == 0 or not deepspeed_ops.cuda_toolkit()
+    if here.gpus and on_cpu:
+        print("on the processor: beside a GPU, NVMe offload needs NVIDIA's CUDA toolkit, which is not here")
     if not weights.is_dir():
         larger_than_memory.check(parameters, here)
         print(f"drawing the weights: {2 * parameters / 1e9:.1f} GB into {weights}")
         larger_than_memory.write_random(config, tokenizer, weights, args.seed)
     prepare(DataArguments(study_dir=args.study_dir, data=args.data, max_length=args.max_length, max_rows=args.max_rows))
 
-    status = subprocess.run(training(args, weights, here.gpus)).returncode
+    status = subprocess.run(training(args, weights, on_cpu)).returncode
     if status:
         raise DoesNotFit(f"training ended with status {status} (its own message is above); {weights} is kept")
     result = larger_than_memory.summary(arm, here, parameters)
@@ -65,14 +69,14 @@ def main() -> None:
     print(f"written: {study}/beyond.md; the loss {'falls' if falls else 'does not fall'}")
 
 
-def training(args: BeyondArguments, weights: Path, gpus: int) -> list[str]:
+def training(args: BeyondArguments, weights: Path, on_cpu: bool) -> list[str]:
     """The command that trains: the shipped recipe under the shipped accelerate config."""
     options = {
         "config": CONFIGS / "beyond" / "full.yaml",
         "study_dir": args.study_dir,
         "nvme_path": Path(args.study_dir) / "nvme",
         "model_name_or_path": weights,
-        "use_cpu": str(gpus == 0).lower(),
+        "use_cpu": str(on_cpu).lower(),
         "max_length": args.max_length,
         "max_steps": args.steps,
         "max_train_rows": args.rows,

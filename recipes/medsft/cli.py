@@ -19,6 +19,7 @@ from medsft.patches import tqdm
 
 def run(main: Callable[[], None], doc: str | None, *arguments: type) -> None:
     """Run a script's `main`; turn our own errors into one line and the exit status of the contract."""
+    terminal.print_any_text()
     if {"-h", "--help"} & set(sys.argv[1:]):
         try:
             print(help_text(doc or "", arguments), flush=True)

@@ -1,20 +1,23 @@
-"""Other frameworks, installed by the user in environments of their own and named NAME=PYTHON: LLaMA-Factory, axolotl.
+r"""Other frameworks, installed by the user in environments of their own and named NAME=PYTHON: LLaMA-Factory, axolotl,
+litgpt.
 
     python -m venv /opt/lf && /opt/lf/bin/pip install llamafactory==0.9.5 psutil
     python -m venv /opt/ax && /opt/ax/bin/pip install axolotl==0.19.0 psutil
-    make bench BENCH=training EXTERNAL="llamafactory=/opt/lf/bin/python axolotl=/opt/ax/bin/python"
+    python -m venv /opt/lit && /opt/lit/bin/pip install litgpt==0.5.13 psutil
+    make bench BENCH=training EXTERNAL="llamafactory=/opt/lf/bin/python axolotl=/opt/ax/bin/python \
+        litgpt=/opt/lit/bin/python"
 
 Each trains once over the same rows with the values of its own example. LLaMA-Factory (examples/train_lora of 0.9.5):
 micro-batches of 1 accumulated to 8, learning rate 1e-4 (1e-5 for all weights), cosine with a tenth of warmup, rank 8 on
 all projections. Axolotl (examples/llama-3/lora-1b.yml): micro-batches of 2 accumulated to 4, learning rate
-2e-4 (2e-5 for all weights), cosine, rank 16 on all projections, activations computed again.
+2e-4 (2e-5 for all weights), cosine, rank 16 on all projections, activations computed again. Litgpt: litgpt_way.py.
 
 Not as there: bf16 by autocast only where that is faster; rows of 512 tokens at most, as the notebook has it; a model
 whose configuration says float32 where that is faster, for both load weights in the type that stands there, and this
 model's bf16 takes ten times as long on a processor without bf16 instructions. Of axolotl also what needs a GPU: 8-bit
 AdamW, FlashAttention, packing, its Triton kernels; and its 10 steps of warmup, which 32 rows never end, are a tenth.
 
-torchtune and litgpt do not train by transformers' Trainer, by which watched.py measures.
+Torchtune 0.6.1, its last release, does not import beside the torchao 0.18 that it asks pip for.
 """
 
 import json
@@ -23,7 +26,12 @@ from typing import Any
 
 from medsft.files import read_json, write_json, write_text
 
-TRAIN = {"llamafactory": ["llamafactory.cli", "train"], "axolotl": ["axolotl.cli.train"]}  # before the configuration
+HERE = Path(__file__).resolve().parent
+TRAIN = {  # before the configuration, or a script of ours in the framework's environment
+    "llamafactory": ["llamafactory.cli", "train"],
+    "axolotl": ["axolotl.cli.train"],
+    "litgpt": [str(HERE / "litgpt_way.py")],
+}
 
 
 def parse(external: list[str]) -> dict[str, str]:
@@ -38,7 +46,9 @@ def parse(external: list[str]) -> dict[str, str]:
 
 
 def command(way: str, rows: Path, base: str, method: str, output: Path, bf16: bool) -> list[str]:
-    """Write the framework's configuration beside `output`; what watched.py is to run."""
+    """What watched.py is to run; the framework's configuration, if it reads one, is written beside `output`."""
+    if way == "litgpt":
+        return [*TRAIN[way], str(rows), base, method, str(output), str(bf16)]
     model = base if bf16 else in_float32(Path(base), rows.parent.with_name("float32"))
     configure = llamafactory if way == "llamafactory" else axolotl
     path = output.with_name(output.name + ".yaml")

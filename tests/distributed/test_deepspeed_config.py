@@ -156,6 +156,12 @@ def plan(folder: Path, fits: set[str], gpus: int = 1) -> Path:
     return folder
 
 
+@pytest.fixture
+def _compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch_command, "missing_tools", list)
+
+
+@pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize("name", [n for n in ORDER if n.startswith("full")])
 def test_every_strategy_of_the_plan_has_its_recipe_and_launch_line(tmp_path: Path, name: str) -> None:
     line = launch_command.command(FOLDER, plan(tmp_path, {name, "lora"}), AMPLE)
@@ -167,17 +173,43 @@ def test_every_strategy_of_the_plan_has_its_recipe_and_launch_line(tmp_path: Pat
     assert STRATEGIES[name].config in head or "accelerate launch recipes/sft_full.py" in head
 
 
+@pytest.mark.usefixtures("_compiler")
 def test_the_recommended_strategy_is_the_first_that_fits(tmp_path: Path) -> None:
     assert launch_command.choose(FOLDER, plan(tmp_path, {"full_8bit", "full_nvme", "full_zero3_offload"}), AMPLE)[
         0
     ] == ("full_zero3_offload")
     assert launch_command.choose(FOLDER, plan(tmp_path, {"lora"}), AMPLE) == ("full_8bit", "single_gpu.yaml")
     assert launch_command.choose(FOLDER, tmp_path / "none", AMPLE)[0] == "full_8bit"
-    assert launch_command.choose(RECIPES / "configs" / "demo", tmp_path / "none", AMPLE) == ("full", "single_gpu.yaml")
+    assert launch_command.choose(RECIPES / "configs" / "demo", tmp_path / "none", AMPLE) == ("full", "cpu.yaml")
     with pytest.raises(UserError, match="no recipe for full fine-tuning"):
         launch_command.choose(tmp_path, tmp_path, AMPLE)
 
 
+def test_offload_is_passed_over_where_its_operators_cannot_be_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = plan(tmp_path, {"full_zero3_offload", "full_fsdp2_offload", "full_8bit"})
+    monkeypatch.setattr(launch_command, "missing_tools", lambda: ["g++ (apt-get install g++)"])
+    assert launch_command.choose(FOLDER, study, AMPLE)[0] == "full_fsdp2_offload"
+    assert "full_zero3_offload: passed over, DeepSpeed needs g++" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_a_recipe_for_the_processor_stays_there_beside_gpus(tmp_path: Path) -> None:
+    demo = RECIPES / "configs" / "demo"
+    for gpus in (1, 2):
+        there = described(AMPLE, "l40s", gpus)
+        study = plan(tmp_path, {"full_zero3_offload", "full_fp32", "full"}, gpus)
+        assert launch_command.command(demo, study, there) == f"python recipes/sft_full.py --config {demo / 'full.yaml'}"
+
+
+def test_one_process_beside_several_gpus_is_started_by_the_launcher(tmp_path: Path) -> None:
+    """A plain process would see all GPUs, and is refused by the preflight check."""
+    line = launch_command.command(FOLDER, tmp_path / "none", described(AMPLE, "l40s", 2))
+    assert line.startswith("accelerate launch --config_file accelerate_configs/single_gpu.yaml recipes/sft_full.py")
+
+
+@pytest.mark.usefixtures("_compiler")
 def test_what_does_not_fit_what_is_free_now_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = plan(tmp_path, {"full_zero3_offload", "full_8bit"})
     written = read_json(study / "plan.json")

@@ -103,6 +103,8 @@ def full(recipe: str, check: Check) -> Row:
     options = read_config(["--config", str(CONFIGS / f"{recipe}.yaml")])
     if "bit" in str(options["optim"]):
         needs("torchao" if "torch" in options["optim"] else "bitsandbytes")
+    if options.get("flash_adamw"):
+        needs("flashoptim")
     layers = check.layers(bytes_held(STRATEGIES[options["strategy"]].states, options["dtype"]))
     return check.measured(check.train(recipe, recipe, layers)[1], layers, trains_all=True)
 

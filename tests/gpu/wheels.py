@@ -20,7 +20,7 @@ MOST = 64 * 2**20  # bytes of the folder
 # which such a machine has. DeepSpeed has no wheel on the index: it is made here, without compiling anything.
 PACKAGES = ["trl", "datasets", "bitsandbytes", "deepspeed", "gguf", "datasketch", "ftfy", "phonenumbers", "dill",
             "multiprocess", "hjson", "psutil", "rich", "py-cpuinfo", "nvidia-ml-py", "xxhash", "wcwidth", "pydantic",
-            "pydantic_core", "annotated-types", "typing-inspection", "torchao"]  # fmt: skip
+            "pydantic_core", "annotated-types", "typing-inspection", "torchao", "flashoptim"]  # fmt: skip
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 

@@ -79,6 +79,22 @@ def test_a_late_answer_counts_and_is_asked_for_once(tmp_path: Path, monkeypatch:
     assert (tmp_path / "log").read_text() == "asked\n"
 
 
+def test_a_gpu_that_is_not_visible_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An RTX 4090 beside a GTX 1050 for the screen."""
+    answers = (
+        'case "$1" in *compute_cap*) printf "6.1\\n8.9\\n";; *uuid*) printf "GPU-1a\\nGPU-2b\\n";; '
+        '*) printf "NVIDIA GeForce GTX 1050, 2048, 1000\\nNVIDIA GeForce RTX 4090, 24564, 24000\\n";; esac'
+    )
+    stand_in(tmp_path, monkeypatch, answers)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus.compute_capability() == 6.1
+    assert gpus.largest_gpu() == 1
+    for visible in ("1", "GPU-2b", "GPU-2"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert gpus.compute_capability() == 8.9
+        assert gpus.visible_gpus()[:2] == ("NVIDIA GeForce RTX 4090", 1)
+
+
 @pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'; exit 6", "echo '[N/A]'"])
 def test_a_driver_that_does_not_work_is_a_machine_without_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str

@@ -150,6 +150,28 @@ def test_the_speed_of_products_is_measured_in_a_process_of_its_own() -> None:
     assert set(found) == {"float32", "bfloat16"} and min(found.values()) > 0
 
 
+def test_a_loop_of_a_frameworks_own_is_timed_by_what_it_embeds_and_steps(tmp_path: Path) -> None:
+    (tmp_path / "lightning").mkdir()
+    (tmp_path / "lightning" / "fabric.py").write_text("")
+    (tmp_path / "loop.py").write_text(
+        "import lightning.fabric\nimport torch\n"
+        "embed = torch.nn.Embedding(10, 4)\n"
+        "optimizer = torch.optim.AdamW(embed.parameters())\n"
+        "ids = torch.tensor([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 0]])\n"
+        "for _ in range(2):\n"
+        "    with torch.no_grad():\n"
+        "        embed(ids)\n"
+        "    for _ in range(3):\n"
+        "        embed(ids).sum().backward()\n"
+        "    optimizer.step()\n"
+    )
+    words = [sys.executable, str(ROOT / "tests" / "bench" / "watched.py"), "result.json", "loop.py"]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    measured = json.loads((tmp_path / "result.json").read_text())
+    assert [(step["tokens"], step["positions"]) for step in measured["steps"]] == [(3 * (4 + 6), 3 * 12)] * 2
+    assert all(step["seconds"] > 0 for step in measured["steps"])
+
+
 @pytest.mark.slow
 def test_the_notebooks_way_is_timed_from_outside(tiny_model: Path, tmp_path: Path) -> None:
     row = {"messages": [{"role": "user", "content": "My knee hurts."}, {"role": "assistant", "content": "Rest it."}]}

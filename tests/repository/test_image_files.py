@@ -75,6 +75,16 @@ def test_job_file_says_what_it_is_needs_and_how_to_launch_it(path: Path) -> None
     assert path.name in head
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docker/cloud/**/*.*")), ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_scripts_that_a_job_starts_are_in_the_image(path: Path) -> None:
+    if path.suffix == ".py":
+        return
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for name in re.findall(r"\b(?:recipes|accelerate_configs|docker)/[\w/.-]+\.(?:py|yaml|json)\b", path.read_text()):
+        if not name.startswith("docker/cloud/") or name.endswith(".py"):  # job files are read outside of the image
+            assert any(name == each or name.startswith(f"{each}/") for each in allowed), name
+
+
 @pytest.mark.parametrize("path", HEADED, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_files_that_a_job_names_exist(path: Path) -> None:
     for name in re.findall(r"\b(?:recipes|accelerate_configs|docker)/[\w/.-]+\.\w+", path.read_text()):

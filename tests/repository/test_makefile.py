@@ -53,3 +53,53 @@ def test_uv_installs_where_it_is_and_knows_the_index(
     assert "--no-deps" in torch and "torch==" in torch
     assert PINS in pinned and "train,eval,deepspeed" in pinned
     assert PINS in embedded and "--no-deps" in embedded
+
+
+def test_an_empty_index_means_the_cuda_build_also_without_a_gpu(tmp_path: Path) -> None:
+    """On a cluster's login node, for the nodes that have GPUs."""
+    torch, pinned, _ = would_install(tmp_path, False, TORCH_INDEX="")
+    assert '"torch==' in torch and "+cpu" not in torch and "--extra-index-url" not in torch
+    assert "deepspeed,gpu]" in pinned
+
+
+STAND_IN = """#!/bin/sh
+echo "$@" >>{log}
+case "$*" in
+  *launch_command*) echo "true --config recipes/configs/mistral_7b/full_8bit.yaml";;
+  *check_only*qlora.yaml*) exit 3;;
+  *sft_lora.py*) exit {status};;
+esac
+"""
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_study_goes_on_without_an_arm_that_fails_and_ends_as_failed(status: int, tmp_path: Path) -> None:
+    """QLoRA does not fit, which is no failure; LoRA's training ends with `status`."""
+    (tmp_path / "bin").mkdir()
+    python, log = tmp_path / "bin" / "python", tmp_path / "log"
+    python.write_text(STAND_IN.format(log=log, status=status))
+    python.chmod(0o755)
+    for stamp in (".torch", ".run", ".operators"):
+        (tmp_path / stamp).touch()
+    command = ["make", "study", f"VENV={tmp_path}", "STUDY=none", "TUNE=0", "CONFIG=mistral_7b"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode == 0) == (status == 0), done.stdout + done.stderr
+    assert "qlora is left out of this study" in done.stdout
+    assert ("the training of lora failed" in done.stdout) == (status != 0)
+    asked = log.read_text()
+    assert "sft_lora.py --config recipes/configs/mistral_7b/lora.yaml" in asked
+    assert "sft_lora.py --config recipes/configs/mistral_7b/qlora.yaml" not in asked
+    assert asked.index("recipes/score.py") < asked.index("recipes/report.py")
+
+
+def test_recipes_for_the_processor_are_one_process_beside_gpus(tmp_path: Path) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: A'\necho 'GPU 1: A'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    kept = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def started(*words: str) -> list[str]:
+        done = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, env=kept)
+        return [line for line in done.stdout.splitlines() if "sft_lora.py" in line]
+
+    assert started("paper") and not any("accelerate launch" in line for line in started("paper"))
+    assert all("accelerate launch" in line for line in started("lora", "CONFIG=mistral_7b"))

@@ -82,5 +82,10 @@ def test_an_offloaded_arm_is_launched_as_it_was(study: Path, monkeypatch: pytest
     assert "accelerate_configs/zero3_offload.yaml" in line and "--enable_cpu_affinity" in line
     assert line[-2:] == ["--arm", "full_seed3"]
     alone = {"processes": 1, "settings": {"use_peft": True}}
-    assert repeat.command(study, "lora", 3, alone, here)[:2] == [sys.executable, str(RECIPES / "sft_lora.py")]
+    line = repeat.command(study, "lora", 3, alone, here)  # beside a second GPU a plain process would be refused
+    assert line[1:4] == ["launch", "--config_file", "accelerate_configs/single_gpu.yaml"]
+    only = described(here, "a100-80gb", 1)
+    assert repeat.command(study, "lora", 3, alone, only)[:2] == [sys.executable, str(RECIPES / "sft_lora.py")]
+    one_of_two = {"processes": 1, "settings": {"strategy": "full_zero3_offload"}}
+    assert "--num_processes" not in repeat.command(study, "full", 3, one_of_two, here)
     assert read_json(study / "sweep" / "sweep.json")

@@ -8,7 +8,10 @@ import pytest
 import yaml
 
 from conftest import RECIPES, run_script
+from medsft.config import read_config
 from medsft.errors import UserError
+from medsft.files import write_json
+from medsft.hardware.specs import described, machine
 from medsft.training.tuning import lr_sweep
 
 DEMO = RECIPES / "configs" / "demo"
@@ -70,13 +73,41 @@ def test_rates_are_multiples_of_the_recipes_own() -> None:
 
 def test_a_recipe_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(UserError, match=r"dora.yaml: no such recipe; in .*demo there is .*qlora"):
-        lr_sweep.recipes(DEMO, ["dora"])
-    assert [path.stem for path in lr_sweep.recipes(DEMO, [])] == ["lora", "qlora", "full"]
-    assert [path.stem for path in lr_sweep.recipes(RECIPES / "configs" / "mistral_7b", [])] == [
-        "lora",
-        "qlora",
-        "full_8bit",
-    ]
+        lr_sweep.recipes(DEMO, ["dora"], DEMO)
+
+
+def test_the_full_fine_tuning_that_will_be_trained_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stems(folder: Path) -> list[str]:
+        return [path.stem for path in lr_sweep.recipes(folder, [], tmp_path)]
+
+    mistral = RECIPES / "configs" / "mistral_7b"
+    assert stems(DEMO) == ["lora", "qlora", "full"]
+    assert stems(mistral) == ["lora", "qlora", "full_8bit"]  # nothing planned yet
+    row = {"name": "full_zero3_offload", "fits": True, "accelerate_config": "zero3_offload.yaml"}
+    row |= {"device_bytes": {}, "host_bytes": 0, "disk_bytes": 0}
+    write_json(tmp_path / "plan.json", {"hardware": {"gpus": 1}, "strategies": [row]})
+    monkeypatch.setattr(lr_sweep.launch_command, "missing_tools", list)
+    assert stems(mistral) == ["lora", "qlora", "full_offload"]
+
+
+def test_an_offloaded_trial_is_launched_with_its_accelerate_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = described(machine("."), "l40s", 2, "512GB", "4TB")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+    def words(recipe: str) -> list[str]:
+        settings = read_config(["--config", str(RECIPES / "configs" / "mistral_7b" / f"{recipe}.yaml")])
+        return lr_sweep.launched_by(settings, there)[1:]
+
+    offloaded = words("full_offload")
+    assert offloaded[:3] == ["launch", "--config_file", "accelerate_configs/zero3_offload.yaml"]
+    assert offloaded[offloaded.index("--num_processes") + 1] == "2"
+    assert words("lora") == ["launch"]
+
+
+def test_an_arm_without_a_chosen_rate_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--tuned", "true", "--study_dir", str(tmp_path), "--arm", "full_zero2"]
+    assert lr_sweep.tuned(words) == []
+    assert "not tuned: the study's sweep chose no rate for full_zero2" in capsys.readouterr().out
 
 
 @pytest.mark.slow

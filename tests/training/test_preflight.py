@@ -88,3 +88,28 @@ def test_without_a_gpu_and_without_the_hub_both_are_named_at_once(
     monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
     with pytest.raises(DoesNotFit, match=r"needs an NVIDIA GPU.*OpenMed/MedDialog.*hub cannot be reached.*make demo"):
         preflight.check_machine(command_line(MISTRAL, given=[]))
+
+
+def test_local_data_in_a_list_or_by_a_pattern_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}\n")
+    for name in ("data.yaml", "lora.yaml"):
+        (tmp_path / name).write_text((DEMO.parent / name).read_text(encoding="utf-8"), encoding="utf-8")
+    words = ["--study_dir", str(tmp_path / "study")]
+    for data in ("sample", f"[sample, {rows}]", f"{tmp_path}/r*.jsonl", str(tmp_path)):
+        (tmp_path / "data.yaml").write_text(f"data: {data}\n")
+        preflight.check_machine(command_line(tmp_path / "lora.yaml", given=words))
+    (tmp_path / "data.yaml").write_text("data: [sample, OpenMed/MedDialog]\n")
+    with pytest.raises(UserError, match=r"needs OpenMed/MedDialog \(not on this machine"):
+        preflight.check_machine(command_line(tmp_path / "lora.yaml", given=words))
+
+
+def test_one_process_takes_the_largest_gpu_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpus(monkeypatch, 2)
+    monkeypatch.setattr(preflight, "hub_reachable", lambda: True)
+    monkeypatch.setattr(preflight, "largest_gpu", lambda: 1)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    preflight.check_machine(command_line(MISTRAL, given=[]))
+    assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"]) == ("1", "PCI_BUS_ID")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from medsft.errors import UserError
 
@@ -37,22 +38,39 @@ KNOWN_GPUS: dict[str, tuple[int, float, float]] = {
 
 
 Reported = tuple[str, int, int]  # name, total bytes, free bytes
+Row = TypeVar("Row")
 
 
 def visible_gpus() -> tuple[str, int, int, int]:
     """(name, count, total bytes, free bytes) of the GPUs this process may use; the smallest one's memory."""
     rows, sliced = _memory()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if sliced and visible != "":
-        rows = _slice(visible or "")
-    elif visible is not None:
-        wanted = [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
-        # Entries may also be UUIDs: then only their number is known here.
-        picked = [rows[int(part)] for part in wanted if part.isdigit() and int(part) < len(rows)]
-        rows = picked if all(part.isdigit() for part in wanted) else rows[: len(wanted)]
+    rows = _slice(visible or "") if sliced and visible != "" else _visible(rows)
     if not rows:
         return "none", 0, 0, 0
     return rows[0][0], len(rows), min(row[1] for row in rows), min(row[2] for row in rows)
+
+
+def largest_gpu() -> int:
+    """The number, as nvidia-smi counts, of this machine's GPU with the most memory; the first of several."""
+    sizes = [row[1] for row in _memory()[0]]
+    return sizes.index(max(sizes)) if sizes else 0
+
+
+def _visible(rows: list[Row]) -> list[Row]:
+    """Those of `rows`, one for each GPU of this machine, that CUDA_VISIBLE_DEVICES leaves to this process.
+
+    By number, or by a UUID, of which the beginning is enough. A slice (MIG-...) counts as the first GPUs do.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return rows
+    wanted = [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
+    if all(part.isdigit() for part in wanted):
+        return [rows[int(part)] for part in wanted if int(part) < len(rows)]
+    uuids = [line.strip() for line in nvidia_smi("uuid")]
+    named = [rows[at] for part in wanted for at, uuid in enumerate(uuids[: len(rows)]) if uuid.startswith(part)]
+    return named or rows[: len(wanted)]
 
 
 def nvidia_smi(fields: str, seconds: float = ANSWERS_WITHIN) -> list[str]:
@@ -83,9 +101,9 @@ def _asked(binary: str, _changed: int, seconds: float, *options: str) -> tuple[s
 
 
 def compute_capability() -> float:
-    """The lowest CUDA compute capability of this machine's GPUs, such as 8.0 for an A100; 0 without one."""
+    """The lowest CUDA compute capability of the GPUs this process may use, such as 8.0 for an A100; 0 without one."""
     try:
-        return min((float(line) for line in nvidia_smi("compute_cap")), default=0.0)
+        return min((float(line) for line in _visible(nvidia_smi("compute_cap"))), default=0.0)
     except ValueError:
         return 0.0
 

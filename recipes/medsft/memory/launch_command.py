@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from medsft.cli import run
-from medsft.config import CONFIGS
+from medsft.config import CONFIGS, read_config
+from medsft.distributed.deepspeed_ops import missing_tools
 from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.hardware.specs import Hardware, machine
@@ -46,7 +47,12 @@ def launch_line(name: str, config: str, recipes: Path, hardware: Hardware) -> st
 
 
 def launcher(config: str, hardware: Hardware) -> str:
-    """With as many processes as the plan counted on: the files name two, and accelerate does not look for more."""
+    """With as many processes as the plan counted on: the files name two, and accelerate does not look for more.
+
+    One process beside several GPUs needs the launcher too, without which it would be refused.
+    """
+    if config == "single_gpu.yaml" and hardware.gpus > 1:
+        return f"accelerate launch --config_file accelerate_configs/{config}"
     if config in IN_ONE_PROCESS:
         return "python"
     line = f"accelerate launch --config_file accelerate_configs/{config}"
@@ -63,8 +69,13 @@ def choose(recipes: Path, study: Path, here: Hardware) -> tuple[str, str]:
     if path.is_file():
         plan: Plan = read_json(path)
         order = ORDER if plan["hardware"]["gpus"] else ORDER_ON_CPU
-        rows = {row["name"]: row for row in plan["strategies"] if row["fits"]}
+        # what a recipe for the processor needs, a plan with GPUs does not say
+        on_cpu = plan["hardware"]["gpus"] and _on_cpu(recipe_of(recipes, "full"))
+        rows = {row["name"]: row for row in plan["strategies"] if row["fits"] and not on_cpu}
         for name in [n for n in order if n in rows and n.startswith("full") and recipe_of(recipes, n)]:
+            if STRATEGIES[name].optimizer in ("cpu", "nvme") and STRATEGIES[name].engine != "fsdp2" and missing_tools():
+                print(f"{name}: passed over, DeepSpeed needs {', '.join(missing_tools())} to offload", file=sys.stderr)
+                continue
             if short := short_now(rows[name], here):
                 print(f"{name}: passed over, it {short} now", file=sys.stderr)
                 continue
@@ -75,7 +86,11 @@ def choose(recipes: Path, study: Path, here: Hardware) -> tuple[str, str]:
         raise UserError(f"{recipes} has no recipe for full fine-tuning")
     why = "the plan has none that fits" if path.is_file() else "no plan yet: make plan"
     print(f"{name}: {why}", file=sys.stderr)
-    return name, "single_gpu.yaml"
+    return name, "cpu.yaml" if _on_cpu(recipe_of(recipes, name)) else "single_gpu.yaml"
+
+
+def _on_cpu(recipe: Path | None) -> bool:
+    return recipe is not None and bool(read_config(["--config", str(recipe)]).get("use_cpu"))
 
 
 if __name__ == "__main__":

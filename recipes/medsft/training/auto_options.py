@@ -23,8 +23,8 @@ def choose(argv: list[str]) -> list[str]:
     """This machine's choices as words to add to the command line `argv`, so that they are recorded like a user's.
 
     An option named in the YAML or on the command line is left as it is, except bf16 on a processor where it is slower
-    than float32: up to a hundred times. bf16 stays where bf16_states asks for it, to save memory, and where the user's
-    own DeepSpeed file sets it.
+    than float32: up to a hundred times. bf16 stays where bf16_states asks for it, to save memory, where the optimizer
+    is made for weights in bf16, and where the user's own DeepSpeed file sets it.
     """
     capability = 0.0 if is_on("use_cpu", argv) else compute_capability()
     adapters = is_on("use_peft", argv)
@@ -34,7 +34,7 @@ def choose(argv: list[str]) -> list[str]:
     )
     if own_rows or peek("pad_to_multiple_of", None, argv):
         choices = [choice for choice in choices if choice.option != "padding_free"]
-    if is_on("bf16_states", argv) or _deepspeed_file_sets_bf16():
+    if is_on("bf16_states", argv) or _rounds_by_itself(argv) or _deepspeed_file_sets_bf16():
         choices = [choice for choice in choices if choice.option not in ("bf16", "dtype", "fp16")]
     forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype", "fp16")}
     if "bf16" in forced and "ACCELERATE_MIXED_PRECISION" in os.environ:
@@ -47,6 +47,14 @@ def choose(argv: list[str]) -> list[str]:
         if int(os.environ.get("RANK", "0")) == 0:
             print(f"chosen for this machine: {option} {value} ({reason})")
     return words
+
+
+def _rounds_by_itself(argv: list[str]) -> bool:
+    """Whether the optimizer keeps what bf16 weights lose: torchao's by stochastic rounding, FlashAdamW in 8 bits more.
+
+    In float32 it would be another strategy, and FlashAdamW refuses it.
+    """
+    return is_on("flash_adamw", argv) or str(peek("optim", "", argv)) == "adamw_torch_8bit"
 
 
 def _deepspeed_file_sets_bf16() -> bool:

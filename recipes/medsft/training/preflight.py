@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 from medsft.config import config_path, is_on, peek, read_config
+from medsft.data.reading.sources import local_files
 from medsft.distributed import deepspeed_ops
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware.cgroups import host_memory
+from medsft.hardware.gpus import largest_gpu
 from medsft.hardware.specs import Hardware, machine
 from medsft.hub import hub_reachable
 from medsft.memory import lower_bound
@@ -39,9 +41,7 @@ def check_machine(argv: list[str]) -> None:
         _take_one_gpu(gpus)
     no_gpu = not on_cpu and gpus == 0
     from_hub = [name] if not (_is_local(name) or _in_cache(name)) else []
-    data = _unprepared_data(argv)
-    if data and not (data == "sample" or Path(data).exists()):
-        from_hub.append(data)
+    from_hub += [name for name in _unprepared_data(argv) if local_files(name) is None]
     silent = "is there and names none: run it to see why" if shutil.which("nvidia-smi") else "is not there"
     missing = [f"an NVIDIA GPU (nvidia-smi {silent})"] if no_gpu else []
     if from_hub and not hub_reachable():
@@ -66,7 +66,8 @@ def settle_environment(here: Hardware) -> None:
 
 
 def _take_one_gpu(gpus: int) -> None:
-    """Keep to the first visible GPU where accelerate was told to start one process (single_gpu.yaml).
+    """Keep to one GPU where accelerate was told to start one process (single_gpu.yaml): the first of those that
+    CUDA_VISIBLE_DEVICES names, without it the one with the most memory.
 
     transformers would spread each batch over all of them. Raises UserError where there was no launcher at all.
     """
@@ -75,18 +76,21 @@ def _take_one_gpu(gpus: int) -> None:
             f"{gpus} GPUs are visible and no launcher was used; start with: accelerate launch --num_processes {gpus} "
             "recipes/..., or choose one with CUDA_VISIBLE_DEVICES=0"
         )
-    one = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # CUDA would number them by speed, nvidia-smi numbers by place
+    one = str(largest_gpu()) if named is None else named.split(",")[0].strip()
     os.environ["CUDA_VISIBLE_DEVICES"] = one
     print(f"{gpus} GPUs are visible, and one process was launched: it takes GPU {one}")
 
 
-def _unprepared_data(argv: list[str]) -> str:
-    """What the split of this study would be prepared from; '' where it is prepared already."""
+def _unprepared_data(argv: list[str]) -> list[str]:
+    """The sources that the split of this study would be prepared from; [] where it is prepared already."""
     study = Path(str(peek("study_dir", "runs/mistral_7b", argv)))
     if (study / "data" / "data_report.json").exists():
-        return ""
+        return []
     beside = config_path(argv).parent / "data.yaml"
-    return str(read_config(["--config", str(beside)]).get("data", "sample")) if beside.exists() else ""
+    named = read_config(["--config", str(beside)]).get("data", []) if beside.exists() else []
+    return list(named) if isinstance(named, list) else [str(named)]
 
 
 def _on_cpu(argv: list[str]) -> bool:

@@ -5,9 +5,11 @@ steps, the two best for more of them.
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -15,6 +17,9 @@ from medsft.arguments import StudyArguments, SweepArguments
 from medsft.config import is_on, peek, read_config
 from medsft.errors import UserError
 from medsft.files import read_json
+from medsft.hardware.specs import Hardware, machine
+from medsft.memory import launch_command
+from medsft.memory.strategies import STRATEGIES, recipe_of
 from medsft.records import Json
 from medsft.text import method_of
 from medsft.training.tuning import forked_run
@@ -48,13 +53,15 @@ class Choice(TypedDict):
     seconds: float
 
 
-def recipes(folder: Path, arms: list[str]) -> list[Path]:
-    """The recipes in a folder of configurations: those named, or the usual ones."""
-    # with 8-bit states or without, full fine-tuning is swept once
-    full = "full_8bit" if (folder / "full_8bit.yaml").exists() else "full"
-    found = [folder / f"{name}.yaml" for name in arms or ("lora", "qlora", full)]
+def recipes(folder: Path, arms: list[str], study: Path) -> list[Path]:
+    """The recipes in a folder of configurations: those named, or LoRA's, QLoRA's and that of the full fine-tuning which
+    `make fft` would train in this study on this machine."""
+    found = [folder / f"{name}.yaml" for name in arms or ("lora", "qlora")]
     if not arms:
         found = [path for path in found if path.exists()]
+        with suppress(UserError):  # a folder without full fine-tuning
+            name, _ = launch_command.choose(folder, study, machine(study))
+            found += [path for path in [recipe_of(folder, name)] if path]
     missing = [path for path in found if not path.exists()]
     if missing or not found:
         there = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "nothing"
@@ -211,6 +218,8 @@ def tuned(argv: list[str]) -> list[str]:
     arm = method_of(str(peek("arm", "lora", argv)))
     rate = chosen_rate(Path(str(peek("study_dir", StudyArguments.study_dir, argv))), arm)
     if rate is None:
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"not tuned: the study's sweep chose no rate for {arm}, so it has its recipe's (make sweep)")
         return []
     if int(os.environ.get("RANK", "0")) == 0:
         print(f"chosen by the sweep: learning_rate {rate:g} (lowest dev loss of {arm}'s short runs)")
@@ -226,11 +235,19 @@ def _run(script: Path, flags: list[str], settings: Json) -> tuple[int, str]:
     on_cpu = str(settings.get("use_cpu", False)).lower() == "true" or shutil.which("nvidia-smi") is None
     if on_cpu:
         return forked_run.run(script, flags)
-    launcher = [] if "LOCAL_RANK" in os.environ else [str(Path(sys.executable).parent / "accelerate"), "launch"]
-    command = [*(launcher or [sys.executable]), str(script), *flags]
+    command = [*launched_by(settings, machine(".")), str(script), *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, bufsize=0) as process:
         last = forked_run.show(process.stderr.fileno()) if process.stderr else ""
     return process.returncode, last
+
+
+def launched_by(settings: Json, here: Hardware) -> list[str]:
+    """What starts a trial on GPUs: accelerate, with the file of the recipe's strategy where it has one of its own."""
+    if "LOCAL_RANK" in os.environ:
+        return [sys.executable]
+    config = STRATEGIES[str(settings["strategy"])].config if "strategy" in settings else ""
+    line = launch_command.launcher(config, here) if config else "accelerate launch"
+    return [str(Path(sys.executable).parent / "accelerate"), *shlex.split(line)[1:]]
 
 
 def _failed(rate: float, steps: int, arm: str, status: int, errors: str) -> Trial:
