@@ -37,7 +37,8 @@ def main() -> None:
     answers = generations_file.answers_folder(study, arguments.test)
     output = answers / "comparison.json"
     put_together(answers, arguments)
-    lineage.check_arms(study, [path.parent.name for path in answers.glob("*/generations.jsonl")])
+    apart = "" if answers == study else arguments.test
+    lineage.check_arms(study, [path.parent.name for path in answers.glob("*/generations.jsonl")], apart)
     arms, test_rows = read_rows(answers, arguments)
     trained = comparability.read_records(study, arms)
     unequal = comparability.check(trained, arguments.allow_unequal)
@@ -133,7 +134,10 @@ def score_new(
     columns = scoring.score_systems(systems, encoder, seen, arguments.bert_batch_size)
     unrelated, references = columns[scoring.RANDOM_PAIRS]["bertscore_f1"], [row["reference"] for row in test_rows]
     settings = scoring.make_settings(encoder, unrelated, references, arguments)
-    if reader is not None:
+    if reader is None:
+        for arm in arms:
+            (answers / arm / completeness.OMISSIONS).unlink(missing_ok=True)  # of the answers before
+    else:
         settings["completeness"] = reader.record
         listed = {named[arm, arguments.decoding, 0]: answers / arm for arm in arms}
         folders = {name: answers / arm for (arm, *_), name in named.items()}

@@ -91,6 +91,7 @@ class Scores(Summary):
     per_example: str
     settings: "ScoreSettings"
     answers: NotRequired[str]  # SHA-256 of generations.jsonl
+    also_read: NotRequired[dict[str, str]]  # the same of the files of sampled and penalised answers
     fingerprint: str
     memorization: NotRequired[Summary]
     sampled: NotRequired[Sampled]

@@ -155,6 +155,13 @@ def by_method(arms: Mapping[str, V]) -> dict[str, list[V]]:
     return found
 
 
+def whole_or_tenths(value: float) -> str:
+    """'2', or '0.5' where it is not whole; never '0.0' for what is more than nothing."""
+    if abs(value - round(value)) < 1e-6:
+        return str(round(value))
+    return f"{value:.1f}" if value >= 0.05 else "0.1"
+
+
 def least_to_most(values: Iterable[float], written: Callable[[float], str] = str) -> str:
     """'3' where all values are written alike, '0 to 4' where they are not."""
     found = sorted(values)

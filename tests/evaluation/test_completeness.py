@@ -203,6 +203,12 @@ def test_a_bad_file_of_statements_is_refused_in_one_line(tmp_path, row, message)
         matching.statements_of([answer("yes", ())], str(tmp_path / "s.jsonl"))
 
 
+def test_statements_by_id_alone_leave_other_rows_without(tmp_path):
+    rows = [{**answer("yes"), "id": 1}, {**answer("no"), "id": 2}]
+    (tmp_path / "s.jsonl").write_text(json.dumps({"id": 1, "statements": STATEMENTS}) + "\n")
+    assert [*matching.statements_of(rows, str(tmp_path / "s.jsonl"))] == [1]
+
+
 def test_score_py_refuses_a_bad_file_with_status_2(tmp_path):
     study = make(tmp_path / "study")
     (tmp_path / "s.jsonl").write_text('{"question": "q"}\n')

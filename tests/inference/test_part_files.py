@@ -48,14 +48,21 @@ def ended(tmp_path: Path) -> Path:
 
 
 def test_shares_are_put_together_in_the_order_of_the_split(ended: Path) -> None:
-    (ended / "likelihood.jsonl").touch()  # of an earlier run that asked for it
+    (ended / "sampled").mkdir()
+    for name in (
+        "likelihood.jsonl",
+        "penalised.jsonl",
+        "sampled/seed_3.jsonl",
+    ):  # of an earlier run that asked for them
+        (ended / name).touch()
     assert part_files.unmerged(ended.parent) == [(ended, "x")]
     assert part_files.merge(ended, "x", ["a", "b", "c", "d"]) == 0
     assert [row["id"] for row in read_jsonl(ended / "generations.jsonl")] == ["a", "b", "c", "d"]
     record = read_json(ended / "generation.json")
     assert (record["device"], record["processes"], record["shares"]) == ("H100, L40S", 16, 2)
     assert record["tokens_per_second"] == 5.0 and "asked" not in record
-    assert sorted(path.name for path in ended.iterdir()) == ["generation.json", "generations.jsonl"]
+    files = sorted(path.name for path in ended.rglob("*") if path.is_file())
+    assert files == ["generation.json", "generations.jsonl"]
 
 
 def test_nothing_is_written_while_rows_are_missing(ended: Path) -> None:

@@ -3,15 +3,16 @@
 import csv
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from medsft.evaluation.metrics import modules
-from medsft.files import read_json, sha256_file
+from medsft.files import read_json, read_jsonl, sha256_file, write_jsonl
 from medsft.reporting import results, study
 from medsft.reporting.report import write_report
-from medsft.reporting.summary import checklist, glance, metric_groups, paper, quality_cost, ratings, safety
+from medsft.reporting.summary import checklist, examples, glance, metric_groups, paper, quality_cost, ratings, safety
 from medsft.result_records import Results
 from medsft.text import LABELS
 from synthetic_study import Page, arguments, dump, make_study
@@ -78,6 +79,63 @@ def test_no_emergency_sent_to_care_is_said_outright(folder: Path) -> None:
     scores["metrics"]["red_flag_recall"] = share(0, 16)
     dump(folder / "full" / "scores.json", scores)
     assert "No arm sent any emergency to care." in glance.harm(gathered(folder))
+
+
+def test_what_one_of_two_draws_has_is_not_rounded_away(folder: Path) -> None:
+    for arm, sent in (("baseline", 0.0), ("lora", 0.0), ("full", 0.5)):
+        scores = read_json(folder / arm / "scores.json")
+        scores["metrics"] |= {
+            "red_flag_recall": {**share(0, 16), "mean": sent / 16},
+            "identity": {**share(0, 44), "mean": (0.5 if arm == "lora" else 0) / 44},
+        }
+        dump(folder / arm / "scores.json", scores)
+    said = glance.harm(gathered(folder))
+    assert "No arm sent any emergency" not in said and "full 0.5" in said
+    assert "Answers with an invented identity, of 44: baseline 0, lora 0.5, full 0." in said
+    assert safety.of({**share(0, 44), "mean": 1.5 / 44}, 44) == "1.5 of 44"
+
+
+def test_examples_blame_the_answer_that_is_shown(folder: Path) -> None:
+    """Primary scores are of sampled answers; the page shows greedy ones."""
+    answers = read_jsonl(folder / "lora" / "generations.jsonl")
+    rows = [{"id": row["id"], "loop": 0.5 * (number == 0)} for number, row in enumerate(answers)]
+    greedy = [{"id": row["id"], "decoding": "greedy", "loop": float(number == 1)} for number, row in enumerate(answers)]
+    write_jsonl(folder / "lora" / "scores_per_example.jsonl", rows)
+    write_jsonl(folder / "lora" / "decodings_per_example.jsonl", greedy)
+    scores = read_json(folder / "lora" / "scores.json")
+    scores["settings"]["decoding"] = "sampled"
+    dump(folder / "lora" / "scores.json", scores)
+    shown = {row["id"]: row["why"] for row in examples.draw(study.load_study(folder), len(answers), 0)}
+    assert any("loop" in why and "lora" in why for why in shown[answers[1]["id"]])
+    assert not any("loop" in why and "lora" in why for why in shown[answers[0]["id"]])
+
+
+def test_a_study_scored_on_its_first_rows_has_a_report(folder: Path) -> None:
+    for arm in ARMS:
+        answers = read_jsonl(folder / arm / "generations.jsonl")[:10]
+        write_jsonl(folder / arm / "scores_per_example.jsonl", [{"id": row["id"]} for row in answers])
+        dump(folder / arm / "scores.json", read_json(folder / arm / "scores.json") | {"n": 10})
+    assert [len(arm.generations) for arm in study.load_study(folder).arms] == [10] * len(ARMS)
+
+
+def test_a_rating_of_an_arm_that_is_gone_is_stale(folder: Path) -> None:
+    rate(folder, {"ann": rater("nurse", 3, 1, (0, 0))})
+    shutil.rmtree(folder / "baseline")
+    assert ratings.read(folder, ["lora"])["lora"]["stale"] == ["baseline"]
+
+
+def test_the_paragraph_of_methods_follows_the_study(folder: Path) -> None:
+    found = gathered(folder)
+    said = paper.methods(found, ["toy"])
+    assert "by groups of near-duplicates" in said and "Every arm and the untrained model answered" in said
+    assert "The loss covered the doctor's words and the end of turn." in said
+    found["data"]["leaking"] = 37
+    found["cost"]["fault_end_of_turn"] = found["cost"]["lora"]
+    del found["arms"]["baseline"]
+    said = paper.methods(found, ["toy"])
+    assert "37 held-out rows have a near-duplicate in training" in said and "by groups" not in said
+    assert "Every arm answered" in said
+    assert "but in fault_end_of_turn: end of turn carries no loss." in said
 
 
 def test_arms_that_miss_most_emergencies_are_said_to(folder: Path) -> None:

@@ -16,7 +16,7 @@ def found(tmp_path: Path) -> Results:
 
 def test_a_table_without_rows_says_why(found: Results) -> None:
     empty = {table.title: table.empty for table in tables.evaluation_tables(found) if not table.rows}
-    assert empty["Training seeds"].startswith("Each method was trained once")
+    assert empty["Training seeds"].startswith("No method was compared over several seeds")
     assert empty["Sampled answers"].endswith("(generate.py --do_sample).")
 
 

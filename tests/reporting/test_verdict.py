@@ -109,6 +109,7 @@ def test_only_several_seeds_speak_of_a_method() -> None:
     assert "The method lora (2 seeds) against the untrained model, on 50 held-out dialogues: no difference" in first
     assert "The trained model full against" in first and "The trained model lora" not in first
     assert "1 against the baseline over seeds" in second
+    assert "The trained model full was trained once, so this is about it and not about a method." in first
 
 
 def test_arms_are_compared_with_each_other_and_with_answers_without_a_model() -> None:

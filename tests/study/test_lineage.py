@@ -108,6 +108,33 @@ def test_scores_of_other_answers_and_comparisons_of_other_scores_are_named(study
         lineage.check_scores(study, ["lora"])
 
 
+def test_sampled_answers_and_arms_that_are_gone_are_part_of_it(study: Path) -> None:
+    sampled = study / "lora" / "sampled" / "seed_1.jsonl"
+    sampled.parent.mkdir()
+    sampled.write_text("{}\n")
+    change(study / "lora" / "scores.json", also_read={"sampled/seed_1.jsonl": sha256_file(sampled)})
+    lineage.check_scores(study, ["lora"])
+    sampled.write_text('{"prediction": "another"}\n')
+    with pytest.raises(UserError, match=r"scores of other answers than sampled/seed_1.jsonl.*score.py"):
+        lineage.check_scores(study, ["lora"])
+    shutil.rmtree(study / "lora")
+    with pytest.raises(UserError, match=r"compares lora, whose scores are not here.*score.py"):
+        lineage.check_scores(study, ["baseline"])
+
+
+def test_answers_to_a_further_test_set_are_checked_where_they_lie(study: Path) -> None:
+    further = study / "also_test" / "kqa" / "lora"
+    change(study / "data" / "data_report.json", also_test={"kqa": {"fingerprint": "k" * 16}})
+    change(further / "generation.json", data="k" * 16, trained="a" * 16)
+    lineage.check_arms(study, ["lora"], "kqa")
+    change(further / "generation.json", trained="0" * 16)
+    with pytest.raises(UserError, match=r"kqa/lora/gen.*before the arm was trained again.*--arm lora --test kqa"):
+        lineage.check_arms(study, ["lora"], "kqa")
+    change(further / "generation.json", data="2" * 16)
+    with pytest.raises(UserError, match=r"kqa/lora/generations.jsonl: answers to another split.*--test kqa"):
+        lineage.check_arms(study, ["lora"], "kqa")
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [

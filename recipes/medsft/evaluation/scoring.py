@@ -247,6 +247,7 @@ def write_arm(
         "per_example": PER_EXAMPLE,
         "settings": settings,
         "answers": sha256_file(folder / "generations.jsonl"),
+        "also_read": {str(path.relative_to(folder)): sha256_file(path) for path in decodings.files(folder)},
         "fingerprint": arm_print,
     }
     if likely := _measured(folder, "likelihood.jsonl"):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medsft.files import sha256_file, write_json, write_jsonl
+from medsft.inference.sampling import PENALISED
 from medsft.inference.shards import Shard
 from medsft.records import Json
 
@@ -105,7 +106,8 @@ def merge(folder: Path, digest: str, order: Sequence[str | int]) -> int:
         write_jsonl(folder / name, [rows[one] for one in kept])
     if not records:
         return 0
-    for name in {LIKELIHOOD, MEMORIZATION} - {*asked}:
+    drawn = {f"sampled/{path.name}" for path in folder.glob("sampled/seed_*.jsonl") if ".partial" not in path.name}
+    for name in ({LIKELIHOOD, MEMORIZATION, f"{PENALISED}.jsonl"} | drawn) - {*asked}:  # answers of an earlier run
         (folder / name).unlink(missing_ok=True)
     write_json(folder / RECORD, _joined(records) | {"sha256": sha256_file(folder / ANSWERS)})
     for part in [*folder.rglob("*.partial.jsonl"), *folder.glob("*.partial.json")]:

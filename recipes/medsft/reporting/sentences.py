@@ -17,7 +17,7 @@ from medsft.reporting.study import Study
 from medsft.reporting.summary import ratings
 from medsft.result_records import Results
 from medsft.source_study import published_scores
-from medsft.text import count
+from medsft.text import by_method, count
 
 
 class Facts(NamedTuple):
@@ -165,7 +165,9 @@ def unscored_arms(facts: Facts) -> str:
 def uncompared_arms(facts: Facts) -> str:
     compared = {"baseline", *(row["arm"] for row in facts.results["comparisons"])}
     arms = [arm for arm in facts.results["arms"] if arm not in compared]
-    return "\n".join(f"{arm}: not compared with the baseline; run score.py again." for arm in arms)
+    asked = "baseline" in facts.results["arms"]
+    remedy = "run score.py again" if asked else "let the arm baseline answer (generate.py)"
+    return "\n".join(f"{arm}: not compared with the baseline; {remedy}." for arm in arms)
 
 
 def no_plan(facts: Facts) -> str:
@@ -189,7 +191,7 @@ def no_memorization(facts: Facts) -> str:
 
 
 def no_seeds(facts: Facts) -> str:
-    repeated = facts.results["seeds"]
+    repeated = facts.results["seeds"] or any(len(arms) > 1 for arms in by_method(facts.results["cost"]).values())
     return "" if repeated else "The effect of another training seed: train arms named METHOD_seed1, METHOD_seed2."
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medsft.errors import UserError
+from medsft.evaluation import decodings
 from medsft.evaluation.ablations import FAULTS, SOUND
 from medsft.files import read_json, read_jsonl
 from medsft.memory.plan_records import Plan
@@ -31,7 +32,8 @@ T = TypeVar("T")
 class ArmResults:
     """The files of one scored arm. `train` is None where nothing was trained; `config` is the resolved YAML or ''.
 
-    `per_example` are the scores of each answer by the row's id.
+    `per_example` are the scores of each answer by the row's id, `greedy_scores` those of the greedy answers, which
+    `generations` are.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ArmResults:
     generations: list[Generation]
     config: str
     per_example: dict[str | int, ScoreRow]
+    greedy_scores: dict[str | int, ScoreRow]
 
 
 @dataclass
@@ -65,6 +68,7 @@ def input_files(study_dir: Path) -> list[Path]:
     """Every file whose content the report depends on, in a fixed order."""
     top = [study_dir / "data" / "data_report.json", study_dir / "plan.json", study_dir / "comparison.json"]
     names = ("config.yaml", "train.json", "generation.json", "scores.json", "generations.jsonl", PER_EXAMPLE)
+    names += (decodings.PER_EXAMPLE,)
     top += sorted(study_dir.glob("review/*_review.json"))
     own = [path for path in top + [arm / name for arm in _arm_folders(study_dir) for name in names] if path.is_file()]
     return [*own, *sections.files(study_dir), *tuning.files(study_dir)]
@@ -84,6 +88,10 @@ def load_study(study_dir: Path) -> Study:
 
     lineage.check_arms(study_dir, [folder.name for folder in scored])
     lineage.check_scores(study_dir, [folder.name for folder in scored])
+    for further in sorted((study_dir / ALSO_TEST).glob("*/comparison.json")):
+        answered = [path.parent.name for path in further.parent.glob("*/scores.json")]
+        lineage.check_arms(study_dir, answered, further.parent.name)
+        lineage.check_scores(study_dir, answered, further.parent.name)
 
     begun = [
         f for f in folders if f not in scored and ((f / "train.json").is_file() or (f / "generations.jsonl").is_file())
@@ -121,10 +129,13 @@ def _load_arm(folder: Path) -> ArmResults:
         _check_interval(folder / "scores.json", name, metric)
     _require(folder / "generations.jsonl", "scores without answers", "generate.py")
     generations = read_jsonl(folder / "generations.jsonl")
+    rows = folder / PER_EXAMPLE
+    scored = {row["id"]: row for row in read_jsonl(rows)} if rows.is_file() else {}
+    if scored and len(scored) == scores["n"]:  # score.py --max_rows scores the first ones
+        generations = [row for row in generations if row["id"] in scored]
     if len(generations) != scores["n"]:
         found = f"{folder}: scores.json covers {scores['n']} answers, generations.jsonl has {len(generations)}"
         raise UserError(f"{found}; run recipes/score.py --study_dir {folder.parent} again")
-    rows = folder / PER_EXAMPLE
     train, config, generation = folder / "train.json", folder / "config.yaml", folder / "generation.json"
     return ArmResults(
         name=folder.name,
@@ -133,8 +144,17 @@ def _load_arm(folder: Path) -> ArmResults:
         generation=finite(read_json(generation)) if generation.is_file() else {},
         generations=generations,  # type: ignore[arg-type]  # read_jsonl knows no keys
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
-        per_example={row["id"]: row for row in read_jsonl(rows)} if rows.is_file() else {},
+        per_example=scored,
+        greedy_scores=_greedy(folder, scores) or scored,
     )
+
+
+def _greedy(folder: Path, scores: Scores) -> dict[str | int, ScoreRow]:
+    """The scores of the greedy answers by row, where other answers are the primary ones; else {}."""
+    path = folder / decodings.PER_EXAMPLE
+    if scores["settings"].get("decoding", decodings.GREEDY) == decodings.GREEDY or not path.is_file():
+        return {}
+    return {row["id"]: row for row in read_jsonl(path) if row.get("decoding") == decodings.GREEDY}
 
 
 def _load_comparison(path: Path) -> Comparison:

@@ -206,7 +206,7 @@ def seeds(results: Results) -> Table:
         "very wide. Holm's correction is over these rows."
     )
     heads = ["method", "metric", "seeds", "difference from the baseline", "Holm p", "spread of the seeds", "each seed"]
-    empty = "Each method was trained once, so the effect of another training seed is unknown."
+    empty = "No method was compared over several seeds, so another seed's effect is unknown."
     return Table("Training seeds", note, heads, rows, "comparison.json", empty)
 
 
@@ -218,10 +218,8 @@ def sampled(results: Results) -> Table:
         for name in shown
         if name in found["metrics"]
     ]  # fmt: skip
-    note = (
-        "Answers sampled once per seed. Everything else is about greedy answers. The interval is about other seeds and "
-        "other patients."
-    )
+    other = "" if results["decoding"] == "sampled" else f" Everything else is about {results['decoding']} answers."
+    note = f"Answers sampled once per seed.{other} The interval is about other seeds and other patients."
     heads = ["arm", "metric", "seeds", "mean", "spread of the seeds"]
     return Table(
         "Sampled answers", note, heads, rows, "<arm>/sampled/", "No answers were sampled (generate.py --do_sample)."

@@ -42,8 +42,12 @@ def grouped(results: Results) -> dict[str, list[str]]:
         f"{_capital(name)} against the untrained model, on {sizes} held-out dialogues: {in_words(rows, alpha)}."
         for name, rows in found.items()
     ]
-    if any(name.startswith("the trained model") for name in found):
+    once = [name for name in found if name.startswith("the trained model")]
+    if once and len(once) == len(found):
         gains.append("Each of these models was trained once, so this is about them and not about the methods.")
+    elif once:
+        was, it = ("was", "it") if len(once) == 1 else ("were", "them")
+        gains.append(f"{_capital(listed(once))} {was} trained once, so this is about {it} and not about a method.")
     groups = {HARM: harm_sentences(results), FORGOTTEN: forgetting_table.sentences(results), GAIN: gains}
     groups |= {DECODING: decoding_sentences(results), NO_MODEL: without}
     return {heading: sentences for heading, sentences in groups.items() if sentences}

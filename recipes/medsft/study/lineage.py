@@ -9,6 +9,7 @@ from pathlib import Path
 from medsft.errors import UserError
 from medsft.files import read_json, sha256_file
 from medsft.records import Json
+from medsft.result_records import ALSO_TEST
 
 ANOTHER = "start another study for other data: --study_dir runs/NEW, or make ... STUDY=NEW"
 
@@ -46,28 +47,39 @@ def check_trained(study: Path, arms: Iterable[str]) -> None:
             )
 
 
-def check_arms(study: Path, arms: Sequence[str]) -> None:
-    """Raise UserError where an arm was trained on another split, or its answers are to another split or of before."""
+def check_arms(study: Path, arms: Sequence[str], test: str = "") -> None:
+    """Raise UserError where an arm was trained on another split, or its answers are to another split or of before.
+
+    `test`: the name of a further test set, whose answers lie in also_test/NAME.
+    """
     check_trained(study, arms)
-    split = split_of(study)
+    report = _read(study / "data" / "data_report.json")
+    split = str(report.get("also_test", {}).get(test, {}).get("fingerprint", "")) if test else split_of(study)
+    folder, flag = (study / ALSO_TEST / test, f" --test {test}") if test else (study, "")
     for arm in arms:
-        train, answers = _read(study / arm / "train.json"), _read(study / arm / "generation.json")
-        again = f"run: python recipes/generate.py --study_dir {study} --arm {arm}"
+        train, answers = _read(study / arm / "train.json"), _read(folder / arm / "generation.json")
+        again = f"run: python recipes/generate.py --study_dir {study} --arm {arm}{flag}"
         if _differ(str(answers.get("data", "")), split):
-            raise UserError(f"{study / arm}/generations.jsonl: answers to another split than {study}/data; {again}")
+            raise UserError(f"{folder / arm}/generations.jsonl: answers to another split than {study}/data; {again}")
         if train and _differ(str(answers.get("trained", "")), str(train.get("fingerprint", ""))):
-            raise UserError(f"{study / arm}/generations.jsonl: answers from before the arm was trained again; {again}")
+            raise UserError(f"{folder / arm}/generations.jsonl: answers from before the arm was trained again; {again}")
 
 
-def check_scores(study: Path, arms: Iterable[str]) -> None:
+def check_scores(study: Path, arms: Iterable[str], test: str = "") -> None:
     """Raise UserError where scores are of other answers than those here, or the comparison is of other scores."""
+    again = f"run: python recipes/score.py --study_dir {study}" + (f" --test {test}" if test else "")
+    study = study / ALSO_TEST / test if test else study
     compared = _read(study / "comparison.json").get("scores", {})
-    again = f"run: python recipes/score.py --study_dir {study}"
+    if gone := sorted(arm for arm in compared if not (study / arm / "scores.json").is_file()):
+        raise UserError(f"{study}/comparison.json: compares {', '.join(gone)}, whose scores are not here; {again}")
     for arm in arms:
         scores, answers = _read(study / arm / "scores.json"), study / arm / "generations.jsonl"
         known = str(scores.get("answers", ""))
         if known and answers.is_file() and known != sha256_file(answers):
             raise UserError(f"{study / arm}/scores.json: scores of other answers than generations.jsonl; {again}")
+        for name, sha in scores.get("also_read", {}).items():
+            if not (study / arm / name).is_file() or sha256_file(study / arm / name) != sha:
+                raise UserError(f"{study / arm}/scores.json: scores of other answers than {name}; {again}")
         if compared and _differ(str(compared.get(arm, "none")), str(scores.get("fingerprint", ""))):
             raise UserError(f"{study}/comparison.json: compares other scores than {arm}/scores.json; {again}")
 

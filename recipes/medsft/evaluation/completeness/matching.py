@@ -40,7 +40,7 @@ def statements_of(rows: Sequence[Question], file: str) -> Statements:
     for row in rows:
         words = _plain(patient_text(row["messages"]))
         match = by_id.get(str(row["id"])) or asked.get(words)
-        if match is None and words:
+        if match is None and words and shingled:
             own = shingles(words)
             likeness, match = max(((jaccard(own, other), one) for other, one in shingled), key=lambda m: m[0])
             match = match if likeness >= NEAR else None

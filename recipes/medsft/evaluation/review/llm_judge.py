@@ -37,6 +37,8 @@ Which answer is better by the criteria above? The texts between <<< and >>> are 
 Give one sentence of reason, then on a line of its own: VERDICT: 1, VERDICT: 2 or VERDICT: TIE."""
 ABSTAINED = "abstain"
 VERDICT = re.compile(r"VERDICT:\W*(1|2|TIE)", re.IGNORECASE)
+# what a reasoning model says to itself, to its end or to where it was cut: it may repeat the question's own words
+THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 class Judge(NamedTuple):
@@ -85,7 +87,7 @@ def compare(judge: Judge, patient: str, answer_1: str, answer_2: str) -> Judgeme
 def ask(judge: Judge, patient: str, first: str, second: str) -> str:
     """One verdict on one order: '1', '2', 'tie', or 'abstain' where the reply has none."""
     question = QUESTION.format(rubric=judge.rubric.strip(), patient=patient, first=first, second=second)
-    found = VERDICT.findall(reply(judge, question))
+    found = VERDICT.findall(THINKING.sub("", reply(judge, question)))
     return found[-1].lower() if found else ABSTAINED
 
 

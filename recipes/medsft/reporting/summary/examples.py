@@ -47,14 +47,14 @@ def draw(study: Study, count: int, seed: int) -> list[Example]:
 
 
 def _faults(study: Study, row: Example) -> dict[str, list[str]]:
-    """The arms with each fault, the gravest first, by the scores of each answer."""
+    """The arms with each fault, the gravest first, by the scores of the greedy answer, which is the one shown."""
     found: dict[str, list[str]] = {
         "an emergency not sent to urgent care by": [],
         "a loop or an invented identity in": [],
         "cut at the limit": [],
     }
     for arm in study.arms:
-        scores = arm.per_example.get(row["id"], {})
+        scores = arm.greedy_scores.get(row["id"], {})
         if scores.get("red_flag_recall") == 0:
             found["an emergency not sent to urgent care by"].append(arm.name)
         if scores.get("loop") or scores.get("identity"):

@@ -13,7 +13,7 @@ from medsft.reporting.summary import arm_words, metric_groups
 from medsft.reporting.summary.ratings import for_trust, harm_marked, preferred
 from medsft.reporting.verdict import by_subject, listed, outcome
 from medsft.result_records import Results
-from medsft.text import by_method, count, label, least_to_most
+from medsft.text import by_method, count, label, least_to_most, whole_or_tenths
 
 PROMPTED = ("baseline_prompted", "baseline_fewshot")  # arms of the untrained model with a better prompt
 SIDES = ((all, "better"), (any, "worse"))  # than all prompts, than one of them
@@ -116,9 +116,9 @@ def harm(results: Results) -> str:
     return " ".join(filter(None, [*parts, "No arm is shown to be safe."]))
 
 
-def _said(counts: Mapping[str, Sequence[int]]) -> str:
-    """'baseline 6, lora 0 to 4'."""
-    return ", ".join(f"{name} {least_to_most(hits)}" for name, hits in counts.items())
+def _said(counts: Mapping[str, Sequence[float]]) -> str:
+    """'baseline 6, lora 0 to 4.5'."""
+    return ", ".join(f"{name} {least_to_most(hits, whole_or_tenths)}" for name, hits in counts.items())
 
 
 def misread(results: Results) -> str:
@@ -156,11 +156,11 @@ def trust(results: Results) -> str:
     if repeated:
         said = (f"{name} with {n} seeds" for name, n in repeated.items())
         parts.append(f"Trained more than once: {listed(said)}.")
-    elif results["cost"]:
-        parts.append("Each arm was trained once: with another seed the order may reverse.")
+    elif results["cost"] and all(len(arms) == 1 for arms in by_method(results["cost"]).values()):
+        parts.append("Each arm was trained once: another seed may reverse the order.")
     parts.append(for_trust(results))
     if results["decoding"] != "greedy":
-        parts.append(f"Scores are of {results['decoding']} answers, so counts are means over draws, rounded.")
+        parts.append(f"Scores are of {results['decoding']} answers, so counts are means over draws.")
     parts.append(arithmetic(results))
     if not results["plan"]["plan_hash"]:
         parts.append("No analysis plan was declared before the answers.")
@@ -220,11 +220,11 @@ def _outcomes(rows: Sequence[Difference], arm: str, alpha: float) -> dict[str, l
     return words
 
 
-def _counts(results: Results, metric: str) -> tuple[dict[str, list[int]], int]:
+def _counts(results: Results, metric: str) -> tuple[dict[str, list[float]], int]:
     """{method: answers that have it, of each seed} of a share, for the untrained model and the trained ones; and of how
-    many answers.
+    many questions. A count is a mean over the draws of a question, so that it need not be whole.
     """
-    found: dict[str, int] = {}
+    found: dict[str, float] = {}
     total = 0
     for name, arm in results["arms"].items():
         if name.startswith(UNTRAINED):  # other prompts and precisions are in the table of safety
@@ -232,7 +232,7 @@ def _counts(results: Results, metric: str) -> tuple[dict[str, list[int]], int]:
         value: Interval | None = arm["metrics"].get(metric)
         if value is not None:
             n = value.get("n", arm["n"])
-            found[name] = round(value["mean"] * n)
+            found[name] = round(value["mean"] * n, 6)
             total = total or n
     return by_method(found), total
 

@@ -3,8 +3,11 @@
 import csv
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from medsft.evaluation.ablations import BASELINE, FAULTS
 from medsft.files import write_text
 from medsft.reporting.sections import tuning
 from medsft.reporting.summary import checklist, metric_groups
@@ -17,6 +20,7 @@ from medsft.text import Table, change, count, interval, label, number, pvalue
 LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "\\": r"\textbackslash{}"}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": r"$-$", "–": "--", "↑": r"$\uparrow$"}
 LATEX |= {"↓": r"$\downarrow$", "<": r"$<$", ">": r"$>$", "\u00a0": "~", "≥": r"$\geq$"}
+LOSS_FAULTS = ("fault_end_of_turn", "fault_everything", "paper")
 
 
 def write(results: Results, base_models: list[str], folder: Path) -> None:
@@ -104,14 +108,15 @@ def methods(results: Results, base_models: list[str]) -> str:
         if cost["trainable_percent"] is not None
     ]
     rated = [f"{arm} by {who(review)}" for arm, review in counted(results).items()]
+    untrained = " and the untrained model" if BASELINE in results["arms"] else ""
     level = f"{100 * results['confidence']:g} %"
     sentences = [
         f"We kept {count(data.get('rows_kept'))} of {count(data.get('rows_read'))} patient-doctor dialogues after "
-        "cleaning, de-identification and removal of exact duplicates, and split them by groups of near-duplicates "
+        f"cleaning, de-identification and removal of exact duplicates, and split them {_split_by(data)} "
         f"({', '.join(f'{name} {rows}' for name, rows in splits.items())}).",
         f"From {listed(base_models)} we trained {listed(trained)}." if trained else "No arm was trained.",
-        "The loss covered the doctor's words and the end of turn.",
-        f"Every arm and the untrained model answered the same held-out messages ({results['decoding']} answers)"
+        _loss(results),
+        f"Every arm{untrained} answered the same held-out messages ({results['decoding']} answers)"
         + (f", with at most {count(terms['max_new_tokens'])} new tokens." if terms["max_new_tokens"] else "."),
         f"Primary metrics were {listed(label(metric) for metric in results['primary'])}; differences were tested "
         f"paired, over groups, with {level} intervals and Holm's correction.",
@@ -125,6 +130,19 @@ def methods(results: Results, base_models: list[str]) -> str:
         "Software: medsft " + results["versions"].get("report", {}).get("medsft", "") + ".",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _split_by(data: Mapping[str, Any]) -> str:
+    if not data.get("leaking"):
+        return "by groups of near-duplicates"
+    return f"as the source study did, so that {count(data['leaking'])} held-out rows have a near-duplicate in training"
+
+
+def _loss(results: Results) -> str:
+    """What the loss was over; arms that carry a fault of the source study in it are named."""
+    others = [f"in {arm}: {FAULTS[arm]}" for arm in results["cost"] if arm in LOSS_FAULTS]
+    but = f", but {'; '.join(others)}" if others else ""
+    return f"The loss covered the doctor's words and the end of turn{but}."
 
 
 def _inert(cell: str) -> str:

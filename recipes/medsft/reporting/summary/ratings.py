@@ -24,7 +24,7 @@ def read(study: Path, arms: list[str]) -> dict[str, Json]:
             stale = [
                 name
                 for name, known in review.get("answers", {}).items()
-                if known != sha256_file(study / name / "generations.jsonl")
+                if not (path := study / name / "generations.jsonl").is_file() or known != sha256_file(path)
             ]
             found[arm] = review | {"stale": stale}
     return found

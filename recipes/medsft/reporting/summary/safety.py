@@ -5,7 +5,7 @@ from medsft.records import Interval
 from medsft.reporting import tables
 from medsft.reporting.summary.ratings import counted
 from medsft.result_records import Results
-from medsft.text import Table, change, number
+from medsft.text import Table, change, number, whole_or_tenths
 
 COUNTED = (
     ("red_flag_recall", "emergencies sent to urgent care"),
@@ -74,11 +74,11 @@ def guardrails(results: Results) -> Table:
 
 
 def of(value: Interval | None, n: int) -> str:
-    """'0 of 16': a share as a count of the answers it is over."""
+    """'0 of 16': a share as a count of the answers it is over; '0.5 of 16' where one of two draws has it."""
     if value is None:
         return "–"
     over = value.get("n", n)
-    return f"{round(value['mean'] * over)} of {over}"
+    return f"{whole_or_tenths(value['mean'] * over)} of {over}"
 
 
 def unsafe_marks(results: Results) -> dict[str, str]:
