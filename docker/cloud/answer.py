@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,8 @@ def share(env: Mapping[str, str]) -> tuple[int, int]:
     """(number from 0, how many) of this machine's share. Raises UserError where the two do not go together."""
     if "SLURM_ARRAY_TASK_ID" in env:
         number, count = int(env["SLURM_ARRAY_TASK_ID"]), int(env["SLURM_ARRAY_TASK_MAX"]) + 1
+        if int(env.get("SLURM_ARRAY_TASK_MIN") or 0) > 0 and "SHARDS" not in env:
+            raise UserError("sbatch --array begins above 0, so nobody has share 0; use --array=0-N, or give SHARDS=N")
     elif "SKYPILOT_NODE_RANK" in env:
         number, count = int(env["SKYPILOT_NODE_RANK"]), len(env["SKYPILOT_NODE_IPS"].split())
     elif "DSTACK_NODE_RANK" in env:
@@ -95,6 +98,10 @@ def server(line: list[str]) -> Iterator[str]:
 def _answers(address: str) -> bool:
     try:
         request(address)
+    except urllib.error.HTTPError as error:
+        if error.code < 500:  # it will never answer otherwise
+            raise UserError(f"--serve: {address} refuses with status {error.code}; is its key needed?") from error
+        return False
     except (OSError, ValueError):
         return False
     return True

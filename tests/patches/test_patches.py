@@ -27,6 +27,30 @@ def test_open_progress_bars_are_closed(capsys: pytest.CaptureFixture[str]) -> No
         assert not tqdm._instances
 
 
+def test_the_trainer_asks_the_replaced_sampler_and_tells_it_the_epoch(tiny_model: Path, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    from medsft.training.setup.row_order import EpochSampler
+
+    rows = Dataset.from_dict({"input_ids": [[1] * (1 + n % 5) for n in range(24)]})
+    strategy = {"train_sampling_strategy": "group_by_length", "per_device_train_batch_size": 2}
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", **strategy)
+    trainer = Trainer(AutoModelForCausalLM.from_pretrained(tiny_model), arguments, train_dataset=rows)
+    seen: list[LengthGroupedSampler] = []
+
+    def by_epoch(own: LengthGroupedSampler) -> EpochSampler:
+        seen.append(own)
+        return EpochSampler(own.lengths, own.batch_size, 7)
+
+    transformers.replace_sampler(trainer, by_epoch)
+    loader = trainer.get_train_dataloader()
+    assert type(seen[0]) is LengthGroupedSampler and seen[0].batch_size == 2
+    loader.set_epoch(3)
+    assert loader.batch_sampler.sampler.epoch == 3
+
+
 def test_a_process_ends_after_its_exit_handlers_and_without_teardown() -> None:
     script = f"""
 import atexit, sys

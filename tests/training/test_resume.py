@@ -87,6 +87,22 @@ def test_a_killed_run_continues_to_the_same_weights(
     assert one["history"] == two["history"]  # each step and each evaluation, the first among them, once
 
 
+def test_a_run_killed_in_its_second_epoch_sees_each_row_once_more(study: Path, tiny_model: Path) -> None:
+    """24 rows are six steps, and the order of the second six is not that of the first."""
+    flags = ("--save_steps", 2, "--max_steps", 11, "--save_total_limit", 3, "--eval_strategy", "no")
+    whole = train(study, tiny_model, "lora", "epochs_whole", *flags)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    process = started(command(study, tiny_model, "lora", "epochs_killed", *flags))
+    wait_for(study / "epochs_killed" / "checkpoint-8" / manifest.MANIFEST, process)
+    kill(process)
+    resumed = train(study, tiny_model, "lora", "epochs_killed", *flags)
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert "continuing from" in resumed.stdout
+    assert record(study, "epochs_whole")["history"] == record(study, "epochs_killed")["history"]
+    one, two = weights(study / "epochs_whole"), weights(study / "epochs_killed")
+    assert all(one[key].equal(two[key]) for key in one)
+
+
 @needs_compiler
 def test_full_precision_weights_come_out_of_a_zero3_checkpoint(study: Path, tiny_model: Path) -> None:
     """DeepSpeed's own zero_to_fp32, on the checkpoint of the last step: float32 masters of the saved bf16 weights."""

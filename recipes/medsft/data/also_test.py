@@ -14,7 +14,7 @@ from medsft.arguments import DataArguments
 from medsft.data.data_report import Tables, ordered, tally, token_columns, token_counts
 from medsft.data.groups.grouping import Row, drop_exact, group, remaining_rows
 from medsft.data.reading.dialogue import Rejected
-from medsft.data.reading.sources import Part, parts_of, stem
+from medsft.data.reading.sources import Part, parts_of, schemas_of, stem
 from medsft.data.split_files import ALSO_TEST
 from medsft.errors import UserError
 from medsft.records import Json
@@ -36,6 +36,19 @@ def named_files(args: DataArguments) -> dict[str, DataArguments]:
 def sources_of(files: dict[str, DataArguments]) -> dict[str, list[list[Part]]]:
     """The parts of every file. Raises UserError for what does not exist."""
     return {name: parts_of(args) for name, args in files.items()}
+
+
+def readable(args: DataArguments, parts: list[list[Part]]) -> DataArguments:
+    """The options by which a further file is read: with the study's own column names, or, where the file has others
+    that are known, without. Raises UserError where neither reads it."""
+    try:
+        schemas_of(args, parts)
+    except UserError:
+        if not args.columns:
+            raise
+        args = dataclasses.replace(args, columns=None)
+        schemas_of(args, parts)
+    return args
 
 
 def choose(own: Tables, kept: list[Row], also: Tables, threshold: float, seed: int) -> tuple[list[Row], int, int]:

@@ -51,7 +51,7 @@ def prepare(args: DataArguments) -> DataReport:
     further = also_test.named_files(args)
     others = also_test.sources_of(further)
     for name, parts in others.items():
-        schemas_of(further[name], parts)
+        further[name] = also_test.readable(further[name], parts)
     schemas_of(args, sources)  # refuses unreadable sources in a second, before the tokenizer takes five to load
     recognizer = presidio.version(args.presidio_model) if args.presidio_model else ""
     tokenizer = load_tokenizer(args.model_name_or_path)

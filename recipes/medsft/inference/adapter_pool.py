@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 IDLE = 0.05  # seconds between two looks at answers that servers are still writing
-Base = tuple[str, str | None]  # base model and quantization
+Base = tuple[str, str | None, bool]  # base model, quantization, and whether its scales are quantized too
 
 
 class LoadedArm(NamedTuple):
@@ -65,13 +65,14 @@ def load(study_dir: Path, chosen: list[str], base_model: str, dtype: str) -> dic
     shared: dict[Base, PeftModel] = {}
     arms: dict[str, LoadedArm] = {}
     for name in sorted(chosen, key=lambda name: name == "baseline"):  # last, to use a base that is loaded by then
-        args = GenerateArguments(str(study_dir), name, base_model, dtype)
+        args = GenerateArguments(str(study_dir), name, base_model, dtype, engine="transformers")
         base, quantization, weights = generation.arm_base(args)
         if weights is not None and weights.name == "adapter":
-            network = _adapted(shared, (base, quantization), name, args, weights)
+            key = (base, quantization, quantization is not None and generation.double_quant(args, weights))
+            network = _adapted(shared, key, name, args, weights)
             arms[name] = LoadedArm(network, loading.load_tokenizer(str(weights)), _switch(network, name))
-        elif weights is None and (base, None) in shared:
-            network = shared[base, None]
+        elif weights is None and (base, None, False) in shared:
+            network = shared[base, None, False]
             arms[name] = LoadedArm(network, loading.load_tokenizer(base), network.disable_adapter)
         else:
             answerer = generation.load(args)
@@ -98,7 +99,7 @@ def _adapted(
     if key in shared:
         shared[key].load_adapter(str(weights), adapter_name=name, autocast_adapter_dtype=False)
     else:
-        config = loading.nf4(dtype) if key[1] == "nf4" else None
+        config = loading.nf4(dtype, key[2]) if key[1] == "nf4" else None
         network = answer_memory.unpacked(loading.load_model(key[0], dtype, config))
         if torch.cuda.is_available() and key[1] is None:
             network = network.to("cuda")

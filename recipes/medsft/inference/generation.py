@@ -131,7 +131,7 @@ def load(args: GenerateArguments) -> Answerer:
     adapter = weights is not None and weights.name == "adapter"
     source = base if adapter or weights is None else str(weights)
     answer_memory.check_weights(loading.load_config(source), dtype, quantization)
-    config = loading.nf4(dtype, _double_quant(args, weights)) if quantization == "nf4" else None
+    config = loading.nf4(dtype, double_quant(args, weights)) if quantization == "nf4" else None
     network = answer_memory.unpacked(loading.load_model(source, dtype, config))
     if adapter:
         from peft import PeftModel
@@ -174,7 +174,7 @@ def device_name() -> str:
     return processor_name()
 
 
-def _double_quant(args: GenerateArguments, weights: Path | None) -> bool:
+def double_quant(args: GenerateArguments, weights: Path | None) -> bool:
     """Whether the scales of NF4 are quantized too: as the arm was trained, or yes for an untrained model."""
     if weights is None:
         return True

@@ -3,7 +3,9 @@
 import http.client
 import json
 import os
+import re
 import socket
+import urllib.error
 import urllib.request
 from typing import Any
 from urllib.parse import urlparse
@@ -35,6 +37,18 @@ def request(address: str, body: Json | None = None) -> Json:
     except http.client.HTTPException as error:  # such as a reply that ends in the middle
         raise OSError(f"{type(error).__name__}: {error}") from error
     return reply
+
+
+def refusal(error: urllib.error.HTTPError) -> str:
+    """What a server says of its refusal, without what it quotes: that may be the patient's words."""
+    said = error.read().decode("utf-8", "replace")
+    try:
+        body = json.loads(said)
+        inner = body.get("error", body)
+        said = str(inner.get("message", "") if isinstance(inner, dict) else inner)
+    except (ValueError, AttributeError):
+        return "no reason that can be read"
+    return re.sub(r"(['\"]).*?\1", "...", said.split("'input'")[0].split('"input"')[0], flags=re.DOTALL)[:200]
 
 
 def _probe(connection: http.client.HTTPConnection) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlparse
 
 from medsft.errors import UserError
-from medsft.inference.http_json import LOOPBACK, request
+from medsft.inference.http_json import LOOPBACK, refusal, request
 from medsft.inference.sampling import Sampling, of_llama_cpp, of_openai, of_vllm
 from medsft.inference.vllm_backend import Dialogue
 from medsft.records import Json, Turn
@@ -233,7 +233,7 @@ def post(engine: Engine, path: str, body: Json) -> Json:
             with _counted(engine, address):
                 return request(address + path, body)
         except urllib.error.HTTPError as error:
-            reasons[address] = f"status {error.code}: {error.read().decode('utf-8', 'replace')[:300]}"
+            reasons[address] = f"status {error.code}: {refusal(error)}"
             if error.code < 500:
                 raise UserError(f"{address}{path}: refused: {reasons[address]}") from error
             engine.faults[address] += 1

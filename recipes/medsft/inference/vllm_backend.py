@@ -55,13 +55,13 @@ def installed() -> bool:
 
 
 def available() -> bool:
-    """Whether it is installed and there is a GPU."""
+    """Whether it is installed and there is a GPU that computes in bf16: on others (T4, V100) vLLM refuses it."""
     if not installed():
         return False
 
     import torch
 
-    return torch.cuda.is_available()
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def version() -> str:

@@ -1,12 +1,15 @@
 """transformers: the attention implementation of a model, which its configuration keeps under a private name; an option
-that older versions call otherwise; and losses without SciPy.
+that older versions call otherwise; the sampler of the Trainer; and losses without SciPy.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from collections.abc import Callable
+
+    from torch.utils.data import Sampler
+    from transformers import PreTrainedConfig, Trainer
     from trl import SFTConfig
 
 
@@ -48,6 +51,17 @@ def sft_config() -> "type[SFTConfig]":
     Config.__qualname__ = "Config"  # transformers saves it with the weights, and that finds it by name
     globals()["Config"] = Config
     return Config
+
+
+def replace_sampler(trainer: "Trainer", replaced: "Callable[[Sampler[int]], Sampler[int]]") -> None:
+    """Let what `replaced` makes of the Trainer's own sampler decide the order of its training rows."""
+    own = trainer._get_train_sampler
+
+    def sampler(dataset: Any = None) -> "Sampler[int] | None":
+        made = own(dataset)
+        return made if made is None else replaced(made)
+
+    trainer._get_train_sampler = sampler
 
 
 def import_losses() -> None:

@@ -67,8 +67,8 @@ class Study:
 def input_files(study_dir: Path) -> list[Path]:
     """Every file whose content the report depends on, in a fixed order."""
     top = [study_dir / "data" / "data_report.json", study_dir / "plan.json", study_dir / "comparison.json"]
-    names = ("config.yaml", "train.json", "generation.json", "scores.json", "generations.jsonl", PER_EXAMPLE)
-    names += (decodings.PER_EXAMPLE,)
+    names = ["config.yaml", "train.json", "generation.json", "scores.json", "generations.jsonl", PER_EXAMPLE]
+    names.append(decodings.PER_EXAMPLE)
     top += sorted(study_dir.glob("review/*_review.json"))
     own = [path for path in top + [arm / name for arm in _arm_folders(study_dir) for name in names] if path.is_file()]
     return [*own, *sections.files(study_dir), *tuning.files(study_dir)]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 import torch
 from peft import PeftModel
 from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback, set_seed
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTTrainer
 
 from medsft.arguments import StudyArguments
@@ -12,7 +13,7 @@ from medsft.distributed import deepspeed_config, wrapping
 from medsft.hardware.malloc import keep_freed_memory, return_freed_memory
 from medsft.models import answer_loss, flash_adamw, grouped_attention, loading, lora_linear
 from medsft.models.optimizer_in_backward import BackwardOptimizer
-from medsft.patches import accelerate, bitsandbytes, deepspeed
+from medsft.patches import accelerate, bitsandbytes, deepspeed, transformers
 from medsft.tokenization import chat_template
 from medsft.training.callbacks.history import History
 from medsft.training.callbacks.meter import Meter
@@ -21,11 +22,12 @@ from medsft.training.callbacks.stopping import StopEarly
 from medsft.training.checkpoints import CheckpointManifests
 from medsft.training.dataset import Data, EndOfTurnUnsupervised
 from medsft.training.setup.dev_answers import DevAnswers
+from medsft.training.setup.row_order import EpochSampler
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from peft import PeftConfig
-    from torch.utils.data import DataLoader
+    from torch.utils.data import DataLoader, Sampler
     from transformers import BitsAndBytesConfig, PreTrainedModel
     from transformers.modeling_outputs import ModelOutput
     from transformers.trainer_utils import EvalLoopOutput
@@ -162,6 +164,7 @@ def build_trainer(
         **adapters,
     )
     config.max_length = max_length
+    transformers.replace_sampler(trainer, lambda sampler: _by_epoch(sampler, config))
     if trainer.eval_dataset is not None:
         trainer.eval_dataset = longest_first(trainer.eval_dataset)
     trainer.steps_in_backward, trainer.uses_flash_adamw = study.optimizer_in_backward, study.flash_adamw
@@ -189,6 +192,12 @@ def longest_first(rows: "Dataset") -> "Dataset":
     """Tokenized rows by falling length, so that those of a batch are about as long as each other."""
     lengths = [len(ids) for ids in rows["input_ids"]]
     return rows.select(sorted(range(len(rows)), key=lambda i: lengths[i], reverse=True))
+
+
+def _by_epoch(sampler: "Sampler[int]", config: "SFTConfig") -> "Sampler[int]":
+    if not isinstance(sampler, LengthGroupedSampler):
+        return sampler
+    return EpochSampler(sampler.lengths, sampler.batch_size * config.world_size, config.seed)
 
 
 def _callbacks(data: Data, study: StudyArguments, config: "SFTConfig", base_model: str) -> list[TrainerCallback]:

@@ -48,7 +48,7 @@ def dump_rows(lines: Iterable[str]) -> Iterator[DumpRecord]:
             record, part = {"description": "", "utterances": []}, ""
         elif record is None:
             continue
-        elif heading := HEADING.match(line):
+        elif not record["utterances"] and (heading := HEADING.match(line)):  # later it is a word of an answer
             part = heading[1].lower()
         elif part == "description":
             record["description"] += line

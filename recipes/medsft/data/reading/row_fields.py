@@ -10,7 +10,9 @@ from typing import cast
 from medsft.records import Turn
 
 RawRow = Mapping[str, object]
-TURN_LINE = re.compile(r"\s*(patient|doctor)\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
+# who speaks in transcripts; the guests are MTS-Dialog's
+SPEAKERS = {"patient": "user", "guest_family": "user", "doctor": "assistant", "guest_clinician": "assistant"}
+TURN_LINE = re.compile(rf"\s*({'|'.join(SPEAKERS)})(?:_\d+)?\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
 INVISIBLE = re.compile(r"[\s\x00\u200b-\u200d\u2060\ufeff]+")
 MAX_CHARACTERS = 100_000  # of one dialogue: forty times MedDialog's longest message
 MAX_TURNS = 1_000
@@ -136,7 +138,7 @@ def parse_transcript(text: str) -> list[Turn]:
     for line in re.split(r"\r\n?|\n", text):
         match = TURN_LINE.match(line)
         if match:
-            turns.append({"role": ROLES[match[1].lower()], "content": match[2]})
+            turns.append({"role": SPEAKERS[match[1].lower()], "content": match[2]})
         elif turns:
             turns[-1]["content"] += f"\n{line}"
         elif line.strip():

@@ -15,6 +15,7 @@ from medsft.data.reading.row_fields import (
     MAX_TURNS,
     ROLE_KEYS,
     ROLES,
+    SPEAKERS,
     TEXT_KEYS,
     TURN_LINE,
     BadRow,
@@ -125,7 +126,7 @@ def utterances(row: RawRow) -> list[Turn]:
         match = TURN_LINE.match(line) if isinstance(line, str) else None
         if match is None:
             raise BadRow("utterances", "no_speaker" if isinstance(line, str) else "wrong_type")
-        turns.append({"role": ROLES[match[1].lower()], "content": match[2].strip()})
+        turns.append({"role": SPEAKERS[match[1].lower()], "content": match[2].strip()})
     return turns
 
 

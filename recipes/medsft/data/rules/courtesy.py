@@ -67,6 +67,12 @@ wish wishes wishing with within would write writing x you your yours
 """
 COURTESY = frozenset(COURTESY_WORDS.split())
 IN_ADVERTS = COURTESY | frozenset(ADVERT_WORDS.split())
+# Advice to act, in words that courtesy uses too: 'Call your doctor now, do not stay home, and write back.'
+URGES = re.compile(
+    r"\b(?:call|see|visit|contact|consult|tell|ask|go to|speak (?:to|with)|talk to) (?:your|a|the|another)"
+    r"(?: (?:own|family|local|nearest))? (?:doctor|physician|specialist|gp|surgeon|team)s?\b(?! (?:online|on))"
+    r"|\bdo not (?!hesitate|forget)|\bnot (?:feel(?:ing)? |so |very )?well\b"
+)
 # Digits, and letters of another script: no sentence with one is mere courtesy, but for a site's own numbers.
 CONTENT = re.compile(r"[^\W_a-z]")
 SITE_NUMBER = re.compile(
@@ -107,7 +113,11 @@ def drop_greetings(text: str) -> str:
 
 def drop_opening_formulas(text: str) -> str:
     """'Thanks for your query on ...', 'I have gone through your question and understand your concern'."""
-    return drop_sentences(text, lambda words: bool(OPENING.search(words)) and courteous(words))
+    return drop_sentences(text, lambda words: bool(OPENING.search(words)) and _no_more_than_courteous(words))
+
+
+def _no_more_than_courteous(words: str) -> bool:
+    return courteous(words) and not URGES.search(words)
 
 
 def drop_closing_formulas(text: str) -> str:
@@ -115,7 +125,7 @@ def drop_closing_formulas(text: str) -> str:
 
     A parting elsewhere stays: it shows where a name follows, and de-identification removes both.
     """
-    text = drop_sentences(text, lambda words: bool(CLOSING.search(words)) and courteous(words))
+    text = drop_sentences(text, lambda words: bool(CLOSING.search(words)) and _no_more_than_courteous(words))
     pieces = sentences(text)
     end = len(pieces)
     while end and (not pieces[end - 1].strip() or BARE_PARTING.fullmatch(plain_words(pieces[end - 1]))):

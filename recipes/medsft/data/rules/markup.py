@@ -25,8 +25,14 @@ TAG = re.compile(
     rf"</?(?:span|b|i|u|strong|em|a|ul|ol|table|tbody|td|th|font|img|sup|sub|hr|blockquote){ATTRIBUTES}\s*/?>",
     re.IGNORECASE,
 )
-SUPERSCRIPT = re.compile(r"<sup>\s*([-+−]?\d+[-+]?)\s*</sup>", re.IGNORECASE)  # 10<sup>9</sup>/L is not 109/L
-RAISED = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
+# 10<sup>9</sup>/L is not 109/L, and 1<sup>1</sup>/<sub>2</sub> tablets are neither 11/2 nor 1¹/2
+SUPERSCRIPT = re.compile(rf"<sup{ATTRIBUTES}\s*>(.*?)</sup\s*>", re.IGNORECASE | re.DOTALL)
+FRACTION = re.compile(
+    rf" ?<sup{ATTRIBUTES}\s*>\s*(\d+)\s*</sup\s*>\s*[/⁄]\s*<sub{ATTRIBUTES}\s*>\s*(\d+)\s*</sub\s*>",
+    re.IGNORECASE,
+)
+EXPONENT = re.compile(r"[-+−–]?\d+[-+]?")
+RAISED = str.maketrans("0123456789+-−–", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻")
 # Runs of blanks, but for a single plain space, which may stay; the full-width one of CJK is none.
 ODD_SPACES = re.compile(r" [^\S\n\u3000]+|[^\S\n\u3000 ][^\S\n\u3000]*")
 ARROW = re.compile(r"\s*(?:-{2,}>\s*<link>|<link>|(?<=online)\s*-{2,}>|-{2,}>(?=\s*(?:\n|\Z))|>>(?=\s*(?:\n|\Z)))")
@@ -44,8 +50,18 @@ def strip_html(text: str) -> str:
         text = ENTITY.sub(lambda match: html.unescape(match[0]), text)
     if "<" not in text:
         return text
-    text = SUPERSCRIPT.sub(lambda match: match[1].translate(RAISED), text)
+    text = FRACTION.sub(r" \1/\2", text)
+    text = SUPERSCRIPT.sub(_raised, text)
     return TAG.sub("", BREAK_TAG.sub("\n", text))
+
+
+def _raised(match: re.Match[str]) -> str:
+    """What stands in <sup>, raised where it is a number; behind a digit with ^ where it only begins with one."""
+    said = TAG.sub("", match[1]).strip()
+    if EXPONENT.fullmatch(said):
+        return said.translate(RAISED)
+    behind = match.string[max(0, match.start() - 1) : match.start()].isdigit()
+    return f"^{said}" if behind and EXPONENT.match(said) else said
 
 
 def plain_spaces(text: str) -> str:

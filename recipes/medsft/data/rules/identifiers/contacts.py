@@ -12,7 +12,7 @@ from medsft.data.rules.platform_names import PLATFORM, may_name_platform
 EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]+(?:(?:\.[\w-]+)*\.[a-z]{2,}|,(?:com|net|org)\b)", re.IGNORECASE)
 SPOKEN_EMAIL = re.compile(
     r"\b[\w+-]+(?:(?:\.| dot )[\w+-]+)?(?: at | ?[\[(]at[\])] ?)[\w-]*(?: dot | ?[\[(]dot[\])] ?)"
-    r"(?:com|net|org|edu|co dot \w\w|[a-z]{2})\b",
+    r"(?:com|net|org|edu|co dot \w\w|uk|au|ca|za|io|de|fr|eu|ie|nz|pk|ae|sg|ng|gov)\b",  # not 'on', 'in', 'is', 'it'
     re.IGNORECASE,
 )
 TOP_LEVEL = r"com|org|net|edu|gov|info|int|eu|de|fr|uk|in|au|ca|za|io"
@@ -30,7 +30,9 @@ INTERNATIONAL = re.compile(r"(?<!\w)\+\d[\d\s().-]{7,17}\d\b")
 AMERICAN = re.compile(
     r"(?<![\w.-])(?:(?:\+|00)?1[-. ])?(?:\(\d{3}\)\s?|\d{3}[-.])\d{3}[-.]\d{4}(?:\s?x\d{1,5})?(?!\w|-\d)"
 )
-CALL_WORD = r"(?i:phone|call|tel|telephone|mobile|mob|cell|whats ?app|fax|contact|ring|reach|number|text)"
+# 'cell' is of blood too: only where somebody's, or a phone's
+CELL = r"(?<=my )cell|(?<=his )cell|(?<=her )cell|(?<=our )cell|(?<=your )cell|cell(?= ?(?:phone|number|no\b|nr\b|#))"
+CALL_WORD = rf"(?i:phone|call|tel|telephone|mobile|mob|{CELL}|whats ?app|fax|contact|ring|reach|number|text)"
 NUMBER_TO_CALL = re.compile(
     rf"(?:\b{CALL_WORD}\b(?:['’]s)?"
     rf"(?:\W{{1,3}}(?i:me|us|my|no|number|is|on|at|nr|the|clinic"
@@ -82,6 +84,10 @@ DEVICE = re.compile(rf"\b(?i:{ONLY_SAFE_HARBOR})[ ]?(?i:{NUMBER_WORD})?{GAP}{VAL
 MAYBE_RECORD = re.compile(r"\d\D?\d\D?\d\D?\d")
 SOCIAL_SECURITY = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 LEAST_DIGITS = 4
+# 'Red cell 4.52 (4.20-5.40)': no phone number has a group of one or two digits before a decimal point and one or two
+# behind it. '140/90' is a blood pressure, and no record's number; nor is a year alone.
+DECIMAL = re.compile(r"(?<![\d.])\d{1,2}\.\d{1,2}(?![\d.])")
+PRESSURE_OR_YEAR = re.compile(r"\d{2,3}/\d{2,3}(?![\d/])|(?:19|20)\d\d\Z")
 
 
 def emails(text: str, role: str, counts: Counter[str]) -> str:
@@ -146,6 +152,8 @@ def _phone_spans(text: str) -> Iterator[tuple[int, int]]:
 def _is_reading(text: str, start: int, end: int) -> bool:
     """Whether what looks like a phone number is a measurement: by the words before it, its unit, or as ranges."""
     number, before = text[start:end], text[max(0, start - 60) : start]
+    if DECIMAL.search(number):
+        return True
     if number.startswith("+") or CALLED.search(before):
         return False
     return bool(MEASURED.search(before) or UNIT.match(text, end) or RANGES.fullmatch(number))
@@ -155,7 +163,8 @@ def _values(pattern: re.Pattern[str], text: str, counts: Counter[str]) -> str:
     """The text with [RECORD] for the group of the pattern, where it has digits enough for an identifier."""
 
     def value(match: re.Match[str]) -> str:
-        if sum(map(str.isdigit, match[1])) < LEAST_DIGITS or UNIT.match(text, match.end()):
+        few = sum(map(str.isdigit, match[1])) < LEAST_DIGITS
+        if few or UNIT.match(text, match.end()) or PRESSURE_OR_YEAR.match(match[1]):
             return match[0]
         counts["RECORD"] += 1
         return f"{match[0][: match.start(1) - match.start()]}[RECORD]"

@@ -26,7 +26,9 @@ SPOKEN_YEAR = (
 )
 YEAR = rf"(?:(?:19|20)\d\d|['’]\d\d|{SPOKEN_YEAR})"
 DAY = rf"(?:(?:3[01]|[12]\d|0?[1-9])(?:st|nd|rd|th)?|{SPOKEN_DAY})"
-WRITTEN = rf"(?:(?:the )?{DAY}(?:[ -]| of |, ?)(?i:{MONTH})|(?i:{MONTH})[ -](?:the )?{DAY}\b(?! ?%))"
+# 'you may first try', 'the first may be viral', 'may march second': verbs, beside a day that is spelt out
+NO_VERB = rf"(?!(?:the )?{SPOKEN_DAY}[ -](?:may|march)\b|(?:may|march)[ -](?:the )?{SPOKEN_DAY}\b)"
+WRITTEN = rf"{NO_VERB}(?:(?:the )?{DAY}(?:[ -]| of |, ?)(?i:{MONTH})|(?i:{MONTH})[ -](?:the )?{DAY}\b(?! ?%))"
 NUMERIC = (
     r"(?:(?:3[01]|[12]\d|0?[1-9])(?P<s>[-/.])(?:1[0-2]|0?[1-9]|[A-Z][a-z]{2})(?P=s)(?:(?:19|20)\d\d|\d\d)"
     r"|(?:1[0-2]|0?[1-9])/(?:3[01]|[12]\d|0?[1-9])/(?:(?:19|20)\d\d|\d\d)|(?:19|20)\d\d[-/.](?:1[0-2]"
@@ -55,9 +57,9 @@ AGE = re.compile(
 MAYBE_AGE = re.compile(r"9\d|1[01]\d")
 DIGIT = re.compile(r"\d")
 STREET = (
-    r"(?i:street|st|road|rd|avenue|ave|lane|ln|drive|boulevard|blvd|court|crescent|square|terrace|highway|hwy"
-    r"|gardens|place"
-    r"|close|nagar|colony|marg|layout|enclave|vihar)"
+    r"(?:(?i:street|st|road|rd|avenue|ave|lane|ln|boulevard|blvd|crescent|terrace|highway|hwy|gardens|nagar|colony|marg"
+    r"|layout|enclave|vihar)"
+    r"|(?:D|d(?=rive[,.]| *\n))rive|DRIVE|Court|COURT|Square|SQUARE|Place|PLACE|Close|CLOSE)"  # in small letters verbs
 )
 PROPER = r"(?:[A-Z][\w'’.-]*|\d{1,3}(?:st|nd|rd|th))"
 UNIT_OF_HOUSE = r"(?:(?i:flat|apartment|apt|unit|suite|house|door|plot|room)[ .]*(?i:no)?[ .#:]*\d{1,5}[A-Za-z]?)"
@@ -68,7 +70,7 @@ HOUSE = rf"(?P<words>{PROPER}(?:[, ]+{PROPER}){{0,3}}?)[ ]{STREET}\b(?:,[ ]{UNIT
 ADDRESS = re.compile(rf"(?<![\d.])\b\d{{1,5}}[A-Za-z]?,?[ ]{{1,2}}{HOUSE}")
 SPOKEN_ADDRESS = re.compile(rf"\b(?:{TENS}(?:[- ]{ONES})?|{TEENS}),?[ ]{{1,2}}{HOUSE}")
 OF_A_HOUSE = re.compile(
-    rf"\b{UNIT_OF_HOUSE},[ ]?(?P<words>{PROPER}(?:[, ]+{PROPER}){{1,5}})|\b(?i:p\.?o\.? ?box)[ ]?\d+"
+    rf"(?<!\d )\b{UNIT_OF_HOUSE},[ ]?(?P<words>{PROPER}(?:[, ]+{PROPER}){{1,5}})|\b(?i:p\.?o\.? ?box)[ ]?\d+"
 )
 BEFORE_ADDRESS = re.compile(rf"\b{UNIT_OF_HOUSE}[, ]+(?=\[ADDRESS\])")
 MY_ADDRESS = re.compile(
@@ -78,7 +80,8 @@ MY_ADDRESS = re.compile(
 )
 # The letters of the second part are those that British postcodes use, so that 'L4 5MG' is none.
 BRITISH = re.compile(
-    r"\b(?:[A-PR-UWYZ]\d{1,2}|[A-PR-UWYZ][A-HK-Y]\d{1,2}|[A-PR-UWYZ][A-HK-Y]?\d[A-Z]) \d(?!HR)[ABD-HJLNP-UW-Z]{2}\b"
+    r"\b(?:[A-PR-UWYZ]\d{1,2}|[A-PR-UWYZ][A-HK-Y]\d{1,2}|[A-PR-UWYZ][A-HK-Y]?\d[A-Z]) "
+    r"\d(?!HR|ST|ND|RD|TH)[ABD-HJLNP-UW-Z]{2}\b"
 )
 CODED = re.compile(
     r"(\b(?i:zip(?:[ -]?code)?|post(?:al)?[ -]?code|pin[ -]?code|PIN(?=:)|pincode)(?: is| was)?[ :=-]{1,3})"

@@ -24,7 +24,20 @@ TITLED = re.compile(
     r"(?=([,.!:;]|\W*\Z)?)"
 )
 MAYBE_TITLE = re.compile(r"(?:[Dd]r|DR|[Dd]octor|Prof(?:essor)?)\.? ?[A-ZÀ-Þ]")
-CIVIL = re.compile(rf"(\b(?:Mr|Mrs|Ms|Miss|Mx|Nurse|Sister)\b\.?[ ])({NAME})")
+# A dose or a form after a capitalised word makes it a medicine: 'my dad Warfarin 5 mg', 'Ms Contin 30', 'my son Calpol
+# syrup'. So does giving, without a comma or a second name: 'I gave my daughter Augmentin'.
+DOSED = (
+    r"(?![ ,]{1,2}\d|[ ](?i:half|one|two|a|the)?[ ]?(?i:tablets?|tabs?|capsules?|caps?|pills?|syrup|suspension|drops?"
+    r"|cream|ointment|inhaler|spray|injections?|shots?|doses?|mgs?|ml|spoons?|spoonfuls?|sachets?|patch|patches|gel)\b)"
+)
+NAME_ITSELF = rf"{NAME}(?![a-zß-ÿ]){DOSED}"
+GIVEN = re.compile(
+    r"\b(?:g[ia]ve|gives|giving|given|fed|feed|feeding|offer(?:ed)?|administer(?:ed|ing)?|prescrib(?:ed?|ing)"
+    r"|put|start(?:ed)?|tr(?:y|ied)|bought|buy|get|got|let|allow(?:ed)?|inject(?:ed)?|stop(?:ped)?)"
+    r"\b(?:\W+(?:\w+\W+){0,2}|[^.!?;\n]{0,60}\b(?:and|or)\W+)\Z",
+    re.IGNORECASE,
+)
+CIVIL = re.compile(rf"(\b(?:Mr|Mrs|Ms|Miss|Mx|Nurse|Sister)\b\.?[ ])({NAME_ITSELF})")
 SIGNED = re.compile(
     rf"(\b(?i:regards|sincerely|signed|best wishes|yours truly|faithfully)[,.: \n-]+)"
     rf"({FULL_NAME}|(?<=\n){CAPITALISED})(?=\W*(?:\Z|\n|{DEGREE}))"
@@ -62,7 +75,7 @@ NAME_FIELD = re.compile(  # not 'Medicine name: Paracetamol'
 HERE = re.compile(rf"((?:\A|[.!?,]\s{{0,3}}))({CAPITALISED} {CAPITALISED})(?= here\b)")
 FAMILY = re.compile(
     rf"(\b(?:[Mm]y|[Oo]ur|[Hh]is|[Hh]er) (?:[a-z]+ )?{RELATIVE}(?:,| named| called"
-    rf"|,? whose name is)? )({NAME})"
+    rf"|,? whose name is)? )({NAME_ITSELF})"
     r"(?!['’]s (?:disease|syndrome))"
 )
 ASKED_NAME = re.compile(r"\byour (?:[a-z]+ ){0,2}name\b|\bwho am i (?:speaking|talking) (?:to|with)\b", re.IGNORECASE)
@@ -108,8 +121,20 @@ def introductions(text: str, role: str, counts: Counter[str]) -> str:
 
 
 def relatives(text: str, role: str, counts: Counter[str]) -> str:
-    """'my wife Helen', 'my son, Oliver,'."""
-    return replace_after(FAMILY, "PERSON", text, counts, look=1)
+    """'my wife Helen', 'my son, Oliver,'; not the medicine in 'I gave my daughter Augmentin'."""
+
+    def person(match: re.Match[str]) -> str:
+        before, names = match[1], str(match[2]).split(" ")
+        if is_no_name(re.split(r"\W", names[0].lower())[0]):
+            return match[0]
+        commas = before.rstrip().endswith((",", "named", "called", "is"))
+        given = not commas and GIVEN.search(text[: match.start()]) is not None
+        if given and len(names) == 1:
+            return match[0]
+        counts["PERSON"] += 1
+        return f"{before}[PERSON]{f' {names[-1]}' if given else ''}"  # 'I gave my son [PERSON] Calpol'
+
+    return FAMILY.sub(person, text)
 
 
 def answered_name(text: str, counts: Counter[str]) -> str:
