@@ -112,3 +112,13 @@ def test_a_set_is_named_by_its_file_and_reads_it_alone():
     ((name, options),) = named_files(own).items()
     assert name == "K_QA_v2" and options.data == own.also_test
     assert (options.weights, options.max_rows, options.official_split, options.also_test) == ([], None, False, [])
+
+
+def test_a_set_may_have_known_columns_where_the_studys_own_are_named(files, tmp_path):
+    rows = [{"question": row["patient_message"], "reply": row["doctor_response"]} for row in map(dialogue, range(48))]
+    write_jsonl(tmp_path / "own.jsonl", rows)
+    write_jsonl(tmp_path / "known.jsonl", [elsewhere(number * 7) for number in range(6)])
+    words = ("--columns", "patient=question,doctor=reply", "--also_test", tmp_path / "known.jsonl", "--workers", 1)
+    done = run_here("prepare_data.py", "--data", tmp_path / "own.jsonl", "--study_dir", tmp_path / "s", *words)
+    assert done.returncode == 0, done.stderr
+    assert len(load_split(str(tmp_path / "s"), "also_test_known")) == 6

@@ -45,3 +45,9 @@ def test_records_keep_their_lines_and_text_before_the_first_is_left_out() -> Non
     assert first["description"] == "Doctor wrote id=7\n"
     assert [line.split(":")[0] for line in first["utterances"]] == ["patient", "doctor", "patient", "doctor"]
     assert second == {"description": "x\n", "utterances": ["patient: My ear hurts.\n\n", "doctor: Since when?\n"]}
+
+
+def test_a_heading_within_an_answer_is_a_word_of_it() -> None:
+    lines = ["id=1\n", "Description\n", "rash\n", "Dialogue\n", "Patient:\n", "A rash.\n", "Doctor:\n", "Two things.\n"]
+    (record,) = dump_rows([*lines, "Description\n", "This is eczema.\n"])
+    assert record["utterances"][1] == "doctor: Two things.\nDescription\nThis is eczema.\n"

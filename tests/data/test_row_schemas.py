@@ -140,6 +140,9 @@ def test_a_bad_row_is_named_and_the_others_are_kept(tmp_path: Path, row: Any, fi
 def test_a_transcript_in_any_case_and_with_any_line_end() -> None:
     assert parse_transcript("PATIENT: a\r\nmore\rdoctor : b\n\n") == turns("a\nmore", "b")
     assert parse_transcript("It hurts.\nDoctor: Where?") == turns("It hurts.", "Where?")
+    family = parse_transcript("Doctor: Since when?\nGuest_family: She fell.\nGuest_clinician: Let me look.")
+    assert [turn["role"] for turn in family] == ["assistant", "user", "assistant"]  # MTS-Dialog's other speakers
+    assert [turn["content"] for turn in family] == ["Since when?", "She fell.", "Let me look."]
 
 
 def test_values_of_a_row_are_checked() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, run_here, write_adapter_arm
+from medsft.errors import UserError
 from medsft.files import read_json, read_jsonl
 from stand_in_server import said
 
@@ -69,6 +70,7 @@ def test_every_scheduler_says_which_share_is_this_machines(
     ("env", "words", "says"),
     [
         ({"JOB_COMPLETION_INDEX": "8", "SHARDS": "8"}, (), "shard 8: give a whole number from 0 to 7"),
+        (SLURM | {"SLURM_ARRAY_TASK_MIN": "1"}, (), "nobody has share 0; use --array=0-N"),
         ({}, ("--serve", "vllm serve x"), "write {port} where the server is told its port"),
         ({}, ("--serve", "false {port}"), "ended with status 1 before it answered"),
     ],
@@ -77,6 +79,22 @@ def test_what_is_wrong_is_said_in_one_line(env: dict[str, str], words: tuple[str
     done = call(env, "--study_dir", study, *words)
     assert done.returncode == 2
     assert says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_server_that_wants_a_key_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import answer
+
+    script = (
+        "import http.server, sys\n"
+        "class Guard(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self): self.send_error(401)\n"
+        "    def log_message(self, *_): pass\n"
+        "http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Guard).serve_forever()\n"
+    )
+    refused = pytest.raises(UserError, match="refuses with status 401")
+    with refused, answer.server([sys.executable, "-c", script, "{port}"]):
+        pass
 
 
 def test_all_arms_that_make_evaluate_asks_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

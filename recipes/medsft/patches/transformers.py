@@ -61,7 +61,7 @@ def replace_sampler(trainer: "Trainer", replaced: "Callable[[Sampler[int]], Samp
         made = own(dataset)
         return made if made is None else replaced(made)
 
-    trainer._get_train_sampler = sampler
+    trainer._get_train_sampler = sampler  # type: ignore[method-assign, assignment]
 
 
 def import_losses() -> None:
