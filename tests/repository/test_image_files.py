@@ -75,7 +75,7 @@ def test_job_file_says_what_it_is_needs_and_how_to_launch_it(path: Path) -> None
     assert path.name in head
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("docker/cloud/**/*.*")), ids=lambda p: f"{p.parent.name}/{p.name}")
+@pytest.mark.parametrize("path", JOBS, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_scripts_that_a_job_starts_are_in_the_image(path: Path) -> None:
     if path.suffix == ".py":
         return
