@@ -36,7 +36,7 @@ from medsft.inference.shards import Shard
 from medsft.patches import python
 from medsft.records import Question, SplitRow, Turn
 from medsft.study import lineage
-from medsft.study.names import existing_study
+from medsft.study.names import TEST, answers_folder, existing_study
 
 if TYPE_CHECKING:
     from medsft.inference.generation import Answerer, Sampling
@@ -57,14 +57,12 @@ def main() -> None:
     generation.check(args)
     args = prompting.own_options(args)
     study = existing_study(args.study_dir)
-    apart = args.test != generations_file.TEST
-    folder = generations_file.answers_folder(study, args.test) / args.arm
+    folder = answers_folder(study, args.test) / args.arm
     base, _, weights = generation.arm_base(args)
     source = llama_cpp.source_arm(args)
     lineage.check_trained(study, [source])
     split = load_split(args.study_dir, split_of_test(args.test))
-    report = read_json(study / "data" / "data_report.json")
-    data = report["also_test"][args.test]["fingerprint"] if apart else report["fingerprint"]
+    data = lineage.split_of(study, args.test)
     trained = read_json(study / source / "train.json")["fingerprint"] if weights else base
     options = {k: v for k, v in asdict(args).items() if k not in NOT_ASKED}
     options["served"] = bool(args.endpoint)  # at which addresses may change before a run goes on
@@ -91,7 +89,7 @@ def main() -> None:
         rows = with_prompts(rows, args, answerer, shard)
     ways = generation.ways_of(args)
     tokens, seconds = answer(answerer, rows, questions, args, folder, digest, ways, shard)
-    train = [] if apart else load_split(args.study_dir, "train")
+    train = load_split(args.study_dir, "train") if args.test == TEST else []
     probed = probing.probe(answerer, rows, train, trained_rows(study / source), args, folder, digest, shard)
     if not shard.is_first:
         python.exit_without_teardown()
@@ -177,14 +175,13 @@ def with_prompts(rows: list[SplitRow], args: GenerateArguments, answerer: "Answe
 def declare_plan(args: GenerateArguments, rows: Sequence[str | int]) -> str:
     """Write the analysis plan before the first answer of the study, from the score.py options beside the recipe."""
     from medsft.evaluation import analysis_plan, comparability
-    from medsft.inference import generations_file
 
     argv = command_line()
     beside = config_path(argv).parent / args.score_config if "--config" in argv else None
     named = ["--config", str(beside)] if beside is not None and beside.is_file() else []
     (score,) = parse([ScoreArguments], argv=[*named, "--study_dir", args.study_dir])
     folders = [path.parent.name for path in Path(args.study_dir).glob("*/train.json")]
-    answers = str(generations_file.answers_folder(Path(args.study_dir), args.test))
+    answers = str(answers_folder(Path(args.study_dir), args.test))
     return analysis_plan.declare(
         score, replace(args, study_dir=answers), rows, comparability.read_records(Path(args.study_dir), folders)
     )

@@ -9,7 +9,6 @@ Interrupted, the same command continues. `make seeds` answers, scores and report
 
 import shlex
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from medsft.config import parse
 from medsft.errors import UserError
 from medsft.files import read_json
 from medsft.hardware.specs import Hardware, machine
-from medsft.memory.launch_command import launcher
+from medsft.memory.launch_command import launcher, words
 from medsft.memory.strategies import STRATEGIES
 from medsft.records import TrainRecord
 from medsft.text import method_of
@@ -62,11 +61,8 @@ def command(study: Path, arm: str, seed: int, record: TrainRecord, here: Hardwar
     script = "sft_lora.py" if adapters else "sft_full.py"
     alone = "single_gpu.yaml" if record["processes"] == 1 else "multi_gpu.yaml" if here.gpus else "multi_cpu.yaml"
     processes = replace(here, gpus=min(here.gpus, record["processes"])) if strategy.config else here
-    start, *rest = shlex.split(launcher(strategy.config or alone, processes))
-    own = sys.executable if start == "python" else str(Path(sys.executable).parent / start)
     return [
-        own,
-        *rest,
+        *words(launcher(strategy.config or alone, processes)),
         str(SCRIPTS / script),
         *("--config", str(study / arm / "config.yaml"), "--study_dir", str(study)),
         *("--seed", str(seed), "--arm", f"{arm}_seed{seed}"),

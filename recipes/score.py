@@ -23,7 +23,7 @@ from medsft.inference import generations_file, part_files
 from medsft.records import Answer, Generation, Json, Question
 from medsft.result_records import FloorTerms
 from medsft.study import lineage
-from medsft.study.names import existing_study
+from medsft.study.names import answers_folder, existing_study
 
 
 def main() -> None:
@@ -34,11 +34,10 @@ def main() -> None:
 
     scoring.check_options(arguments)
     study = existing_study(arguments.study_dir)
-    answers = generations_file.answers_folder(study, arguments.test)
+    answers = answers_folder(study, arguments.test)
     output = answers / "comparison.json"
     put_together(answers, arguments)
-    apart = "" if answers == study else arguments.test
-    lineage.check_arms(study, [path.parent.name for path in answers.glob("*/generations.jsonl")], apart)
+    lineage.check_arms(study, [path.parent.name for path in answers.glob("*/generations.jsonl")], arguments.test)
     arms, test_rows = read_rows(answers, arguments)
     trained = comparability.read_records(study, arms)
     unequal = comparability.check(trained, arguments.allow_unequal)

@@ -15,6 +15,7 @@ from medsft.evaluation.statistics import paired_tests, training_seeds
 from medsft.evaluation.statistics.intervals import Resampling
 from medsft.files import read_jsonl, write_jsonl
 from medsft.inference.generations_file import BASELINE, read_rows
+from medsft.inference.part_files import sampled_files
 from medsft.inference.sampling import PENALISED
 from medsft.records import Difference, Generation, Json, Sampled, SampledInterval, ScoreRow
 
@@ -23,12 +24,6 @@ WAYS = (GREEDY, SAMPLED, PENALISED)
 PER_EXAMPLE = "decodings_per_example.jsonl"
 Draws = list[Sequence[Generation]]
 Columns = dict[str, list[float | None]]
-
-
-def sampled_files(folder: Path) -> dict[int, Path]:
-    """The finished files of sampled answers by seed."""
-    files = [path for path in folder.glob("sampled/seed_*.jsonl") if ".partial" not in path.name]
-    return dict(sorted((int(path.stem.removeprefix("seed_")), path) for path in files))
 
 
 def files(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from medsft.evaluation.statistics.equivalence import read_margins
 from medsft.evaluation.statistics.intervals import Resampling, Values
 from medsft.evaluation.statistics.intervals import summarise as summarise_columns
 from medsft.files import fingerprint, read_json, read_jsonl, sha256_file, write_json, write_jsonl
+from medsft.inference.part_files import sampled_files
 from medsft.records import (
     Answer,
     Generation,
@@ -255,7 +256,7 @@ def write_arm(
     if recited := _measured(folder, "memorization.jsonl"):
         kept = {name: [row[name] for row in recited] for name in ("recited", "matched", "agreement")}
         scores["memorization"] = summarise_columns(kept, [row["group"] for row in recited], *resampling(settings))
-    if files := decodings.sampled_files(folder):
+    if files := sampled_files(folder):
         scores["sampled"] = decodings.score_samples(files, settings["confidence"])
     write_json(folder / "scores.json", scores)
 

@@ -7,10 +7,8 @@ from typing import cast
 from medsft.errors import UserError
 from medsft.files import read_json, read_jsonl, sha256_file
 from medsft.records import Generation, Json, Question, SplitRow, Turn
-from medsft.result_records import ALSO_TEST
 
 BASELINE = "baseline"
-TEST = "test"
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "id": (str, int),
     "group": (str, int),
@@ -40,11 +38,6 @@ def question(row: SplitRow) -> Question:
         "reference": answer["content"],
     }
     return {**found, "statements": statements} if statements else found
-
-
-def answers_folder(study: Path, test: str) -> Path:
-    """Where the arms' folders with answers to a test set are: the study itself, or a folder of a further test set."""
-    return study if test == TEST else study / ALSO_TEST / test
 
 
 def read_arms(study: Path) -> dict[str, list[Generation]]:

@@ -71,6 +71,12 @@ def finished(path: Path, digest: str) -> Rows:
     return found
 
 
+def sampled_files(folder: Path) -> dict[int, Path]:
+    """The finished files of sampled answers by seed."""
+    files = [path for path in folder.glob("sampled/seed_*.jsonl") if ".partial" not in path.name]
+    return dict(sorted((int(path.stem.removeprefix("seed_")), path) for path in files))
+
+
 def share_record(folder: Path, digest: str, shard: Shard) -> Path:
     """What a share leaves when it has ended."""
     return folder / f"generation.{digest}.share_{shard.share}_of_{shard.shares}.partial.json"
@@ -106,7 +112,7 @@ def merge(folder: Path, digest: str, order: Sequence[str | int]) -> int:
         write_jsonl(folder / name, [rows[one] for one in kept])
     if not records:
         return 0
-    drawn = {f"sampled/{path.name}" for path in folder.glob("sampled/seed_*.jsonl") if ".partial" not in path.name}
+    drawn = {str(path.relative_to(folder)) for path in sampled_files(folder).values()}
     for name in ({LIKELIHOOD, MEMORIZATION, f"{PENALISED}.jsonl"} | drawn) - {*asked}:  # answers of an earlier run
         (folder / name).unlink(missing_ok=True)
     write_json(folder / RECORD, _joined(records) | {"sha256": sha256_file(folder / ANSWERS)})

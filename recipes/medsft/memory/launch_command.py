@@ -7,6 +7,7 @@ a plan, or where none fits, it is full_8bit (the demo's: full), whose own prefli
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -61,6 +62,12 @@ def launcher(config: str, hardware: Hardware) -> str:
     if hardware.ranks > 1 and "offload" in config:  # each process on the cores beside its GPU
         line += " --enable_cpu_affinity"
     return f"{line} --num_processes {hardware.ranks}" if hardware.ranks > 1 else line
+
+
+def words(line: str) -> list[str]:
+    """A launch line as words, its program the one of this environment."""
+    start, *rest = shlex.split(line)
+    return [sys.executable if start == "python" else str(Path(sys.executable).parent / start), *rest]
 
 
 def choose(recipes: Path, study: Path, here: Hardware) -> tuple[str, str]:

@@ -9,14 +9,15 @@ from pathlib import Path
 from medsft.errors import UserError
 from medsft.files import read_json, sha256_file
 from medsft.records import Json
-from medsft.result_records import ALSO_TEST
+from medsft.study.names import TEST, answers_folder
 
 ANOTHER = "start another study for other data: --study_dir runs/NEW, or make ... STUDY=NEW"
 
 
-def split_of(study: Path) -> str:
-    """The fingerprint of the prepared split; '' where there is none."""
-    return str(_read(study / "data" / "data_report.json").get("fingerprint", ""))
+def split_of(study: Path, test: str = TEST) -> str:
+    """The fingerprint of the prepared split, or of a further test set of that name; '' where there is none."""
+    report = _read(study / "data" / "data_report.json")
+    return str((report if test == TEST else report.get("also_test", {}).get(test, {})).get("fingerprint", ""))
 
 
 def trained_on(arm: Path) -> str:
@@ -47,28 +48,24 @@ def check_trained(study: Path, arms: Iterable[str]) -> None:
             )
 
 
-def check_arms(study: Path, arms: Sequence[str], test: str = "") -> None:
-    """Raise UserError where an arm was trained on another split, or its answers are to another split or of before.
-
-    `test`: the name of a further test set, whose answers lie in also_test/NAME.
-    """
+def check_arms(study: Path, arms: Sequence[str], test: str = TEST) -> None:
+    """Raise UserError where an arm was trained on another split, or its answers to `test` are to other rows or of
+    before."""
     check_trained(study, arms)
-    report = _read(study / "data" / "data_report.json")
-    split = str(report.get("also_test", {}).get(test, {}).get("fingerprint", "")) if test else split_of(study)
-    folder, flag = (study / ALSO_TEST / test, f" --test {test}") if test else (study, "")
+    split, folder = split_of(study, test), answers_folder(study, test)
     for arm in arms:
         train, answers = _read(study / arm / "train.json"), _read(folder / arm / "generation.json")
-        again = f"run: python recipes/generate.py --study_dir {study} --arm {arm}{flag}"
+        again = f"run: python recipes/generate.py --study_dir {study} --arm {arm}{_flag(test)}"
         if _differ(str(answers.get("data", "")), split):
             raise UserError(f"{folder / arm}/generations.jsonl: answers to another split than {study}/data; {again}")
         if train and _differ(str(answers.get("trained", "")), str(train.get("fingerprint", ""))):
             raise UserError(f"{folder / arm}/generations.jsonl: answers from before the arm was trained again; {again}")
 
 
-def check_scores(study: Path, arms: Iterable[str], test: str = "") -> None:
+def check_scores(study: Path, arms: Iterable[str], test: str = TEST) -> None:
     """Raise UserError where scores are of other answers than those here, or the comparison is of other scores."""
-    again = f"run: python recipes/score.py --study_dir {study}" + (f" --test {test}" if test else "")
-    study = study / ALSO_TEST / test if test else study
+    again = f"run: python recipes/score.py --study_dir {study}{_flag(test)}"
+    study = answers_folder(study, test)
     compared = _read(study / "comparison.json").get("scores", {})
     if gone := sorted(arm for arm in compared if not (study / arm / "scores.json").is_file()):
         raise UserError(f"{study}/comparison.json: compares {', '.join(gone)}, whose scores are not here; {again}")
@@ -91,6 +88,10 @@ def check_report(study: Path) -> None:
         raise UserError(
             f"{study}/report: about another split than {study}/data; run: python recipes/report.py --study_dir {study}"
         )
+
+
+def _flag(test: str) -> str:
+    return "" if test == TEST else f" --test {test}"
 
 
 def _differ(one: str, other: str) -> bool:

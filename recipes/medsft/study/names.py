@@ -4,8 +4,10 @@ from pathlib import Path
 
 from medsft.config import nearest
 from medsft.errors import UserError
+from medsft.result_records import ALSO_TEST
 
 BASELINE = "baseline"
+TEST = "test"
 MOST = 12  # names in one line
 
 
@@ -24,6 +26,11 @@ def existing_arm(study: Path, arm: str, known: list[str]) -> str:
     if arm in known:
         return arm
     raise UserError(f"{study}: no arm '{arm}' here; {_offered(arm, known, 'there are')}train one with make lora")
+
+
+def answers_folder(study: Path, test: str) -> Path:
+    """Where the arms' folders with answers to a test set are: the study itself, or a folder of a further test set."""
+    return study if test == TEST else study / ALSO_TEST / test
 
 
 def trained_arms(study: Path) -> list[str]:

@@ -5,7 +5,6 @@ steps, the two best for more of them.
 """
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -217,13 +216,12 @@ def tuned(argv: list[str]) -> list[str]:
         return []
     arm = method_of(str(peek("arm", "lora", argv)))
     rate = chosen_rate(Path(str(peek("study_dir", StudyArguments.study_dir, argv))), arm)
-    if rate is None:
-        if int(os.environ.get("RANK", "0")) == 0:
-            print(f"not tuned: the study's sweep chose no rate for {arm}, so it has its recipe's (make sweep)")
-        return []
+    said = f"not tuned: the study's sweep chose no rate for {arm}, so it has its recipe's (make sweep)"
+    if rate is not None:
+        said = f"chosen by the sweep: learning_rate {rate:g} (lowest dev loss of {arm}'s short runs)"
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"chosen by the sweep: learning_rate {rate:g} (lowest dev loss of {arm}'s short runs)")
-    return ["--learning_rate", f"{rate:g}"]
+        print(said)
+    return [] if rate is None else ["--learning_rate", f"{rate:g}"]
 
 
 def _loss(tried: Trial) -> float:
@@ -246,8 +244,7 @@ def launched_by(settings: Json, here: Hardware) -> list[str]:
     if "LOCAL_RANK" in os.environ:
         return [sys.executable]
     config = STRATEGIES[str(settings["strategy"])].config if "strategy" in settings else ""
-    line = launch_command.launcher(config, here) if config else "accelerate launch"
-    return [str(Path(sys.executable).parent / "accelerate"), *shlex.split(line)[1:]]
+    return launch_command.words(launch_command.launcher(config, here) if config else "accelerate launch")
 
 
 def _failed(rate: float, steps: int, arm: str, status: int, errors: str) -> Trial:

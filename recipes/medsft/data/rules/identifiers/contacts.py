@@ -12,7 +12,8 @@ from medsft.data.rules.platform_names import PLATFORM, may_name_platform
 EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]+(?:(?:\.[\w-]+)*\.[a-z]{2,}|,(?:com|net|org)\b)", re.IGNORECASE)
 SPOKEN_EMAIL = re.compile(
     r"\b[\w+-]+(?:(?:\.| dot )[\w+-]+)?(?: at | ?[\[(]at[\])] ?)[\w-]*(?: dot | ?[\[(]dot[\])] ?)"
-    r"(?:com|net|org|edu|co dot \w\w|uk|au|ca|za|io|de|fr|eu|ie|nz|pk|ae|sg|ng|gov)\b",  # not 'on', 'in', 'is', 'it'
+    r"(?:com|net|org|edu|co dot \w\w|uk|au|ca|za|io|de|fr|eu|ie|nz|pk|ae|sg|ng|gov"
+    r"|(?:(?<=mail dot )|(?<=yahoo dot )|(?<=outlook dot ))[a-z]{2})\b",  # elsewhere 'on', 'in', 'is', 'it' are words
     re.IGNORECASE,
 )
 TOP_LEVEL = r"com|org|net|edu|gov|info|int|eu|de|fr|uk|in|au|ca|za|io"

@@ -59,7 +59,8 @@ DIGIT = re.compile(r"\d")
 STREET = (
     r"(?:(?i:street|st|road|rd|avenue|ave|lane|ln|boulevard|blvd|crescent|terrace|highway|hwy|gardens|nagar|colony|marg"
     r"|layout|enclave|vihar)"
-    r"|(?:D|d(?=rive[,.]| *\n))rive|DRIVE|Court|COURT|Square|SQUARE|Place|PLACE|Close|CLOSE)"  # in small letters verbs
+    r"|Drive|DRIVE|Court|COURT|Square|SQUARE|Place|PLACE|Close|CLOSE"
+    r"|(?:drive|court|square|place|close)(?=, [A-Z]))"  # in small letters verbs, but before a town
 )
 PROPER = r"(?:[A-Z][\w'’.-]*|\d{1,3}(?:st|nd|rd|th))"
 UNIT_OF_HOUSE = r"(?:(?i:flat|apartment|apt|unit|suite|house|door|plot|room)[ .]*(?i:no)?[ .#:]*\d{1,5}[A-Za-z]?)"

@@ -24,18 +24,19 @@ TITLED = re.compile(
     r"(?=([,.!:;]|\W*\Z)?)"
 )
 MAYBE_TITLE = re.compile(r"(?:[Dd]r|DR|[Dd]octor|Prof(?:essor)?)\.? ?[A-ZÀ-Þ]")
-# A dose or a form after a capitalised word makes it a medicine: 'my dad Warfarin 5 mg', 'Ms Contin 30', 'my son Calpol
-# syrup'. So does giving, without a comma or a second name: 'I gave my daughter Augmentin'.
-DOSED = (
-    r"(?![ ,]{1,2}\d|[ ](?i:half|one|two|a|the)?[ ]?(?i:tablets?|tabs?|capsules?|caps?|pills?|syrup|suspension|drops?"
-    r"|cream|ointment|inhaler|spray|injections?|shots?|doses?|mgs?|ml|spoons?|spoonfuls?|sachets?|patch|patches|gel)\b)"
-)
+# A dose or a form after a capitalised word makes it a medicine: 'my dad Warfarin 5 mg', 'my son Calpol syrup'; an age
+# does not. So does giving, where the clause ends with it: 'I gave my daughter Augmentin', not 'gave my son Tom a bath'.
+FORM = r"(?i:tablets?|tabs?|capsules?|pills?|syrup|suspension|ointment|inhaler|injections?|mgs?|mcg|µg|ml|iu|units?)\b"
+DOSED = rf"(?![ ,]{{1,2}}(?:\d[\d.,/-]*|(?i:half|one|two|a))?[ ]?{FORM})"
 NAME_ITSELF = rf"{NAME}(?![a-zß-ÿ]){DOSED}"
 GIVEN = re.compile(
-    r"\b(?:g[ia]ve|gives|giving|given|fed|feed|feeding|offer(?:ed)?|administer(?:ed|ing)?|prescrib(?:ed?|ing)"
-    r"|put|start(?:ed)?|tr(?:y|ied)|bought|buy|get|got|let|allow(?:ed)?|inject(?:ed)?|stop(?:ped)?)"
-    r"\b(?:\W+(?:\w+\W+){0,2}|[^.!?;\n]{0,60}\b(?:and|or)\W+)\Z",
+    r"\b(?:g[ia]ve|gives|given|giving|fed|feed|feeding|offer(?:ed)?|administer(?:ed)?|prescribed?|buy|bought)"
+    r"\b(?:\W+|[^.!?;\n]{0,60}\b(?:and|or)\W+)\Z",
     re.IGNORECASE,
+)
+CLAUSE_ENDS = re.compile(
+    r"\W*(?:\Z|[.,;!?\n)]|\b(?:and|or|for|when|but|because|since|if|at|every|twice|once|daily|today|yesterday|last|as"
+    r"|without|with|before|after)\b)"
 )
 CIVIL = re.compile(rf"(\b(?:Mr|Mrs|Ms|Miss|Mx|Nurse|Sister)\b\.?[ ])({NAME_ITSELF})")
 SIGNED = re.compile(
@@ -128,7 +129,7 @@ def relatives(text: str, role: str, counts: Counter[str]) -> str:
         if is_no_name(re.split(r"\W", names[0].lower())[0]):
             return match[0]
         commas = before.rstrip().endswith((",", "named", "called", "is"))
-        given = not commas and GIVEN.search(text[: match.start()]) is not None
+        given = not commas and CLAUSE_ENDS.match(text, match.end()) and GIVEN.search(text[: match.start()])
         if given and len(names) == 1:
             return match[0]
         counts["PERSON"] += 1
