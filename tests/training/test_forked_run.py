@@ -1,6 +1,8 @@
 """A script in a fork of a process that has imported its libraries: its status, what it says, and what it finds."""
 
 import ast
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,6 +37,29 @@ def test_status_and_last_words_of_scripts_that_find_their_libraries_imported(
         assert len(last) == forked_run.LAST
         assert output.read_text() == "__main__ True"
         assert capfd.readouterr().err == "x" * 10_000 + "\nerror: no such row\n"  # and no warning of what was imported
+
+
+@pytest.mark.slow
+def test_the_terminal_may_be_a_file(tmp_path: Path) -> None:
+    """`make demo > log 2>&1`: in the script stderr is a pipe, which Python had opened as a file to seek in."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom medsft import terminal\n"
+        "print('before', file=sys.stderr)\nterminal.print_any_text()\nprint('after', file=sys.stderr)\n"
+    )
+    code = (
+        "from pathlib import Path\nfrom medsft.training.tuning import forked_run\n"
+        f"if __name__ == '__main__':\n    status, last = forked_run.run(Path({str(script)!r}), [])\n"
+        "    assert (status, last) == (0, 'before\\nafter\\n'), last\n"
+    )
+    (tmp_path / "outer.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(RECIPES)}
+    with (tmp_path / "log").open("w") as log:
+        log.write("a line before\n")
+        log.flush()
+        command = [sys.executable, str(tmp_path / "outer.py")]
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    assert done.returncode == 0, (tmp_path / "log").read_text()
 
 
 @pytest.mark.slow

@@ -43,5 +43,7 @@ def show(errors: int) -> str:
 def _script(script: str, flags: list[str], errors: Connection) -> None:
     os.dup2(errors.fileno(), 2)
     errors.close()
+    # the old one still takes its descriptor for the file that it may have been, in which one can seek
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.argv = [script, *flags]
     runpy.run_path(script, run_name="__main__")
