@@ -17,6 +17,8 @@ from unittest import mock
 import pytest
 from hypothesis import settings
 
+import medsft.serving  # noqa: F401 - as it is imported it switches gradio's telemetry off, which no test may end
+
 # The same examples each time: no test turns red by chance. New ones are drawn with --hypothesis-profile=default
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
@@ -31,6 +33,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with the most slow tests first: with two files at a time none is left to end alone."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """What a test, or the code it called, changes in the environment ends with it: the next test of the process may
+    be any (a hidden GPU once hid the stand-in of another file's test).
+    """
+    with mock.patch.dict(os.environ):
+        yield
 
 
 def run_script(

@@ -65,6 +65,7 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
     (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 def test_no_answer_in_time_is_no_machine_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +87,6 @@ def test_a_gpu_that_is_not_visible_decides_nothing(tmp_path: Path, monkeypatch: 
         '*) printf "NVIDIA GeForce GTX 1050, 2048, 1000\\nNVIDIA GeForce RTX 4090, 24564, 24000\\n";; esac'
     )
     stand_in(tmp_path, monkeypatch, answers)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert gpus.compute_capability() == 6.1
     assert gpus.largest_gpu() == 1
     for visible in ("1", "GPU-2b", "GPU-2"):
