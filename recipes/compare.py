@@ -28,6 +28,8 @@ def main() -> None:
         compare_studies.write(comparison, args.title, new)
     if not comparison["same_test_rows"]:
         print("note: these studies were not tested on the same rows; their scores cannot be compared directly")
+    for difference in comparison["scored_otherwise"]:
+        print(f"note: not scored alike: {difference}")
     for name in compare_studies.PAGES:
         print(f"  {Path(args.output_dir) / name}")
 

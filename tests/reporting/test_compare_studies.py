@@ -68,6 +68,24 @@ def test_other_test_rows_are_pointed_out(studies: list[Path], tmp_path: Path) ->
     assert not compare_studies.gather([studies[0], other])["same_test_rows"]
 
 
+def test_another_encoder_or_decoding_is_pointed_out(studies: list[Path], tmp_path: Path) -> None:
+    alike = compare_studies.gather(studies[:2])
+    assert alike["scored_otherwise"] == []
+    alike["studies"][1]["scored"] = alike["studies"][1]["scored"] | {"encoder of BERTScore": "roberta-large, layer 17"}
+    (said,) = compare_studies.scored_otherwise(alike["studies"])
+    assert said.startswith("encoder of BERTScore: ") and said.endswith("roberta-large, layer 17 in small")
+    other = make_study(tmp_path, ("baseline", "lora")).rename(tmp_path / "sampled")
+    comparison = json.loads((other / "comparison.json").read_text())
+    comparison["settings"]["decoding"] = "sampled"
+    (other / "comparison.json").write_text(json.dumps(comparison))
+    write_report(arguments(other, examples=1))
+    found = compare_studies.gather([studies[0], other])
+    assert found["scored_otherwise"] == ["decoding of the answers: greedy in all, sampled in sampled"]
+    compare_studies.write(found, "Two", tmp_path)
+    assert "were not scored alike (decoding of the answers: greedy in all" in (tmp_path / "compare.md").read_text()
+    assert "were not scored alike (decoding of the answers: greedy in all" in (tmp_path / "compare.html").read_text()
+
+
 def test_what_cannot_be_compared_is_refused(studies: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at least two"):
         compare_studies.gather(studies[:1])

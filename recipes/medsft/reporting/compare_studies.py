@@ -1,7 +1,7 @@
 """Several studies side by side: models, seeds, training rows, scores, and the learning curve over training rows."""
 
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from matplotlib.figure import Figure
 
@@ -19,7 +19,8 @@ PAGES = ("compare.html", "compare.md", "compare.json")
 
 
 class StudySummary(TypedDict):
-    """One study of compare.json. `test_rows` is a fingerprint of its questions and references."""
+    """One study of compare.json. `test_rows` is a fingerprint of its questions and references; `scored` says how its
+    answers were drawn and read."""
 
     name: str
     verdict: list[str]
@@ -33,6 +34,7 @@ class StudySummary(TypedDict):
     seeds: list[int]
     train_rows: dict[str, int]
     test_rows: str
+    scored: dict[str, str]
 
 
 class Point(TypedDict):
@@ -51,6 +53,7 @@ class StudyComparison(TypedDict):
     studies: list[StudySummary]
     primary: list[str]
     same_test_rows: bool
+    scored_otherwise: list[str]
     points: list[Point]
 
 
@@ -77,6 +80,7 @@ def gather(folders: list[Path]) -> StudyComparison:
         "studies": studies,
         "primary": metrics,
         "same_test_rows": len({study["test_rows"] for study in studies}) == 1,
+        "scored_otherwise": scored_otherwise(studies),
         "points": [point for study in studies for point in _points(study, metrics)],
     }
 
@@ -101,7 +105,18 @@ def read_study(folder: Path) -> StudySummary:
         "seeds": sorted({train["seed"] for train in trained.values()}),
         "train_rows": {name: min(rows, _limit(train) or rows) for name, train in trained.items()},
         "test_rows": _test_rows(folder, next(iter(results["arms"]))),
+        "scored": _scored(read_json(folder / "comparison.json").get("settings", {})),
     }
+
+
+def scored_otherwise(studies: list[StudySummary]) -> list[str]:
+    """A sentence for each way in which the studies' answers were drawn or read differently: no test of methods."""
+    found = []
+    for what in dict.fromkeys(key for study in studies for key in study["scored"]):
+        values = {study["name"]: study["scored"].get(what, "not recorded") for study in studies}
+        if len(set(values.values())) > 1:
+            found.append(f"{what}: {', '.join(f'{value} in {name}' for name, value in values.items())}")
+    return found
 
 
 def curve(comparison: StudyComparison) -> Figure:
@@ -151,6 +166,12 @@ def _points(study: StudySummary, metrics: list[str]) -> list[Point]:
             for rows in counts
         ]
     return points
+
+
+def _scored(settings: dict[str, Any]) -> dict[str, str]:
+    encoder = "encoder" in settings and f"{settings['encoder']}, layer {settings['layer']}, {settings['precision']}"
+    known = {"decoding of the answers": settings.get("decoding", "greedy"), "encoder of BERTScore": encoder}
+    return {what: str(value) for what, value in known.items() if value}
 
 
 def _limit(train: TrainRecord) -> int | None:
