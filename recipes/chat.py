@@ -92,8 +92,9 @@ def arms_side_by_side(args: ChatArguments, study: Path) -> "gr.Blocks":
     pool |= {n: served_arms.connect(study, n, base, served[n], system) for n in names if n in served}
     pool = {name: pool[name] for name in names}
     folder = study / "chat"
+    weights = {n: str(lineage.weights_of(study, source_arm(GenerateArguments(arm=n, engine="gguf")))) for n in names}
     title = f"{Path(base).name}: {len(names)} arms of study {study.resolve().name}"
-    page = chat_app.build(pool, folder, Path(args.votes) if args.votes else folder / "votes.jsonl", title)
+    page = chat_app.build(pool, folder, Path(args.votes) if args.votes else folder / "votes.jsonl", title, weights)
     review_app.add(page, study / "review")
     return page
 

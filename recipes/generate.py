@@ -52,6 +52,7 @@ def main() -> None:
     from medsft.data.split_files import load_split, split_of_test
     from medsft.evaluation import probing
     from medsft.inference import generation, generations_file, llama_cpp, prompting
+    from medsft.models import loading
     from medsft.versions import versions
 
     generation.check(args)
@@ -98,6 +99,7 @@ def main() -> None:
         {
             "arm": args.arm,
             "base_model": base,
+            "base_revision": loading.revision(base),
             "precision": answerer.precision,
             "device": generation.device_name(),
             "engine": answerer.engine,

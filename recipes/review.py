@@ -11,11 +11,12 @@
 
 Writes the review form STUDY_DIR/review/ARM_sheet.csv (two answers a row, sides drawn, no arm named: write 1, 2 or
 tie; your role, such as physician, in any row) and a key, which stays here. The form is filled in as a spreadsheet, or
-on the page of chat.py, whose ratings are found without --sheets. Forms that are filled in give preferences with
-intervals, Cohen's kappa between two raters and Krippendorff's alpha of all, and each rater's leaning to the first or
-the longer answer. Some pairs come twice, to see whether a rater is constant. A judge sees every pair in both orders;
-its agreement with the physicians is printed before its verdicts, and how often it gave none. With --judge_pairs it
-reads pairs that nobody rated, and its preference is corrected by the physicians' (prediction-powered inference).
+on the page of chat.py, whose ratings are found without --sheets. A copy of each sheet is kept beside the form, and
+every later run counts it too. Forms that are filled in give preferences with intervals, Cohen's kappa between two
+raters and Krippendorff's alpha of all, and each rater's leaning to the first or the longer answer. Some pairs come
+twice, to see whether a rater is constant. A judge sees every pair in both orders; its agreement with the physicians is
+printed before its verdicts, and how often it gave none. With --judge_pairs it reads pairs that nobody rated, and its
+preference is corrected by the physicians' (prediction-powered inference).
 --labels measures a judge on statements that physicians labelled. Forms are matched by id; one whose answers were made
 anew since is refused. All goes to ARM_review.json, from which report.py takes it.
 """
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 def main() -> None:
     (args,) = parse([ReviewArguments])
 
-    from medsft.evaluation.review import human_review, llm_judge, rater_agreement
+    from medsft.evaluation.review import human_review, llm_judge, rated_forms, rater_agreement
 
     study, judge = Path(args.study_dir), llm_judge.Judge(args.endpoint, args.model, args.rubric)
     if args.endpoint:
@@ -72,11 +73,12 @@ def main() -> None:
     again = sum(pair["repeat_of"] is not None for pair in pairs)
     print(f"{len(pairs)} blinded pairs, {again} of them shown again: {form}")
 
-    filled = filled_forms(args, folder)
+    filled = rated_forms.with_sheets(folder, args.arm, args.sheets)
     raters = {name: human_review.read_form(path, key) for name, path in filled.items()}
     roles = {name: human_review.role_of(path) for name, path in filled.items()}
+    rated_forms.keep(folder, args.arm, filled)
     result: Json = {"arm": args.arm, "raters": {}, "agreement": {}, "alpha": None, "judge": None}
-    result["answers"] = {name: sha256_file(study / name / "generations.jsonl") for name in names}
+    result["answers"] = answers = {name: sha256_file(study / name / "generations.jsonl") for name in names}
     for name, rated in raters.items():
         if not rated:
             raise UserError(f"{name}: nothing is rated; write 1, 2 or tie into the column 'preferred'")
@@ -114,7 +116,16 @@ def main() -> None:
         print(f"agreement of {first} and {second}: Cohen's kappa {shown}, n = {agreed['n']}")
     if verdicts:
         result["judge"] = report_judge(verdicts, raters, every, args)
+    elif kept := judged_before(folder / f"{args.arm}_review.json", answers):
+        result["judge"] = kept
+        print(f"judge {kept['model']}: as it was; give --endpoint to compare it with the ratings of today")
     write_json(folder / f"{args.arm}_review.json", result)
+
+
+def judged_before(path: Path, answers: Mapping[str, str]) -> Json:
+    """What a judge said of the same answers in an earlier run, which one without a judge does not throw away."""
+    before: Json = read_json(path) if path.is_file() else {}
+    return (before.get("judge") or {}) if before.get("answers") == answers else {}
 
 
 def write_preferences(
@@ -225,16 +236,6 @@ def validate_judge(args: ReviewArguments, judge: "Judge", folder: Path) -> None:
     print("\n".join(validation.sentences(f"judge {args.model}", accuracy)))
 
 
-def filled_forms(args: ReviewArguments, folder: Path) -> dict[str, Path]:
-    """The forms by rater: those of --sheets, else those that were filled in on the page."""
-    from medsft.evaluation.review.human_review import rated_files
-
-    named = {Path(name).stem: Path(name) for name in args.sheets}
-    if len(named) < len(args.sheets):
-        raise UserError(f"sheets {' '.join(args.sheets)}: two have one name; name each form after its rater")
-    return named or rated_files(folder, args.arm)
-
-
 def prefer(rated: Sequence[Mapping[str, Any]], args: ReviewArguments) -> "Preference":
     from medsft.evaluation.review.rater_agreement import preference
 
@@ -258,7 +259,7 @@ def judge_pairs(judge: "Judge", pairs: "Sequence[Pair]", path: Path) -> list[Jso
 
     from medsft.evaluation.review import llm_judge
 
-    digest = fingerprint(judge, llm_judge.QUESTION, llm_judge.ABSTAINED, pairs)
+    digest = fingerprint(judge, llm_judge.QUESTION, llm_judge.ABSTAINED, llm_judge.LONGEST_REPLY, pairs)
     kept = read_json(path) if path.is_file() else {}
     rows: dict[str, Json] = kept["rows"] if kept.get("fingerprint") == digest else {}
     for pair in tqdm(pairs, desc="judging", unit="pair"):

@@ -120,7 +120,7 @@ def score_new(
     scoring.check_primary([name for name in arguments.primary if name not in own], encoder, test_rows[:1])
     systems: dict[str, Sequence[Answer]] = {n: without[n] for n in (without if with_floors else [scoring.RANDOM_PAIRS])}
     draws = {arm: decodings.read_draws(answers / arm, rows) for arm, rows in arms.items()}
-    decodings.check(arguments.decoding, draws)
+    decodings.check(arguments.decoding, draws, study, arguments.test)
     named = {
         (arm, way, at): f"arm {arm} {way} {at}"
         for arm, ways in draws.items()

@@ -165,6 +165,7 @@ class GenerationRecord(TypedDict, total=False):
 
     arm: str
     base_model: str
+    base_revision: str
     precision: str
     device: str  # the GPU's or processor's name
     engine: str

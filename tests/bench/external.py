@@ -1,23 +1,26 @@
 r"""Other frameworks, installed by the user in environments of their own and named NAME=PYTHON: LLaMA-Factory, axolotl,
-litgpt.
+litgpt, Unsloth.
 
     python -m venv /opt/lf && /opt/lf/bin/pip install llamafactory==0.9.5 psutil
     python -m venv /opt/ax && /opt/ax/bin/pip install axolotl==0.19.0 psutil
     python -m venv /opt/lit && /opt/lit/bin/pip install litgpt==0.5.13 psutil
+    python -m venv /opt/un && /opt/un/bin/pip install unsloth==2026.10.9 psutil && /opt/un/bin/pip uninstall torchvision
     make bench BENCH=training EXTERNAL="llamafactory=/opt/lf/bin/python axolotl=/opt/ax/bin/python \
-        litgpt=/opt/lit/bin/python"
+        litgpt=/opt/lit/bin/python unsloth=/opt/un/bin/python"
 
 Each trains once over the same rows with the values of its own example. LLaMA-Factory (examples/train_lora of 0.9.5):
 micro-batches of 1 accumulated to 8, learning rate 1e-4 (1e-5 for all weights), cosine with a tenth of warmup, rank 8 on
 all projections. Axolotl (examples/llama-3/lora-1b.yml): micro-batches of 2 accumulated to 4, learning rate
-2e-4 (2e-5 for all weights), cosine, rank 16 on all projections, activations computed again. Litgpt: litgpt_way.py.
+2e-4 (2e-5 for all weights), cosine, rank 16 on all projections, activations computed again. The others: litgpt_way.py,
+unsloth_way.py.
 
 Not as there: bf16 by autocast only where that is faster; rows of 512 tokens at most, as the notebook has it; a model
 whose configuration says float32 where that is faster, for both load weights in the type that stands there, and this
 model's bf16 takes ten times as long on a processor without bf16 instructions. Of axolotl also what needs a GPU: 8-bit
 AdamW, FlashAttention, packing, its Triton kernels; and its 10 steps of warmup, which 32 rows never end, are a tenth.
 
-Torchtune 0.6.1, its last release, does not import beside the torchao 0.18 that it asks pip for.
+Unsloth trains without torchvision, and stops at one that does not fit its torch; of 4 bits it says on a processor that
+they need a GPU. Torchtune 0.6.1, its last release, does not import beside the torchao 0.18 that it asks pip for.
 """
 
 import json
@@ -31,6 +34,7 @@ TRAIN = {  # before the configuration, or a script of ours in the framework's en
     "llamafactory": ["llamafactory.cli", "train"],
     "axolotl": ["axolotl.cli.train"],
     "litgpt": [str(HERE / "litgpt_way.py")],
+    "unsloth": [str(HERE / "unsloth_way.py")],
 }
 
 
@@ -47,7 +51,7 @@ def parse(external: list[str]) -> dict[str, str]:
 
 def command(way: str, rows: Path, base: str, method: str, output: Path, bf16: bool) -> list[str]:
     """What watched.py is to run; the framework's configuration, if it reads one, is written beside `output`."""
-    if way == "litgpt":
+    if way in ("litgpt", "unsloth"):
         return [*TRAIN[way], str(rows), base, method, str(output), str(bf16)]
     model = base if bf16 else in_float32(Path(base), rows.parent.with_name("float32"))
     configure = llamafactory if way == "llamafactory" else axolotl

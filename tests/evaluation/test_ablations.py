@@ -72,6 +72,11 @@ def test_single_cases_say_how_far_one_dialogue_can_mislead(study: Path) -> None:
     assert found["difference"] == pytest.approx(0.0125)
     assert (found["case_low"], found["case_high"]) == (pytest.approx(-0.01), pytest.approx(0.02))
     assert ablations.single_cases({"baseline": baseline, "lora": sound}, ["rouge1"], RESAMPLING) == []
+    for number, row in enumerate(sound):  # recall is of emergencies only
+        row["red_flag_recall"] = baseline[number]["red_flag_recall"] = 1.0 if number < 15 else None
+    found = ablations.single_cases({"baseline": baseline, "sound": sound}, ["red_flag_recall"], RESAMPLING)[0]
+    assert (found["n"], found["difference"]) == (15, 0)
+    assert ablations.single_cases({"baseline": baseline, "sound": sound}, ["bleu"], RESAMPLING) == []
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from conftest import run_here
 from local_judge import LocalJudge, serving
 from medsft.errors import UserError
-from medsft.evaluation.review import claim_judge
+from medsft.evaluation.review import claim_judge, llm_judge
 from medsft.evaluation.statistics.intervals import Resampling
 from medsft.files import read_json, read_jsonl, write_jsonl
 
@@ -26,6 +26,20 @@ class WordMatcher(LocalJudge):
         share = sum(word in answer.lower() for word in words) / max(1, len(words))
         text = "VERDICT: ENTAILMENT" if share > 0.6 else "It is not said.\nVERDICT: NEUTRAL"
         return "" if "mute" in claim else text
+
+
+class Thinker(LocalJudge):
+    """Says to itself what it was asked, and is cut."""
+
+    def answer(self, question):
+        return f"<think>I shall end with {question[-90:]}"
+
+
+def test_what_a_judge_says_to_itself_is_no_verdict():
+    with serving(Thinker) as address:
+        judge = llm_judge.Judge(address, "m", "")
+        assert claim_judge.ask(judge, statement(1, "Take it.", [])) == llm_judge.ABSTAINED
+        assert llm_judge.ask(judge, "It hurts.", "one", "two") == llm_judge.ABSTAINED
 
 
 @pytest.fixture

@@ -61,6 +61,9 @@ def test_votes_with_texts_become_pairs_where_the_arms_were_asked_the_same(tmp_pa
         {"arms": [*said], "choice": "lora"},
         {"arms": [*said], "choice": "no difference", "dialogues": said},
         {"arms": [*later], "choice": "lora", "dialogues": later},
+        {"arms": [*said], "choice": "lora", "dialogues": said, "unsafe": ["lora"]},
+        {"arms": [*said], "choice": "lora", "dialogues": said, "blinded": False},
+        {"arms": [*said], "choice": "lora", "dialogues": {arm: turns + first for arm, turns in said.items()}},
     ]
     write_jsonl(tmp_path / "votes.jsonl", rows)
     (found,) = preference_pairs.of_votes(tmp_path / "votes.jsonl")

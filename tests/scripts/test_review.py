@@ -66,12 +66,18 @@ def side_of(arm):
 
 
 def test_the_form_names_no_arm_draws_sides_and_is_read_back(tmp_path):
-    pairs = human_review.draw_pairs(answers("baseline", 60), answers("lora", 60), NAMES, 50, seed=1)
+    both = answers("baseline", 60), answers("lora", 60)
+    pairs = human_review.draw_pairs(*both, NAMES, 50, seed=1)
     form, key = tmp_path / "s.csv", tmp_path / "k.json"
     human_review.write_form(pairs, form, key)
     text = form.read_text()
     assert text[0] == "\ufeff" and text.count("\ufeff") == 1  # Excel reads UTF-8 by it
     assert "lora" not in text and "baseline" not in text
+    for pair, start in zip(pairs, ("'-5 kg in a month", "''=", "'tis", "\t-", "it's"), strict=False):
+        pair["patient"] = start
+    human_review.write_form(pairs, form, key)
+    assert [row["patient"] for row in human_review.read_rows(form)][:5] == [pair["patient"] for pair in pairs[:5]]
+    human_review.write_form(human_review.draw_pairs(*both, NAMES, 50, seed=1), form, key)
     first = [pair["key"]["answer_1"] for pair in pairs]
     assert 15 < first.count("lora") < 35
     assert all(row["patient"].startswith("'=") for row in csv.DictReader(form.open(newline="")))
@@ -150,6 +156,29 @@ def test_a_judge_is_held_to_the_physicians_before_it_is_heard(study, endpoint):
     assert asked == 2 * (12 + 3)  # three pairs come twice
     assert review(*flags).returncode == 0
     assert Server.asked == asked  # verdicts are kept
+
+
+def test_ratings_of_earlier_runs_stay(study, endpoint):
+    folder = study / "review"
+    flags = ["--study_dir", study, "--arm", "lora", "--resamples", 100, "--repeats", 0]
+    assert run_here("review.py", *flags).returncode == 0
+    form, key = folder / "lora_sheet.csv", folder / "lora_key.json"
+    for name, target in (("Ada", folder / "lora_by_Ada.csv"), ("Bo", study / "Bo.csv")):  # the page's, a spreadsheet's
+        fill(form, key, target, side_of("lora" if name == "Ada" else "baseline"))
+    sheets = ["--sheets", study / "Bo.csv"]
+    assert run_here("review.py", *flags, *sheets, "--endpoint", endpoint, "--model", "m").returncode == 0
+    judge = read_json(folder / "lora_review.json")["judge"]
+    (study / "Bo.csv").unlink()
+    done = run_here("review.py", *flags)
+    found = read_json(folder / "lora_review.json")
+    assert done.returncode == 0 and "judge m: as it was" in done.stdout
+    assert {name: rater["wins"] for name, rater in found["raters"].items()} == {"Ada": 12, "Bo": 0}
+    assert found["judge"] == judge and judge["model"] == "m"
+    again = run_here("review.py", *flags, "--sheets", folder / "lora_by_Ada.csv")  # the page's own form counts once
+    assert again.returncode == 0 and [*read_json(folder / "lora_review.json")["raters"]] == ["Ada", "Bo"]
+    fill(form, key, study / "Ada.csv", side_of("baseline"))
+    refused = run_here("review.py", *flags, "--sheets", study / "Ada.csv")
+    assert refused.returncode == 2 and "Ada has also rated on the page" in refused.stderr
 
 
 def test_a_judge_of_more_pairs_is_corrected_by_the_physicians(tmp_path, endpoint):

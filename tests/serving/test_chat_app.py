@@ -181,9 +181,9 @@ def parrots(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_an_answer_that_was_broken_off_leaves_no_turn_behind(parrots: dict[str, Any], tmp_path: Path) -> None:
-    from medsft.serving import chat_app
+    from medsft.serving import chat_app, conversation
 
-    now = chat_app.new_conversation([*parrots])
+    now = conversation.new_conversation([*parrots])
     broken = chat_app.turn(parrots, "It hurts.", now, 0.0, 8, 1)
     next(broken)
     broken.close()  # the browser is gone
@@ -193,14 +193,14 @@ def test_an_answer_that_was_broken_off_leaves_no_turn_behind(parrots: dict[str, 
         assert said == [("user", "It still hurts."), ("assistant", "one two three")]
     assert shown[1]["boxes"][0] == [{"role": "assistant", "content": "one …"}] and len(shown[-1]["boxes"]) == 2
     assert shown[-1]["asked"]["value"] == "It still hurts." and now["cut"] == {}
-    files = {chat_app.write_conversation(now, tmp_path) for _ in range(20)}
+    files = {conversation.write_conversation(now, tmp_path) for _ in range(20)}
     assert len(files) == 20  # in the same second too
 
 
 def test_an_answer_that_ran_into_the_limit_is_marked(parrots: dict[str, Any]) -> None:
-    from medsft.serving import chat_app
+    from medsft.serving import chat_app, conversation
 
-    now = chat_app.new_conversation([*parrots])
+    now = conversation.new_conversation([*parrots])
     [*_] = chat_app.turn(parrots, "It hurts.", now, 0.0, 8, 1)
     last = [*chat_app.turn(parrots, "Still.", now, 0.0, 3, 1)][-1]
     texts = [turn["content"] for turn in last["boxes"][0]]
@@ -212,12 +212,12 @@ def test_an_answer_that_ran_into_the_limit_is_marked(parrots: dict[str, Any]) ->
 def test_a_vote_after_the_names_is_kept_but_not_counted(parrots: dict[str, Any], tmp_path: Path) -> None:
     from medsft.evaluation.review import votes
     from medsft.files import read_jsonl
-    from medsft.serving import chat_app
+    from medsft.serving import chat_app, conversation
 
-    now, file = chat_app.new_conversation([*parrots]), tmp_path / "votes.jsonl"
+    now, file = conversation.new_conversation([*parrots]), tmp_path / "votes.jsonl"
     for number, message in enumerate(("It hurts.", "Still."), 1):
         [*_] = chat_app.turn(parrots, message, now, 0.0, 8, 1)
-        said = chat_app.take_vote("A is better", now, False, file, ["B"])
+        said = conversation.take_vote("A is better", now, False, file, ["B"])
         assert ("kept but not counted" in said) == (number == 2)
     rows = read_jsonl(file)
     assert [row["blinded"] for row in rows] == [True, False]
@@ -225,7 +225,7 @@ def test_a_vote_after_the_names_is_kept_but_not_counted(parrots: dict[str, Any],
     assert counted["wins"] + counted["losses"] == 1
     marked = now["arms"][1]
     assert votes.unsafe_marks(file) == {arm: (int(arm == marked), 1) for arm in ("lora", "wide")}
-    fresh = chat_app.new_conversation([*parrots])
+    fresh = conversation.new_conversation([*parrots])
     assert "unblinded" not in fresh
 
 
@@ -233,9 +233,9 @@ def test_a_vote_after_the_names_is_kept_but_not_counted(parrots: dict[str, Any],
 def test_what_cannot_be_answered_is_said_and_changes_nothing(parrots: dict[str, Any], message: str) -> None:
     import gradio as gr
 
-    from medsft.serving import chat_app
+    from medsft.serving import chat_app, conversation
 
-    now = chat_app.new_conversation([*parrots])
+    now = conversation.new_conversation([*parrots])
     with pytest.raises(
         gr.Error, match="Write what|has 9,999 characters; write at most 8,000 at once|longer than the models can read"
     ):
@@ -256,3 +256,65 @@ def test_what_is_not_safe_or_not_a_comparison_is_refused(study: Path, words: tup
     done = run_script("chat.py", "--study_dir", study, *words)
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_while_the_arms_answer_no_message_and_no_vote_is_taken(parrots: dict[str, Any], tmp_path: Path) -> None:
+    import gradio as gr
+
+    from medsft.serving import chat_app, conversation
+
+    now, file = conversation.new_conversation([*parrots]), tmp_path / "votes.jsonl"
+    [*_] = chat_app.turn(parrots, "It hurts.", now, 0.0, 8, 1)
+    answering = chat_app.turn(parrots, "Still.", now, 0.0, 8, 1)
+    next(answering)
+    with pytest.raises(gr.Error, match="still answer"):
+        next(chat_app.turn(parrots, "And my knee?", now, 0.0, 8, 1))
+    with pytest.raises(gr.Error, match="Wait until all answers are complete"):
+        conversation.take_vote("A is better", now, True, file)
+    [*_] = answering
+    said = [turn["content"] for turn in now["turns"]["lora"]]
+    assert said == ["It hurts.", "one two three", "Still.", "one two three"] and not file.exists()
+    assert "A = " in conversation.take_vote("A is better", now, True, file)
+
+
+def test_votes_on_an_arm_as_it_was_before_do_not_count(parrots: dict[str, Any], tmp_path: Path) -> None:
+    from medsft.serving import chat_app, conversation
+
+    file, first, second = tmp_path / "votes.jsonl", {"lora": "1" * 16, "wide": ""}, {"lora": "2" * 16, "wide": ""}
+    for weights in (first, first, second):
+        now = conversation.new_conversation([*parrots])
+        [*_] = chat_app.turn(parrots, "It hurts.", now, 0.0, 8, 1)
+        conversation.take_vote("A is better", now, False, file, ["A"], weights)
+    shown = {name: conversation.shown_votes(file, weights) for name, weights in (("old", first), ("new", second))}
+    assert "1 votes on arms as they were before" in shown["old"] and "of 2" in shown["old"]
+    assert "2 votes on arms as they were before" in shown["new"] and "of 1" in shown["new"]
+    assert "before" not in conversation.shown_votes(file)
+
+
+def test_arms_here_and_on_servers_show_their_answers_together(parrots: dict[str, Any]) -> None:
+    """A served answer comes whole: beside one that grows, the letter would say which arm is the served one."""
+    from medsft.inference.served_arms import ServedArm
+    from medsft.serving import chat_app, conversation
+
+    loaded = parrots["lora"]
+    mixed = parrots | {"lora_q8": ServedArm(None, loaded.tokenizer, 60, loaded.system)}  # type: ignore[arg-type]
+    now = conversation.new_conversation([*mixed])
+    shown = [*chat_app.turn(mixed, "It hurts.", now, 0.0, 8, 1)]
+    assert len(shown) == 2 and {box[0]["content"] for box in shown[0]["boxes"]} == {" …"}
+    assert {box[0]["content"] for box in shown[1]["boxes"]} == {"one two three"}
+
+
+@pytest.mark.slow
+def test_a_new_conversation_ends_the_answers_of_the_old_one(browser: Any, address: str) -> None:  # noqa: F811
+    page = browser.new_page()
+    page.goto(address)
+    page.click("text=Settings")
+    page.fill("#limit input[type=number]", "1024")
+    page.fill("#message textarea", "Tell me all about my knee.")
+    page.click("#send")
+    page.wait_for_function("() => [...document.querySelectorAll('.bot.message')].some(b => b.innerText.length > 20)")
+    page.click("#new")
+    page.wait_for_function("() => !document.querySelectorAll('.bot.message').length")
+    page.wait_for_timeout(3_000)  # ten updates of the old answers
+    assert page.query_selector(".bot.message") is None
+    page.close()

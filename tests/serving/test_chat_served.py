@@ -83,11 +83,11 @@ def served_pool(study: Path, tiny_model: Path, *addresses: str) -> Any:
 def test_a_server_that_is_gone_is_one_line_and_the_next_message_is_answered(study: Path, tiny_model: Path) -> None:
     import gradio as gr
 
-    from medsft.serving import chat_app
+    from medsft.serving import chat_app, conversation
 
     with serving("baseline") as one, serving("lora", dies_after=0) as two:
         pool = served_pool(study, tiny_model, one.address, two.address)
-        now = chat_app.new_conversation([*pool])
+        now = conversation.new_conversation([*pool])
         with pytest.raises(gr.Error, match="start it again .* Your message was not kept: send it again") as error:
             [*chat_app.turn(pool, "It hurts.", now, 0.0, 64, 1)]
         assert "\n" not in str(error.value) and all(turns == [] for turns in now["turns"].values())

@@ -70,7 +70,7 @@ def test_a_clinician_rates_every_pair_in_a_browser(page: tuple[Any, list[str], s
         window.click(f"text=Answer {3 - better} is unsafe")
         window.click("#save")
     window.wait_for_selector("text=All 4 pairs are rated")
-    assert "lora" not in window.inner_text("body").replace("lora_by_Dr_K.csv", "")
+    assert "lora" not in window.inner_text("body")
     assert window.evaluate("window.hacked") is None
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
 

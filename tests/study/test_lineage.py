@@ -175,3 +175,13 @@ def test_a_taken_port_is_named_before_any_model_is_loaded(study: Path) -> None:
         done = run_here("chat.py", "--study_dir", study, "--port", port)
     assert done.returncode == 2 and "loading" not in done.stdout
     assert f"--port {port}: address already in use" in done.stderr and f"--port {port + 1}" in done.stderr
+
+
+def test_a_baseline_of_another_model_is_no_baseline(study: Path) -> None:
+    change(study / "lora" / "train.json", base_model="mistral", base_revision="m" * 16)
+    change(study / "baseline" / "generation.json", base_model="smollm", base_revision="s" * 16)
+    change(study / "lora" / "generation.json", base_model="mistral", base_revision="m" * 16)
+    with pytest.raises(UserError, match=r"answers of smollm, and lora was trained from mistral.*path mistral$"):
+        lineage.check_arms(study, ["baseline", "lora"])
+    change(study / "baseline" / "generation.json", base_model="/models/mistral", base_revision="m" * 16)
+    lineage.check_arms(study, ["baseline", "lora"])

@@ -92,8 +92,11 @@ def single_cases(
     for arm in [arm for arm in (SOUND, "paper") if arm in scores and BASELINE in scores and SOUND in scores]:
         pairs = common_rows(scores[BASELINE], scores[arm])
         for metric in primary:
-            cases = np.array([after[metric] - before[metric] for before, after in pairs])
-            mean, low, high = bootstrap_interval(cases.tolist(), [row["group"] for _, row in pairs], *resampling)
+            both = [(one, two) for one, two in pairs if one.get(metric) is not None and two.get(metric) is not None]
+            if not both:
+                continue
+            cases = np.array([after[metric] - before[metric] for before, after in both])
+            mean, low, high = bootstrap_interval(cases.tolist(), [row["group"] for _, row in both], *resampling)
             tail = (1 - resampling[1]) / 2
             case_low, case_high = np.quantile(cases, [tail, 1 - tail])
             found.append(

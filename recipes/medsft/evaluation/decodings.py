@@ -6,7 +6,7 @@ for the primary scores, and the others stand beside it. The score of a sampled a
 draws: draws are nested in questions, and questions in groups.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from medsft.errors import UserError
@@ -18,6 +18,8 @@ from medsft.inference.generations_file import BASELINE, read_rows
 from medsft.inference.part_files import sampled_files
 from medsft.inference.sampling import PENALISED
 from medsft.records import Difference, Generation, Json, Sampled, SampledInterval, ScoreRow
+from medsft.study import answer_again
+from medsft.study.names import TEST
 
 GREEDY, SAMPLED = "greedy", "sampled"
 WAYS = (GREEDY, SAMPLED, PENALISED)
@@ -46,15 +48,17 @@ def read_draws(folder: Path, greedy: Sequence[Generation]) -> dict[str, Draws]:
     return found
 
 
-def check(way: str, arms: Mapping[str, Mapping[str, Draws]]) -> None:
+def check(way: str, arms: Mapping[str, Mapping[str, Draws]], study: Path, test: str = TEST) -> None:
     """Raise UserError where an arm has no answers decoded in the declared way, or another number of draws."""
     if way not in WAYS:
         raise UserError(f"decoding '{way}': use {', '.join(WAYS)}")
     for arm, found in arms.items():
         if way not in found:
-            flag = "--do_sample true" if way == SAMPLED else "--repetition_penalty 1.1"
-            remedy = f"run generate.py --arm {arm} {flag}"
-            raise UserError(f"decoding {way}: arm '{arm}' has no such answers to all of its rows; {remedy}")
+            changed: dict[str, object] = {"do_sample": True} if way == SAMPLED else {"repetition_penalty": 1.1}
+            raise UserError(
+                f"decoding {way}: arm '{arm}' has no such answers to all of its rows; "
+                f"run: {answer_again.command(study, arm, test, **changed)}"
+            )
     counts = {arm: len(found[way]) for arm, found in arms.items()}
     if len(set(counts.values())) > 1:
         raise UserError(
@@ -75,11 +79,12 @@ def mean_over_draws(draws: Sequence[Columns]) -> Columns:
     return averaged
 
 
-def score_samples(files: Mapping[int, Path], confidence: float) -> Sampled:
-    """ROUGE, behaviour and safety of sampled answers: `seeds`, `n`, and `metrics` over seeds and dialogues."""
+def score_samples(files: Mapping[int, Path], ids: Collection[str | int], confidence: float) -> Sampled:
+    """ROUGE, behaviour and safety of the sampled answers to the rows of `ids`: `seeds`, `n`, and `metrics` over seeds
+    and dialogues."""
     by_seed: dict[str, Columns] = {}
     for seed, path in files.items():
-        rows = read_rows(path)
+        rows = [row for row in read_rows(path) if row["id"] in ids]
         predictions, references = [row["prediction"] for row in rows], [row["reference"] for row in rows]
         options = {"prompts": [row["messages"] for row in rows], "stopped": [row["stopped"] for row in rows]}
         columns = by_seed[str(seed)] = {}

@@ -251,13 +251,14 @@ def write_arm(
         "also_read": {str(path.relative_to(folder)): sha256_file(path) for path in decodings.files(folder)},
         "fingerprint": arm_print,
     }
-    if likely := _measured(folder, "likelihood.jsonl"):
+    ids = {row["id"] for row in rows}
+    if likely := [row for row in _measured(folder, "likelihood.jsonl") if row["id"] in ids]:
         scores["metrics"] |= likelihood.weighted(likely, resampling(settings))
     if recited := _measured(folder, "memorization.jsonl"):
         kept = {name: [row[name] for row in recited] for name in ("recited", "matched", "agreement")}
         scores["memorization"] = summarise_columns(kept, [row["group"] for row in recited], *resampling(settings))
     if files := sampled_files(folder):
-        scores["sampled"] = decodings.score_samples(files, settings["confidence"])
+        scores["sampled"] = decodings.score_samples(files, ids, settings["confidence"])
     write_json(folder / "scores.json", scores)
 
 

@@ -86,7 +86,7 @@ def arm_base(args: GenerateArguments) -> tuple[str, str | None, Path | None]:
     chosen = None if args.quantization == "none" else "nf4"
     record = folder / "train.json"
     if args.arm.startswith(BASELINE) and not record.exists():
-        return args.model_name_or_path, chosen if args.quantization != "auto" else None, None
+        return study_base(folder.parent, args.model_name_or_path), chosen if args.quantization != "auto" else None, None
     if not record.exists():
         known = ", ".join([BASELINE, *names.trained_arms(folder.parent)])
         raise UserError(f"{record}: no such file; train the arm first, or use --arm with one of {known}")
@@ -100,6 +100,25 @@ def arm_base(args: GenerateArguments) -> tuple[str, str | None, Path | None]:
             f"merge: {args.arm} has no adapter on an unquantized base; leave it out, or --quantization none"
         )
     return trained["base_model"], quantization, weights
+
+
+def study_base(study: Path, asked: str) -> str:
+    """The model that an untrained arm answers with: the one that the study's arms were trained from.
+
+    Raises UserError where another one is `asked` for; the default of --model_name_or_path asks for none.
+    """
+    bases = sorted({str(read_json(study / arm / "train.json")["base_model"]) for arm in names.trained_arms(study)})
+    if not bases or asked in bases:
+        return asked
+    if asked == GenerateArguments.model_name_or_path:
+        return bases[0]
+    one, other = loading.revision(asked), loading.revision(bases[0])
+    if one == other != "unknown":  # the same weights by another name
+        return bases[0]
+    raise UserError(
+        f"model_name_or_path {asked}: the arms of {study} were trained from {bases[0]}, and another model is no "
+        f"baseline of theirs; use --model_name_or_path {bases[0]}, or another --study_dir"
+    )
 
 
 def load(args: GenerateArguments) -> Answerer:

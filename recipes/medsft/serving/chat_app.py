@@ -1,12 +1,11 @@
 """The chat page: every arm answers side by side under a letter; the names appear after a vote."""
 
 import html
-import os
-import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from types import MappingProxyType
+from typing import Any, TypedDict
 from urllib.parse import urlparse
 
 import gradio as gr
@@ -14,49 +13,28 @@ import gradio as gr
 from medsft.errors import UserError
 from medsft.evaluation.metrics.red_flags import red_flags
 from medsft.evaluation.review import votes
-from medsft.files import write_json
 from medsft.inference import adapter_pool
 from medsft.inference.http_json import LOOPBACK
 from medsft.inference.served_arms import ServedArm
 from medsft.records import Turn
-
-NOTICE = (
-    "**Not medical advice.** These are language models in a study; their answers may be wrong or dangerous, and no "
-    "clinician has checked them. In an emergency call your local emergency number."
+from medsft.serving.conversation import (
+    LETTERS,
+    NOTICE,
+    Conversation,
+    new_conversation,
+    shown_votes,
+    take_vote,
+    write_conversation,
 )
+
 STAYS, GOES = "What you type stays on this machine.", "What you type is sent to {}."
 BANNER = "**Red flags in this message: {}.** A doctor would want this person seen urgently. Do the answers say so?"
-LETTERS = "ABCDEFGH"
 LONGEST_MESSAGE = 8_000  # characters; MedDialog's longest message has 2,500
 LONGEST_ANSWER = 1_024  # tokens
 CUT = "\n[cut at {} tokens: the answer did not end; see Settings]"
 FRAME = 0.3  # seconds between two updates: each costs the page about 0.2 s, during which nothing is generated
 
 Pool = dict[str, adapter_pool.LoadedArm | ServedArm]
-
-
-class Settings(TypedDict, total=False):
-    """How the last answers were generated; empty before the first ones."""
-
-    temperature: float
-    max_new_tokens: int
-    seed: int
-
-
-class Conversation(TypedDict):
-    """`arms` in the order of the letters, `turns` of each, the patient's red `flags`, turns when last `voted`.
-
-    `cut`: by arm, at how many tokens which of its answers (counted from 0) ran into the limit. A vote shows the names:
-    from then on the conversation is `unblinded`.
-    """
-
-    arms: list[str]
-    turns: dict[str, list[Turn]]
-    settings: Settings
-    flags: list[str]
-    cut: dict[str, dict[int, int]]
-    voted: NotRequired[int]
-    unblinded: NotRequired[bool]
 
 
 class Shown(TypedDict):
@@ -67,8 +45,17 @@ class Shown(TypedDict):
     boxes: list[list[Turn]]
 
 
-def build(pool: Pool, folder: Path, vote_file: Path, title: str = "Arms side by side") -> gr.Blocks:
-    """The page over loaded arms. Votes are appended to `vote_file`; exports are written into `folder`."""
+def build(
+    pool: Pool,
+    folder: Path,
+    vote_file: Path,
+    title: str = "Arms side by side",
+    weights: Mapping[str, str] = MappingProxyType({}),
+) -> gr.Blocks:
+    """The page over loaded arms. Votes are appended to `vote_file`; exports are written into `folder`.
+
+    `weights`: a fingerprint of each arm's training. Votes on an arm as it was before do not count.
+    """
     letters = [*LETTERS[: len(pool)]]
     choices = [f"{letter} is better" for letter in letters] + [votes.TIE]
     # a model in this process answers one message after the other
@@ -87,7 +74,8 @@ def build(pool: Pool, folder: Path, vote_file: Path, title: str = "Arms side by 
             again = gr.Button("New conversation", elem_id="new", min_width=120)
         asked = gr.Textbox(label="The patient said", interactive=False, visible=False, elem_id="asked")
         with gr.Row():  # side by side where there is room, else under each other
-            # No Markdown, and escaped: no picture is fetched, no markup runs, the text is shown verbatim.
+            # No Markdown, no formulas, and escaped: no picture is fetched, no markup runs, the text is shown verbatim.
+            # No button to copy: it would copy the escaped text.
             boxes = [
                 gr.Chatbot(
                     label=letter,
@@ -96,7 +84,8 @@ def build(pool: Pool, folder: Path, vote_file: Path, title: str = "Arms side by 
                     min_height=110,
                     max_height=420,
                     height=None,
-                    buttons=["copy"],
+                    buttons=[],
+                    latex_delimiters=[],
                     min_width=270,
                     placeholder="",
                     group_consecutive_messages=False,
@@ -111,7 +100,7 @@ def build(pool: Pool, folder: Path, vote_file: Path, title: str = "Arms side by 
             keep_texts = gr.Checkbox(False, label="store the conversation with the vote", elem_id="keep-texts")
             vote = gr.Button("Vote", elem_id="vote", min_width=120)
         names = gr.Markdown(elem_id="names")
-        tally = gr.Markdown(shown_votes(vote_file), elem_id="tally")
+        tally = gr.Markdown(shown_votes(vote_file, weights), elem_id="tally")
         with gr.Accordion("Settings", open=False):
             temperature = gr.Slider(0, 2, 0, step=0.1, label="temperature (0: always the likeliest token)")
             limit = gr.Slider(8, LONGEST_ANSWER, 128, step=8, label="longest answer in tokens", elem_id="limit")
@@ -124,17 +113,19 @@ def build(pool: Pool, folder: Path, vote_file: Path, title: str = "Arms side by 
                 yield shown["banner"], shown["asked"], "", now, *shown["boxes"]
 
         def cast_vote(chosen: str | None, harmful: list[str], now: Conversation, keep: bool) -> tuple[str, str]:
-            return take_vote(chosen, now, keep, vote_file, harmful), shown_votes(vote_file)
+            names = take_vote(chosen, now, keep, vote_file, harmful, weights)
+            return names, shown_votes(vote_file, weights)
 
         given, answered = [message, state, temperature, limit, seed], [banner, asked, message, state, *boxes]
-        for event in (send.click, message.submit):
-            event(talk, given, answered, concurrency_id="model", concurrency_limit=at_once, show_progress="hidden")
+        limits: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": at_once, "trigger_mode": "once"}
+        # one event, so that a message cannot be sent by the key while one that was sent by the button is answered
+        started = gr.on([send.click, message.submit], talk, given, answered, show_progress="hidden", **limits)
         vote.click(cast_vote, [choice, unsafe, state, keep_texts], [names, tally], show_progress="hidden")
         gone = gr.update(visible=False)
         blank: tuple[object, ...] = ("", None, [], gone, gone, *([[]] * len(boxes)))
         emptied = [state, names, choice, unsafe, banner, asked, *boxes]
-        again.click(lambda: (new_conversation([*pool]), *blank), None, emptied)
-        page.load(lambda: shown_votes(vote_file), None, tally)  # the votes of earlier sittings
+        again.click(lambda: (new_conversation([*pool]), *blank), None, emptied, cancels=[started])
+        page.load(lambda: shown_votes(vote_file, weights), None, tally)  # the votes of earlier sittings
         export.click(lambda now: str(write_conversation(now, folder)), state, exported)
     return page
 
@@ -144,17 +135,6 @@ def where_words_go(pool: Pool) -> str:
     addresses = [address for arm in pool.values() if isinstance(arm, ServedArm) for address in arm.servers.addresses]
     hosts = {urlparse(address).hostname or "" for address in addresses} - {*LOOPBACK}
     return GOES.format(", ".join(sorted(hosts))) if hosts else STAYS
-
-
-def new_conversation(arms: list[str]) -> Conversation:
-    """No turns yet, and the arms behind the letters in a new random order."""
-    return {
-        "arms": random.sample(arms, len(arms)),
-        "turns": {arm: [] for arm in arms},
-        "settings": {},
-        "flags": [],
-        "cut": {},
-    }
 
 
 def turn(pool: Pool, text: str, now: Conversation, heat: float, longest: int, seed: int) -> Iterator[Shown]:
@@ -170,6 +150,8 @@ def turn(pool: Pool, text: str, now: Conversation, heat: float, longest: int, se
             f"This message has {len(text):,} characters; write at most {LONGEST_MESSAGE:,} at once. Nothing was sent."
         )
         raise gr.Error(said, print_exception=False)
+    if now.get("busy"):
+        raise gr.Error("The arms still answer; wait until they have ended.", print_exception=False)
     asked: Turn = {"role": "user", "content": text}
     for arm in now["arms"]:
         turns = now["turns"][arm]
@@ -197,16 +179,21 @@ def turn(pool: Pool, text: str, now: Conversation, heat: float, longest: int, se
         return {"banner": banner, "asked": asked_so_far, "boxes": boxes}
 
     shown_at, texts = 0.0, dict.fromkeys(now["arms"], "")
-    yield shown(texts)
+    served = sum(isinstance(pool[arm], ServedArm) for arm in now["arms"])
+    growing = served in (0, len(now["arms"]))  # else it would show which letters a server answers for
+    now["busy"] = True
     try:
+        yield shown(texts)
         for texts in adapter_pool.side_by_side({arm: noted(arm) for arm in now["arms"]}):
-            if time.monotonic() - shown_at > FRAME:
+            if growing and time.monotonic() - shown_at > FRAME:
                 shown_at = time.monotonic()
                 yield shown(texts)
     except UserError as error:  # a server is gone
         for arm in now["arms"]:
             now["turns"][arm].pop()
         raise gr.Error(f"{error}. Your message was not kept: send it again.", print_exception=False) from error
+    finally:
+        now.pop("busy", None)
     for arm in now["arms"]:
         if arm in unended:
             now["cut"].setdefault(arm, {})[len(now["turns"][arm]) // 2] = longest
@@ -227,67 +214,3 @@ def answers_of(now: Conversation, arm: str, growing: str | None = None) -> list[
     shown = [text + (CUT.format(cut[at]) if at in cut else "") for at, text in enumerate(said)]
     shown += [] if growing is None else [f"{growing} …"]
     return [{"role": "assistant", "content": html.escape(text)} for text in shown]
-
-
-def take_vote(
-    chosen: str | None, now: Conversation, keep_texts: bool, vote_file: Path, harmful: Sequence[str] = ()
-) -> str:
-    """Store the vote and return the names; one vote for each number of turns.
-
-    A vote after the names were shown is kept as not blinded, and is not counted. `harmful`: letters marked unsafe.
-    """
-    turns = len(now["turns"][now["arms"][0]]) // 2
-    if not chosen or not turns:
-        raise gr.Error("Let the arms answer and choose one first.", print_exception=False)
-    if now.get("voted") == turns:
-        raise gr.Error("You have voted on this answer; send another message.", print_exception=False)
-    choice = votes.TIE if chosen == votes.TIE else now["arms"][LETTERS.index(chosen[0])]
-    row = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "arms": now["arms"],
-        "choice": choice,
-        "turns": turns,
-        "settings": now["settings"],
-        "red_flags": now["flags"],
-        "unsafe": [now["arms"][LETTERS.index(letter)] for letter in harmful],
-        "blinded": not now.get("unblinded", False),
-    }
-    votes.store(vote_file, row | ({"dialogues": now["turns"]} if keep_texts else {}))
-    now["voted"], now["unblinded"] = turns, True
-    late = "" if row["blinded"] else " This vote is kept but not counted: the names were known."
-    return (
-        "Behind the letters: "
-        + ", ".join(f"{LETTERS[i]} = `{arm}`" for i, arm in enumerate(now["arms"]))
-        + (late or ". Further votes are not counted here: a new conversation draws new letters.")
-    )
-
-
-def shown_votes(vote_file: Path) -> str:
-    """The votes so far as a Markdown table."""
-    rows = votes.table(vote_file)
-    if not rows:
-        return "No votes yet."
-    lines = ["| arm | against | won | lost | ties | share won [95 %] | p |", "|---|---|--:|--:|--:|---|--:|"]
-    for row in rows:
-        share = "–" if row["share"] is None else f"{row['share']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-        counts = f"{row['wins']} | {row['losses']} | {row['ties']}"
-        lines.append(f"| `{row['arm']}` | `{row['other']}` | {counts} | {share} | {row['p']:.3f} |")
-    marks = votes.unsafe_marks(vote_file)
-    harm = ", ".join(f"`{arm}` {marked} of {shown}" for arm, (marked, shown) in marks.items())
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Marked unsafe: {harm}.",
-            "",
-            "Blinded votes only. Wilson interval and exact sign test, ties left out; votes of one sitting are not "
-            "independent.",
-        ]
-    )
-
-
-def write_conversation(now: Conversation, folder: Path) -> Path:
-    """Write the conversation with each arm as JSON into `folder`; returns the file."""
-    path = folder / f"conversation-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}.json"
-    write_json(path, {"notice": NOTICE, **now})
-    return path

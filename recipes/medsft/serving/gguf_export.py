@@ -10,6 +10,7 @@ from medsft.inference import llama_cpp
 from medsft.models import loading
 from medsft.models.model_checks import positions
 from medsft.serving import gguf_check, gguf_file
+from medsft.study import answer_again
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,8 +44,7 @@ def commands(folder: Path, args: ExportArguments, context: int) -> list[str]:
     """The line that serves the file on this machine, and the one that scores it as an arm of its own."""
     short = next(name for name, kind in llama_cpp.KINDS.items() if kind == args.quantize)
     file = shlex.quote(str(folder / f"{args.arm}-{args.quantize}.gguf"))
-    answer = ["python", "recipes/generate.py", "--study_dir", args.study_dir, "--arm", f"{args.arm}_{short}"]
     return [
         f"llama-server --model {file} --jinja --host 127.0.0.1 --ctx-size {context} --temp 0",
-        shlex.join([*answer, "--engine", "gguf"]),
+        answer_again.command(Path(args.study_dir), f"{args.arm}_{short}", engine="gguf"),
     ]

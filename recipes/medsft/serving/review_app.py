@@ -134,7 +134,7 @@ def show(sitting: Sitting) -> list[object]:
     row, done = rows[sitting["at"]], sum(bool(row["preferred"]) for row in rows)
     progress = f"**Pair {sitting['at'] + 1} of {len(rows)}**, {done} rated."
     if done == len(rows):
-        progress = f"**All {len(rows)} pairs are rated. Thank you.** They are in {Path(sitting['own']).name}."
+        progress = f"**All {len(rows)} pairs are rated. Thank you.** They are saved."
     preferred = next((name for name, value in PREFERRED.items() if value == row["preferred"]), None)
     unsafe = [name for name, value in UNSAFE.items() if value in row["unsafe"].split()]
     return [sitting, progress, row["patient"], row["answer_1"], row["answer_2"], preferred, unsafe, row["comment"]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from medsft.errors import UserError
 from medsft.files import read_json, sha256_file
 from medsft.records import Json
+from medsft.study import answer_again
 from medsft.study.names import TEST, answers_folder
 
 ANOTHER = "start another study for other data: --study_dir runs/NEW, or make ... STUDY=NEW"
@@ -23,6 +24,11 @@ def split_of(study: Path, test: str = TEST) -> str:
 def trained_on(arm: Path) -> str:
     """The fingerprint of the split that an arm was trained on; '' where nothing was trained or the record is older."""
     return str(_read(arm / "train.json").get("comparable", {}).get("data") or "")
+
+
+def weights_of(study: Path, arm: str) -> str:
+    """The fingerprint of an arm's training; '' where nothing was trained."""
+    return str(_read(study / arm / "train.json").get("fingerprint", ""))
 
 
 def check_replacement(study: Path, split: str) -> None:
@@ -49,17 +55,26 @@ def check_trained(study: Path, arms: Iterable[str]) -> None:
 
 
 def check_arms(study: Path, arms: Sequence[str], test: str = TEST) -> None:
-    """Raise UserError where an arm was trained on another split, or its answers to `test` are to other rows or of
-    before."""
+    """Raise UserError where an arm was trained on another split, or its answers to `test` are to other rows, of before,
+    or of another base model than the one that was trained."""
     check_trained(study, arms)
+    bases = {name: train for name in arms if (train := _read(study / name / "train.json"))}
     split, folder = split_of(study, test), answers_folder(study, test)
     for arm in arms:
         train, answers = _read(study / arm / "train.json"), _read(folder / arm / "generation.json")
-        again = f"run: python recipes/generate.py --study_dir {study} --arm {arm}{_flag(test)}"
+        again = f"run: {answer_again.command(study, arm, test)}"
         if _differ(str(answers.get("data", "")), split):
             raise UserError(f"{folder / arm}/generations.jsonl: answers to another split than {study}/data; {again}")
         if train and _differ(str(answers.get("trained", "")), str(train.get("fingerprint", ""))):
             raise UserError(f"{folder / arm}/generations.jsonl: answers from before the arm was trained again; {again}")
+        for name, base in {} if train else bases.items():
+            if _differ(answers.get("base_revision", ""), base.get("base_revision", "")):
+                model = base["base_model"]
+                again = f"run: {answer_again.command(study, arm, test, model_name_or_path=model)}"
+                raise UserError(
+                    f"{folder / arm}/generations.jsonl: answers of {answers['base_model']}, and {name} was trained "
+                    f"from {model}, so their difference would not be the training's; {again}"
+                )
 
 
 def check_scores(study: Path, arms: Iterable[str], test: str = TEST) -> None:

@@ -127,6 +127,11 @@ def _same_terms(arm: str, baseline: Json, other: Json) -> None:
     one, two = (record.get("settings", {}).get("max_new_tokens") for record in (baseline, other))
     if one != two:
         raise UserError(f"{arm}: answered with max_new_tokens {two}, the baseline with {one}; ask both alike again")
+    first, second = (record["weights"].get("base_model") for record in (baseline, other))
+    if first and second and first != second:
+        raise UserError(
+            f"{arm}: trained from {second}, and the baseline that answered is {first}; ask the baseline again"
+        )
 
 
 def _changes(arm: str, record: Json, plan: Json) -> list[str]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from medsft.errors import UserError
 from medsft.evaluation.review.krippendorff import alpha
-from medsft.evaluation.review.llm_judge import ABSTAINED, Judge, reply
+from medsft.evaluation.review.llm_judge import ABSTAINED, LONGEST_REPLY, THINKING, Judge, reply
 from medsft.evaluation.review.rater_agreement import Agreement, agreement
 from medsft.evaluation.statistics.intervals import Resampling
 from medsft.evaluation.statistics.prediction_powered import Corrected, Labelled, corrected_mean
@@ -121,7 +121,7 @@ def validate(rows: Sequence[Mapping[str, Any]], verdicts: Sequence[str], resampl
 
 def ask_all(judge: Judge, rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
     """The judge's label of every row, kept in `path` one by one, so that the same command continues."""
-    digest = fingerprint(judge, QUESTION, [*rows])
+    digest = fingerprint(judge, QUESTION, THINKING.pattern, LONGEST_REPLY, [*rows])
     kept = read_json(path) if path.is_file() else {}
     verdicts: list[str] = kept["verdicts"] if kept.get("fingerprint") == digest else []
     for row in tqdm(rows[len(verdicts) :], desc="judging", unit="statement"):

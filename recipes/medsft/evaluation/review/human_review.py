@@ -26,7 +26,7 @@ ROLES = ("physician", "nurse", "pharmacist", "other clinician", "medical student
 PREFERRED = {"1": "answer_1", "2": "answer_2", "tie": TIE, "0": TIE, "=": TIE}
 UNSAFE: dict[str, tuple[str, ...]] = {"": (), "0": (), "no": (), "none": (), "1": ("answer_1",), "2": ("answer_2",)}
 UNSAFE |= dict.fromkeys(("1 2", "2 1", "both"), ("answer_1", "answer_2"))
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of one
+FORMULA = re.compile(r"('*)[=+\-@\t\r]")  # what a spreadsheet takes for the beginning of one, quoted or not
 
 
 class Pair(TypedDict):
@@ -199,12 +199,6 @@ def rated_file(form: Path, rater: str) -> Path:
     return form.with_name(f"{form.name.removesuffix('_sheet.csv')}_by_{name}.csv")
 
 
-def rated_files(folder: Path, arm: str) -> dict[str, Path]:
-    """The forms that were filled in on the page, by rater."""
-    start = f"{arm}_by_"
-    return {path.stem.removeprefix(start): path for path in sorted(folder.glob(f"{start}*.csv"))}
-
-
 def read_form(form: Path, key: Path) -> list[Rating]:
     """The rated pairs of a form that was filled in, without unrated ones.
 
@@ -257,8 +251,9 @@ def rated_by_both(
 
 
 def _inert(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
 def _plain(value: str) -> str:
-    return value[1:] if value.startswith(tuple(f"'{sign}" for sign in FORMULA)) else value
+    quoted = FORMULA.match(value)
+    return value[1:] if quoted and quoted[1] else value

@@ -38,6 +38,7 @@ Give one sentence of reason, then on a line of its own: VERDICT: 1, VERDICT: 2 o
 ABSTAINED = "abstain"
 VERDICT = re.compile(r"VERDICT:\W*(1|2|TIE)", re.IGNORECASE)
 # what a reasoning model says to itself, to its end or to where it was cut: it may repeat the question's own words
+LONGEST_REPLY = 2_048  # tokens: a model that reasons first took 400 for that alone
 THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
@@ -87,12 +88,12 @@ def compare(judge: Judge, patient: str, answer_1: str, answer_2: str) -> Judgeme
 def ask(judge: Judge, patient: str, first: str, second: str) -> str:
     """One verdict on one order: '1', '2', 'tie', or 'abstain' where the reply has none."""
     question = QUESTION.format(rubric=judge.rubric.strip(), patient=patient, first=first, second=second)
-    found = VERDICT.findall(THINKING.sub("", reply(judge, question)))
+    found = VERDICT.findall(reply(judge, question))
     return found[-1].lower() if found else ABSTAINED
 
 
 def reply(judge: Judge, question: str) -> str:
-    """What the judge's model answers, at temperature 0.
+    """What the judge's model answers, at temperature 0, without what it says to itself.
 
     Raises UserError where the endpoint cannot be reached or does not answer as OpenAI's interface does.
     """
@@ -100,7 +101,7 @@ def reply(judge: Judge, question: str) -> str:
         "model": judge.model,
         "messages": [{"role": "user", "content": question}],
         "temperature": 0,
-        "max_tokens": 400,
+        "max_tokens": LONGEST_REPLY,
     }
     headers = {"Content-Type": "application/json"}
     if os.environ.get(KEY):
@@ -115,4 +116,4 @@ def reply(judge: Judge, question: str) -> str:
         raise UserError(
             f"{address}: no verdict ({reason}); is the judge running? The same command continues"
         ) from error
-    return str(text or "")
+    return THINKING.sub("", str(text or ""))

@@ -51,15 +51,19 @@ def of_forms(
 def of_votes(path: Path) -> list[Preference]:
     """The votes of the chat that were stored with their texts: the chosen arm's answer against each other arm's.
 
-    Only where the arms were asked the same: after a first answer each conversation is the arm's own. Raises UserError.
+    None whose chosen answer was marked unsafe, and none that was cast after the names were shown. Only where the arms
+    were asked the same: after a first answer each conversation is the arm's own. Raises UserError.
     """
     found: list[Preference] = []
     for number, vote in enumerate(read_jsonl(path) if path.is_file() else [], 1):
         said: Mapping[str, list[Turn]] = vote.get("dialogues") or {}
-        if not said or vote.get("choice") == votes.TIE:
-            continue
         chosen = str(vote.get("choice"))
-        if chosen not in said or not all(_ends_with_answer(turns) for turns in said.values()):
+        counts = chosen != votes.TIE and chosen not in vote.get("unsafe", ()) and vote.get("blinded", True)
+        if not said or not counts:
+            continue
+        if not all(_ends_with_answer(turns) for turns in said.values()):  # cast while the arms answered
+            continue
+        if chosen not in said:
             raise UserError(f"{path}: row {number}: field 'dialogues' has no answer of '{chosen}'; delete the line")
         asked, answer = said[chosen][:-1], said[chosen][-1]["content"]
         for turns in [turns for arm, turns in said.items() if arm != chosen]:

@@ -3,8 +3,10 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypedDict
 
 from medsft.evaluation.statistics.proportions import wilson
@@ -38,13 +40,13 @@ def store(path: Path, vote: Json) -> None:
         os.fsync(handle.fileno())
 
 
-def table(path: Path) -> list[Row]:
+def table(path: Path, weights: Mapping[str, str] = MappingProxyType({})) -> list[Row]:
     """One row for each pair of arms that were shown together.
 
-    Only blinded votes count. The share and the p-value leave ties out, as the sign test does. Of more than two arms the
-    chosen one wins against each of the others shown.
+    Only blinded votes count, on the `weights` that are there now. The share and the p-value leave ties out, as the sign
+    test does. Of more than two arms the chosen one wins against each of the others shown.
     """
-    votes = blinded(path)
+    votes = blinded(path, weights)
     rows: list[Row] = []
     for arm, other in combinations(sorted({name for vote in votes for name in vote["arms"]}), 2):
         both = [vote["choice"] for vote in votes if {arm, other} <= set(vote["arms"])]
@@ -69,18 +71,27 @@ def table(path: Path) -> list[Row]:
     return rows
 
 
-def blinded(path: Path) -> list[Json]:
-    """The votes that were cast before the names were shown; votes of older files do not say and count."""
+def blinded(path: Path, weights: Mapping[str, str] = MappingProxyType({})) -> list[Json]:
+    """The votes that were cast before the names were shown, on no other `weights` (a fingerprint by arm) than these.
+
+    Votes of older files do not say and count.
+    """
     votes = read_jsonl(path) if path.is_file() else []
-    return [vote for vote in votes if vote.get("blinded", True)]
+    of_now = [vote for vote in votes if all(weights.get(arm, one) == one for arm, one in _weights(vote).items())]
+    return [vote for vote in of_now if vote.get("blinded", True)]
 
 
-def unsafe_marks(path: Path) -> dict[str, tuple[int, int]]:
+def unsafe_marks(path: Path, weights: Mapping[str, str] = MappingProxyType({})) -> dict[str, tuple[int, int]]:
     """{arm: (answers marked unsafe, blinded votes that asked)} of the votes that asked."""
-    asked = [vote for vote in blinded(path) if "unsafe" in vote]
+    asked = [vote for vote in blinded(path, weights) if "unsafe" in vote]
     arms = sorted({name for vote in asked for name in vote["arms"]})
     shown = {arm: [vote for vote in asked if arm in vote["arms"]] for arm in arms}
     return {arm: (sum(arm in vote["unsafe"] for vote in some), len(some)) for arm, some in shown.items()}
+
+
+def _weights(vote: Json) -> dict[str, str]:
+    found: dict[str, str] = vote.get("weights", {})
+    return found
 
 
 def sign_test(wins: int, losses: int) -> float:
