@@ -60,9 +60,12 @@ def command(study: Path, arm: str, seed: int, record: TrainRecord, here: Hardwar
     strategy = STRATEGIES[str(record["settings"].get("strategy") or ("lora" if adapters else "full"))]
     script = "sft_lora.py" if adapters else "sft_full.py"
     alone = "single_gpu.yaml" if record["processes"] == 1 else "multi_gpu.yaml" if here.gpus else "multi_cpu.yaml"
-    processes = replace(here, gpus=min(here.gpus, record["processes"])) if strategy.config else here
+    count = min(here.gpus, record["processes"]) if here.gpus else record["processes"]
+    launch = words(launcher(strategy.config or alone, replace(here, gpus=count)))
+    if count > 1 and "--num_processes" not in launch:
+        launch += ["--num_processes", str(count)]
     return [
-        *words(launcher(strategy.config or alone, processes)),
+        *launch,
         str(SCRIPTS / script),
         *("--config", str(study / arm / "config.yaml"), "--study_dir", str(study)),
         *("--seed", str(seed), "--arm", f"{arm}_seed{seed}"),

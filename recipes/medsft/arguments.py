@@ -96,7 +96,7 @@ class StudyArguments:
     )
     auto_batch: bool = option(False, "take the largest micro-batch that fits, at the same rows per step")
     early_stopping_patience: int | None = option(
-        None, "stop after this many evaluations without a lower dev loss (with load_best_model_at_end: true)"
+        None, "stop after this many evaluations without a lower dev loss (with load_best_model_at_end: true); 0: do not"
     )
     generate_rows: int = option(
         0, "at each evaluation also answer this many dev rows greedily: logs rougeL, rouge1, end_of_turn and loop"

@@ -1,6 +1,7 @@
 """Arms trained again with other seeds, at the learning rate that the sweep chose."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,4 +89,15 @@ def test_an_offloaded_arm_is_launched_as_it_was(study: Path, monkeypatch: pytest
     assert repeat.command(study, "lora", 3, alone, only)[:2] == [sys.executable, str(RECIPES / "sft_lora.py")]
     one_of_two = {"processes": 1, "settings": {"strategy": "full_zero3_offload"}}
     assert "--num_processes" not in repeat.command(study, "full", 3, one_of_two, here)
+    two = {"processes": 2, "settings": {"use_peft": True, "load_in_4bit": True, "strategy": "qlora"}}
+    eight = described(here, "a100-80gb", 8)
+    assert repeat.command(study, "qlora", 3, two, eight)[2:6] == [
+        "--config_file",
+        "accelerate_configs/multi_gpu.yaml",
+        "--num_processes",
+        "2",
+    ]
+    four = {"processes": 4, "settings": {"use_peft": True}}
+    line = repeat.command(study, "lora", 3, four, replace(here, gpus=0))
+    assert "accelerate_configs/multi_cpu.yaml" in line and line[line.index("--num_processes") + 1] == "4"
     assert read_json(study / "sweep" / "sweep.json")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from conftest import RECIPES, run_script
+from medsft.arguments import SweepArguments
 from medsft.config import read_config
 from medsft.errors import UserError
 from medsft.files import write_json
@@ -160,3 +161,18 @@ def test_a_sweep_records_every_rate_and_the_chosen_one(tiny_study: Path, tiny_mo
     again = run_script("sweep.py", *flags[:-3], "0.01", "1")
     assert again.returncode == 0
     assert again.stdout.count("already done") == 4
+
+
+def test_a_recipe_that_stops_early_can_be_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial saves no weights, which early stopping and the choice of a checkpoint need: it is parsed here."""
+    from medsft.training import option_checks, sft
+
+    recipe = tmp_path / "lora.yaml"
+    text = (RECIPES / "configs" / "demo" / "lora.yaml").read_text(encoding="utf-8")
+    best = "early_stopping_patience: 2\ngenerate_rows: 4\nchoose_by: rougeL\nload_best_model_at_end: true\n"
+    recipe.write_text(text.replace("bf16: true", "bf16: false") + best, encoding="utf-8")
+    asked: list[list[str]] = []
+    monkeypatch.setattr(lr_sweep, "_run", lambda script, flags, settings: asked.append(flags) or (1, ""))
+    with pytest.raises(UserError):
+        lr_sweep.try_rate(recipe, tmp_path, 1e-4, 4, None, SweepArguments())
+    option_checks.check_lora(*sft.parse_recipe(asked[0]))

@@ -74,3 +74,33 @@ def test_rows_that_lie_end_to_end_are_learned_as_padded_ones(
     assert losses(tmp_path, "flat") == pytest.approx(losses(tmp_path, "padded"), abs=2e-3)
     for counted in ("tokens_seen", "answer_tokens_seen"):
         assert record(tmp_path, "flat")[counted] == record(tmp_path, "padded")[counted]
+
+
+BEST = ("--load_best_model_at_end",)
+AT_EVALUATIONS = ["--save_strategy", "steps", "--save_steps", "0.1"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "chosen"),
+    [
+        ("mistral_7b/lora.yaml", (*BEST, "true"), AT_EVALUATIONS),
+        ("mistral_7b/full_offload.yaml", (*BEST, "true"), AT_EVALUATIONS),
+        ("mistral_7b/lora.yaml", (*BEST, "true", "--save_steps", "0.2"), []),
+        ("mistral_7b/lora.yaml", (), []),
+        ("mistral_7b/paper.yaml", (), []),
+    ],
+)
+def test_the_best_checkpoint_is_one_of_those_that_are_saved(
+    recipe: str, flags: tuple[str, ...], chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers refuses other steps of saving; it is asked here."""
+    from conftest import RECIPES
+    from medsft.training import sft
+
+    argv = ["--config", str(RECIPES / "configs" / recipe), *flags, "--use_cpu", "true", "--bf16", "false"]
+    words = auto_options.choose(argv)
+    pairs = zip(words[::2], words[1::2], strict=True)
+    added = [word for pair in pairs if pair[0].startswith("--save_st") for word in pair]
+    assert added == chosen
+    _, config, _ = sft.parse_recipe([*argv, *added])
+    assert config.load_best_model_at_end == bool(flags or "paper" in recipe)

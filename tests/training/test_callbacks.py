@@ -10,6 +10,7 @@ import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from medsft.errors import DoesNotFit, UserError
+from medsft.training.callbacks import meter as meter_module
 from medsft.training.callbacks import stopping
 from medsft.training.callbacks.history import History
 from medsft.training.callbacks.meter import Meter, duration
@@ -40,8 +41,9 @@ def test_tokens_are_counted_without_padding_and_answers_by_their_labels() -> Non
 
 def test_a_resumed_run_continues_the_counts(tmp_path: Path) -> None:
     meter = Meter(tokens=5, answer_tokens=3, joules=1.5, step_seconds=[2.0], read=7, written=9)
-    again = Meter.from_state(meter.state())
-    assert again.state() == meter.state()
+    kept = meter.state()
+    again = Meter.from_state(kept)
+    assert again.state()["args"] | {"wall": 0.0} == kept["args"] | {"wall": 0.0}
     args, control = arguments(tmp_path), TrainerControl()
     again.on_train_begin(args, state(), control)
     again.on_step_begin(args, state(), control)
@@ -50,6 +52,39 @@ def test_a_resumed_run_continues_the_counts(tmp_path: Path) -> None:
     assert len(again.step_seconds) == 2
     again.on_train_begin(args, state(is_world_process_zero=False), control)  # other ranks start from nothing
     assert (again.tokens, again.answer_tokens, again.joules) == (0, 0, 0.0)
+
+
+def test_the_time_before_a_checkpoint_is_part_of_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(meter_module.time, "monotonic", lambda: now)
+    meter = Meter()
+    meter.on_train_begin(arguments(tmp_path), state(), TrainerControl())
+    now += 100
+    kept = meter.state()
+    again = Meter.from_state(kept)
+    now += 3_600  # the machine was gone for an hour
+    again.on_train_begin(arguments(tmp_path), state(), TrainerControl())
+    now += 20
+    assert again.wall == 100 and again.state()["args"]["wall"] == 120
+
+
+def test_one_long_answer_on_one_of_many_ranks_is_no_divergence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The long answer's rank reads 40 nats, the other fifteen 2."""
+    callback, args = StopEarly(49_152, 0), arguments(tmp_path)
+    monkeypatch.setattr(TrainingArguments, "world_size", property(lambda _: 16))
+
+    def all_reduce(tensor: torch.Tensor, op: object = None) -> None:
+        if tensor.is_floating_point():
+            tensor += 15 * 2 / 16
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    callback.add_loss(torch.tensor(40.0))
+    control = TrainerControl()
+    callback.on_step_end(args, state(), control)
+    assert not control.should_training_stop and callback.loss == pytest.approx(4.375)
+    callback.add_loss(torch.tensor(float("nan")))
+    callback.on_step_end(args, state(), control)
+    assert control.should_training_stop
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (420, "7 min"), (7500, "2 h 05 min")])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import RECIPES
-from medsft.config import command_line
+from medsft.config import command_line, read_config
 from medsft.errors import UserError
 from medsft.training import option_checks, saving, sft
 
@@ -94,3 +94,25 @@ def test_a_saved_model_stops_where_the_template_ends_a_turn() -> None:
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") in config.eos_token_id
     assert config.pad_token_id not in config.eos_token_id
     assert not config.do_sample
+
+
+def test_a_deepspeed_file_belongs_into_accelerates(tmp_path: Path) -> None:
+    """transformers fills its 'auto' before the rows of a step are shared out."""
+    recipe = ["--config", str(CONFIGS / "demo" / "full.yaml"), "--bf16", "false"]
+    _, config, _ = sft.parse_recipe(command_line(given=recipe))
+    config.deepspeed = str(tmp_path / "ds_auto.json")
+    with pytest.raises(UserError, match="name the file as deepspeed_config_file"):
+        option_checks.check_deepspeed(config)
+
+
+STEPS = [
+    path
+    for path in sorted(CONFIGS.glob("*/*.yaml"))
+    if {"learning_rate", "per_device_train_batch_size"} <= {*read_config(["--config", str(path)])}
+]
+
+
+@pytest.mark.parametrize("path", STEPS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_recipe_names_the_rows_of_a_step(path: Path) -> None:
+    """Else every further GPU makes its steps larger, and its arm another one."""
+    assert "rows_per_step" in read_config(["--config", str(path)])

@@ -14,7 +14,7 @@ from medsft.patches.transformers import import_losses
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def resolve(name: str) -> str:
@@ -63,6 +63,17 @@ def load_config(name: str) -> "PreTrainedConfig":
 
     config: PreTrainedConfig = _from_pretrained(AutoConfig, name)
     return config
+
+
+def freeze_unread(network: "PreTrainedModel") -> None:
+    """Freeze what words do not pass through, such as the vision tower of Gemma 3: it gets no gradient, for which data
+    parallel training waits forever or fails at the second step.
+    """
+    read = [network.get_decoder(), network.get_input_embeddings(), network.get_output_embeddings()]
+    kept = {id(parameter) for module in read if module is not None for parameter in module.parameters()}
+    for parameter in network.parameters():
+        if id(parameter) not in kept:
+            parameter.requires_grad_(False)
 
 
 def revision(name: str) -> str:

@@ -39,14 +39,32 @@ def choose(argv: list[str]) -> list[str]:
     forced = {choice.option for choice in choices if choice.option in ("bf16", "dtype", "fp16")}
     if "bf16" in forced and "ACCELERATE_MIXED_PRECISION" in os.environ:
         os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # DeepSpeed and FSDP read the launcher's value
+    choices += _saves_for_the_best(argv)
     words = []
     for option, value, reason in choices:
-        if option not in forced and peek(option, None, argv) is not None:
+        if option not in (*forced, "save_steps", "save_strategy") and peek(option, None, argv) is not None:
             continue
         words += [f"--{option}", value]
         if int(os.environ.get("RANK", "0")) == 0:
             print(f"chosen for this machine: {option} {value} ({reason})")
     return words
+
+
+def _saves_for_the_best(argv: list[str]) -> list[Choice]:
+    """Checkpoints at the evaluations, where the best one is to be kept and the recipe saves at other steps.
+
+    transformers refuses those, and steps beside a share of the run. `--save_steps` on the command line stays.
+    """
+    if not is_on("load_best_model_at_end", argv) or any(word.startswith("--save_st") for word in argv):
+        return []
+    strategy, saved = str(peek("eval_strategy", "no", argv)), str(peek("save_strategy", "steps", argv))
+    every, often = (str(peek(f"{what}_steps", 500, argv)) for what in ("eval", "save"))
+    both_shares = (float(every) < 1) == (float(often) < 1)
+    multiple = both_shares and round(float(often) / float(every), 6) % 1 == 0
+    if strategy == "no" or (strategy == saved and (strategy != "steps" or multiple)):
+        return []
+    reason = "the best checkpoint is kept, so each evaluated one is saved"
+    return [Choice("save_strategy", strategy, reason), Choice("save_steps", every, reason)]
 
 
 def _rounds_by_itself(argv: list[str]) -> bool:

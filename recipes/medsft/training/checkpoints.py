@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import rotate_checkpoints, sort_checkpoints
 
 from medsft import manifest
+from medsft.errors import UserError
 from medsft.files import read_json
 
 
@@ -50,7 +51,10 @@ def newest(folder: Path) -> Path | None:
 
 
 def resume_from(args: TrainingArguments) -> str | None:
-    """`newest`, decided by the first process and broadcast, so that all processes resume from the same step."""
+    """`newest`, decided by the first process and broadcast, so that all processes resume from the same step.
+
+    Raises UserError on a machine that does not see it.
+    """
     found: list[str | None] = [None]
     if args.process_index == 0:
         checkpoint = newest(Path(str(args.output_dir)))
@@ -59,6 +63,8 @@ def resume_from(args: TrainingArguments) -> str | None:
         import torch
 
         torch.distributed.broadcast_object_list(found, src=0)
+    if found[0] is not None and not Path(found[0]).is_dir():
+        raise UserError(f"{found[0]}: not on this machine; all machines of a run need one study folder: share it")
     return found[0]
 
 

@@ -200,7 +200,8 @@ def cheaper(run: Run) -> list[str]:
     time), then other strategies by the plan's seconds per step.
     """
     batch, rows = run.config.per_device_train_batch_size, run.rows
-    smaller = [size for size in divisors(rows) if size < batch and run.fits(size, run.checkpointing)]
+    sizes = [size for size in divisors(rows) if size < batch and not run.step.get("in_backward")]  # cannot accumulate
+    smaller = [size for size in sizes if run.fits(size, run.checkpointing)]
     found = [f"--per_device_train_batch_size {s} --gradient_accumulation_steps {rows // s}" for s in smaller[:2]]
     if not run.checkpointing and run.fits(batch, True):
         found.append("--activation_checkpointing true")

@@ -30,7 +30,7 @@ def check_training(study: StudyArguments, config: "SFTConfig", model_args: "Mode
         raise UserError("push_to_hub would publish the model; add --hub_private_repo true")
     if model_args.dtype not in ("bfloat16", "float32", "float16"):
         raise UserError(f"dtype '{model_args.dtype}': name it, bfloat16 or float32; 'auto' would differ between arms")
-    if study.early_stopping_patience is not None and not config.load_best_model_at_end:
+    if study.early_stopping_patience and not config.load_best_model_at_end:
         raise UserError("early_stopping_patience needs load_best_model_at_end: true, or the last weights are kept")
     dev_answers.check(study, config)
     if not study.end_of_turn_loss and (config.packing or config.padding_free):
@@ -78,6 +78,11 @@ def check_deepspeed(config: "SFTConfig") -> None:
 
     To be asked once the rows of a step are shared out among the processes.
     """
+    if config.deepspeed:
+        raise UserError(
+            "--deepspeed fixes the batch before it is shared out; name the file as deepspeed_config_file under "
+            "deepspeed_config in a file for accelerate launch --config_file, as accelerate_configs/zero3.yaml is one"
+        )
     settings = {} if config.deepspeed_plugin is None else config.deepspeed_plugin.deepspeed_config
     rows = config.per_device_train_batch_size
     wanted = {

@@ -16,16 +16,17 @@ from medsft.models import loading
 from medsft.patches import python
 from medsft.patches.transformers import sft_config
 from medsft.training import checkpoints, micro_batch
+from medsft.training.callbacks.meter import Meter
 from medsft.training.callbacks.stopping import StopEarly
 from medsft.training.dataset import load_data
 from medsft.training.option_checks import check_deepspeed, check_flash_adamw, check_in_backward
 from medsft.training.record import forget_mapped_weights, record
-from medsft.training.run_folder import ensure_split, open_arm
+from medsft.training.run_folder import ensure_split, open_arm, stamp
 from medsft.training.saving import save
 from medsft.training.setup import dev_answers
 from medsft.training.setup.dev_answers import Scorer
 from medsft.training.setup.disk import check_disk
-from medsft.training.setup.rows_per_step import spread
+from medsft.training.setup.rows_per_step import rows_per_step, spread
 from medsft.training.summary import print_summary
 from medsft.training.trainer import Adapters, RecipeTrainer, build_trainer
 
@@ -56,7 +57,7 @@ def train_arm(
     check_in_backward(study, config)
     check_flash_adamw(study, config)
     ensure_split(study, config, argv)
-    arm = open_arm(study, settings(parsed, argv), config.should_save)
+    arm = open_arm(study, settings(parsed, argv), rows_per_step(config), config.should_save)
     if waiting.decided(config.process_index == 0, lambda: arm.done):
         print(f"already done: {arm.folder}/train.json")
         return None
@@ -75,6 +76,7 @@ def train_arm(
         if config.should_save:
             check_disk(arm.folder, run, keeps)
         predicted = micro_batch.check_memory(run, saves=keeps or config.save_strategy != "no")
+        stamp(arm)
 
     with micro_batch.explained(arm, run, study.auto_batch), deepspeed_config.swap_space(config, base):
         trainer = build_trainer(str(arm.folder), data, study, config, model_args, adapters or {})
@@ -89,7 +91,8 @@ def train_arm(
 
 
 def train(trainer: RecipeTrainer) -> float:
-    """Train, from the newest valid checkpoint if there is one, and return the wall seconds of this run.
+    """Train, from the newest valid checkpoint if there is one, and return the wall seconds of this run, with those that
+    led to the checkpoint.
 
     Raises KeyboardInterrupt where a signal stopped it, DoesNotFit where host memory ran short, UserError where it
     diverged.
@@ -113,7 +116,7 @@ def train(trainer: RecipeTrainer) -> float:
     evaluated = [row["step"] for row in state.log_history if "eval_loss" in row]
     if evaluates != "no" and evaluated[-1:] != [state.global_step] and not args.load_best_model_at_end:
         trainer.evaluate()  # the schedule of evaluations need not end on the last step
-    return time.monotonic() - started
+    return trainer.callback(Meter).wall + time.monotonic() - started
 
 
 def end(trainer: RecipeTrainer) -> None:

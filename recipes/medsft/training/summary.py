@@ -1,5 +1,6 @@
 """The table printed before the first step: sizes, tokens, precision, predicted memory."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,8 @@ def print_summary(trainer: "RecipeTrainer", data: Data, study: StudyArguments, p
     args = trainer.args
     batch = rows_per_step(args)
     rows = len(trainer.train_dataset)
-    steps_per_epoch = max(1, rows // batch)
-    steps = args.max_steps if args.max_steps > 0 else round(steps_per_epoch * args.num_train_epochs)
+    steps_per_epoch = -(-rows // batch)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(steps_per_epoch * args.num_train_epochs)
     trainable, total = parameter_counts(trainer.model)
     kinds = sorted({str(p.dtype).removeprefix("torch.") for p in trainer.model.parameters() if p.requires_grad})
     frozen = sorted({str(p.dtype).removeprefix("torch.") for p in trainer.model.parameters() if not p.requires_grad})

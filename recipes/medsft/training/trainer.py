@@ -176,6 +176,7 @@ def build_trainer(
     if adapters:  # TRL keeps those on NF4 in bfloat16, which drops small updates, and the others in float32
         loading.cast_trained(trainer.model, study.adapter_dtype)
     network = trainer.model.get_base_model() if isinstance(trainer.model, PeftModel) else trainer.model
+    loading.freeze_unread(network)
     if on_cpu:
         grouped_attention.use(network)
     if on_cpu and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
@@ -206,7 +207,7 @@ def _callbacks(data: Data, study: StudyArguments, config: "SFTConfig", base_mode
     found: list[TrainerCallback] = [Meter(), StopEarly(len(data.tokenizer), floor), History(), manifests]
     if config.deepspeed_plugin is not None:
         found.append(deepspeed.CompleteResume())
-    if study.early_stopping_patience is not None:
+    if study.early_stopping_patience:
         found.append(EarlyStoppingCallback(study.early_stopping_patience))
     return found
 

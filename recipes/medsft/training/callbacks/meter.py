@@ -21,6 +21,7 @@ class Counts(TypedDict):
     step_seconds: list[float]
     read: int
     written: int
+    wall: float
 
 
 class MeterState(TypedDict):
@@ -34,16 +35,18 @@ class Meter(TrainerCallback, ExportableState):
     """Counts what the run is trained on. Its state is kept in checkpoints, so a resumed run continues the counts.
 
     Checkpoints keep the state of the first process alone: it holds the sums over all processes, and the others count
-    from step to step. `read` and `written`: bytes of disk traffic within steps.
+    from step to step. `read` and `written`: bytes of disk traffic within steps. `wall`: seconds of the runs before this
+    one, each until its last checkpoint.
     """
 
     def __init__(
         self, tokens: int = 0, answer_tokens: int = 0, joules: float = 0.0, step_seconds: list[float] | None = None,
-        read: int = 0, written: int = 0,
+        read: int = 0, written: int = 0, wall: float = 0.0,
     ) -> None:  # fmt: skip
         self.tokens, self.answer_tokens, self.joules = tokens, answer_tokens, joules
         self.read, self.written, self._traffic = read, written, (0, 0)
         self.step_seconds = step_seconds or []
+        self.wall, self._began = wall, time.monotonic()
         self._started, self._typical_from = 0.0, len(self.step_seconds)
         self.energy: Energy | None = None
 
@@ -55,6 +58,7 @@ class Meter(TrainerCallback, ExportableState):
             "step_seconds": self.step_seconds,
             "read": self.read,
             "written": self.written,
+            "wall": round(self.wall + time.monotonic() - self._began, 2),
         }
         return {"args": counts, "attributes": {}}
 
@@ -67,6 +71,7 @@ class Meter(TrainerCallback, ExportableState):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
+        self._began = time.monotonic()
         if not state.is_world_process_zero:
             self.tokens = self.answer_tokens = 0
             self.joules = 0.0

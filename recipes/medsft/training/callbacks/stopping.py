@@ -54,7 +54,7 @@ class StopEarly(TrainerCallback):
         model: torch.nn.Module | None = None,
         **_: object,
     ) -> None:
-        self.loss = float(torch.stack(self._losses).sum())
+        self.loss = _mean_over_ranks(torch.stack(self._losses).sum(), args)
         self._losses.clear()
         self.available = min(self.available, host_memory()[1])
         if self.available < self.floor:
@@ -97,6 +97,17 @@ class StopEarly(TrainerCallback):
             raise KeyboardInterrupt
         self.reason = max(self.reason, SIGNALLED)
         print("stopping: a checkpoint is written at the end of this step", file=sys.stderr)
+
+
+def _mean_over_ranks(loss: torch.Tensor, args: TrainingArguments) -> float:
+    """The loss of the step. A rank's own is the sum of its tokens over the mean number of tokens: one of 16 with a long
+    answer among short ones reads several times the loss.
+    """
+    if args.world_size == 1:
+        return float(loss)
+    mean = loss.double() / args.world_size
+    torch.distributed.all_reduce(mean)
+    return float(mean)
 
 
 def finite(network: torch.nn.Module) -> bool:

@@ -131,6 +131,7 @@ def try_rate(
     wanted |= {"eval_strategy": "steps", "eval_steps": every, "eval_on_start": str(start is None).lower()}
     # a trial lasts minutes, and writing weights would be some of them
     wanted |= {"save_strategy": "no", "keep_model": "false", "load_best_model_at_end": "false", "seed": arguments.seed}
+    wanted |= {"early_stopping_patience": 0, "choose_by": "", "generate_rows": 0}  # they need weights that were saved
     if arguments.max_dev_rows is not None:
         wanted["max_dev_rows"] = arguments.max_dev_rows
     flags = [word for name, value in wanted.items() for word in (f"--{name}", str(value))]
