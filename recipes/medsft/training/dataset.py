@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from trl import SFTConfig
 
+COMPARED = 16  # rows whose tokens are counted again for another model
 Row = dict[str, list[int]]  # token ids and labels of one dialogue
 
 
@@ -51,6 +52,8 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
     own = None if template_path else tokenizer.chat_template
     template = chat_template.training_template(tokenizer, template_path)
     check_system_turns(report, tokenizer, template, base_model)
+    if template_path is None and report["arguments"]["model_name_or_path"] != base_model:
+        check_counts(study.study_dir, tokenizer, template, base_model)
     if study.double_bos:
         template = chat_template.with_second_bos(tokenizer, template)
     if not study.end_of_turn_loss:
@@ -71,6 +74,23 @@ def load_data(study: StudyArguments, max_length: int | None, base_model: str, te
         longest=max(map(sum, zip(train["answer_tokens"], train["prompt_tokens"], strict=True))),
         fingerprint=report["fingerprint"],
     )
+
+
+def check_counts(study: str, tokenizer: "PreTrainedTokenizerBase", template: str, base_model: str) -> None:
+    """Raise UserError where the split's rows have another number of tokens for this model than they were prepared with.
+
+    Looks at the longest ones, which max_length would cut first.
+    """
+    train = load_split(study, "train")
+    counted = [sum(both) for both in zip(train["answer_tokens"], train["prompt_tokens"], strict=True)]
+    for row in sorted(range(len(train)), key=lambda at: -counted[at])[:COMPARED]:
+        found = len(chat_template.render(tokenizer, train[row]["messages"], template).input_ids)
+        if found != counted[row]:
+            raise UserError(
+                f"{study}/data was prepared with another model's tokenizer: a row of {counted[row]} tokens has {found} "
+                f"for {base_model}; prepare it for this model: python recipes/prepare_data.py --study_dir {study} "
+                f"--model_name_or_path {base_model}, or give another --study_dir"
+            )
 
 
 def check_system_turns(

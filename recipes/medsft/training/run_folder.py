@@ -60,7 +60,9 @@ def ensure_split(study: StudyArguments, config: "SFTConfig", argv: list[str]) ->
                 f"{study.study_dir}/data: not prepared; run: "
                 f"python recipes/prepare_data.py --study_dir {study.study_dir}"
             )
-        (data,) = parse([DataArguments], argv=["--config", str(beside), "--study_dir", study.study_dir])
+        flag = "--model_name_or_path"  # whose tokens are counted
+        model = argv[argv.index(flag) : argv.index(flag) + 2] if flag in argv else []
+        (data,) = parse([DataArguments], argv=["--config", str(beside), "--study_dir", study.study_dir, *model])
         prepare(data)
 
 
