@@ -9,11 +9,9 @@ Nothing is changed, nothing is sent. Exit status 3 where a finding is 'stop', el
 
 import ctypes.util
 import os
-import re
 import resource
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,10 +23,12 @@ from medsft.config import parse
 from medsft.distributed import deepspeed_ops
 from medsft.errors import DoesNotFit
 from medsft.hardware import cgroups, specs
+from medsft.hardware.gpus import nvidia_smi
 from medsft.hub import cache_folder
 
 # First driver branch that runs a CUDA major version (NVIDIA, CUDA compatibility guide: minor versions are compatible).
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
+SHARED_MEMORY = Path("/dev/shm")
 GB = 10**9
 
 
@@ -99,7 +99,7 @@ def gpus() -> Iterator[Finding]:
             "make setup TORCH_INDEX= in a new .venv, or the gpu image",
         )
         return
-    yield driver(_smi("driver_version"), built)
+    yield driver(next(iter(nvidia_smi("driver_version")), "").strip(), built)
     if not torch.cuda.is_available():
         yield Finding(
             "stop",
@@ -111,22 +111,25 @@ def gpus() -> Iterator[Finding]:
 
 def driver(version: str, cuda: str) -> Finding:
     """Whether driver `version` ('550.90.07') runs programs built for `cuda` ('13.0')."""
-    needed, major = OLDEST_DRIVER.get(int(cuda.split(".")[0]), 0), int(version.split(".")[0] or 0)
-    found = f"{version or 'unknown'}, torch is built for CUDA {cuda}"
-    if major >= needed:
+    needed, major = OLDEST_DRIVER.get(int(cuda.split(".")[0]), 0), version.split(".")[0]
+    if not major.isdigit():
+        remedy = f"run nvidia-smi: its driver must be {needed} or newer"
+        return Finding("look", "driver", f"unknown, torch is built for CUDA {cuda}", remedy)
+    found = f"{version}, torch is built for CUDA {cuda}"
+    if int(major) >= needed:
         return Finding("ok", "driver", found)
     return Finding("stop", "driver", f"{found}, which needs {needed}", f"ask for a host with driver {needed} or newer")
 
 
 def between_processes() -> Iterator[Finding]:
     """What several processes talk through: shared memory, locked memory, InfiniBand."""
-    shared, several = shutil.disk_usage("/dev/shm").total, specs.machine(".").gpus > 1
+    several = specs.machine(".").gpus > 1
+    shared = shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else 0
     if shared < GB:
         remedy = "docker run --shm-size 8g (or --ipc host); in a pod an emptyDir with medium: Memory at /dev/shm"
         grade = "stop" if several else "look"
-        yield Finding(
-            grade, "/dev/shm", f"{shared / GB:.2f} GB: too little for several GPUs (NCCL) or data workers", remedy
-        )
+        found = f"{shared / GB:.2f} GB" if shared else "none"
+        yield Finding(grade, "/dev/shm", f"{found}: too little for several GPUs (NCCL) or data workers", remedy)
     else:
         yield Finding("ok", "/dev/shm", f"{shared / GB:.1f} GB")
 
@@ -247,16 +250,6 @@ def model_hub() -> Iterator[Finding]:
     else:
         remedy = "give local folders: --model_name_or_path FOLDER, DATA=FILE; the demo needs none"
         yield Finding("look", "model hub", "not reached, or switched off by HF_HUB_OFFLINE", remedy)
-
-
-def _smi(field: str) -> str:
-    """One field of nvidia-smi, of the first GPU; '' where it does not answer."""
-    try:
-        query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
-    except (subprocess.SubprocessError, OSError):
-        return ""
-    return re.split(r"\s", answer.strip())[0]
 
 
 if __name__ == "__main__":

@@ -77,7 +77,10 @@ def read() -> tuple[PlanArguments, Recipe | None]:
     if recipe:  # flags win over what the recipe says
         at = argv.index("--config")
         del argv[at : at + 2]
-        argv = [word for name, value in recipe.options.items() for word in (f"--{name}", str(value))] + argv
+        given = {name: value for name, value in recipe.options.items() if value is not None}  # else the plan's default
+        if recipe.options.get("max_length", 0) is None and peek("max_length", None, argv) is None:
+            raise UserError(f"{recipe.path}: max_length: null cuts no row; give the plan the longest: --max_length 999")
+        argv = [word for name, value in given.items() for word in (f"--{name}", str(value))] + argv
     (args,) = parse([PlanArguments], argv=argv)
     for name in ("per_device_train_batch_size", "max_length", "lora_r"):
         if getattr(args, name) < 1:
@@ -111,7 +114,8 @@ def make_plan(args: PlanArguments, hardware: Hardware, recipe: Recipe | None = N
         step |= IN_FLOAT32
     own = recipe.strategy if recipe else None
     if recipe and not applies(recipe.strategy, hardware.gpus, hardware.nodes):
-        missing = "several GPUs" if hardware.gpus else "an NVIDIA GPU"
+        more = "several GPUs" if hardware.ranks == 1 else "one GPU (--gpus 1)"
+        missing = more if hardware.gpus else "an NVIDIA GPU"
         raise DoesNotFit(f"{recipe.path} ({own}) needs {missing}; what fits {summary(hardware)}: make plan")
     strategies = planner.strategies(config, hardware, batch, length, own=own, only_own=args.check_only, **step)
     recommended, reason = planner.recommend(strategies, hardware)

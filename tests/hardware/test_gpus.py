@@ -101,3 +101,46 @@ def test_a_driver_that_does_not_work_is_a_machine_without_a_gpu(
 ) -> None:
     stand_in(tmp_path, monkeypatch, script)
     assert gpus.compute_capability() == 0 and gpus.visible_gpus() == ("none", 0, 0, 0)
+
+
+MIXED = """case "$1" in
+-L) cat <<'END'
+GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-1a)
+  MIG 3g.40gb     Device  0: (UUID: MIG-1)
+  MIG 1g.10gb     Device  1: (UUID: MIG-2)
+GPU 1: NVIDIA A100-SXM4-80GB (UUID: GPU-2b)
+END
+;;
+*uuid) printf 'GPU-1a\\nGPU-2b\\n';;
+*) printf 'NVIDIA A100-SXM4-80GB, 81920, 81000, Enabled\\nNVIDIA A100-SXM4-80GB, 81920, 80000, Disabled\\n';;
+esac"""
+WHOLE, LARGE, SMALL = "NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB MIG 3g.40gb", "NVIDIA A100-SXM4-80GB MIG 1g.10gb"
+
+
+@pytest.mark.parametrize(
+    ("visible", "name", "count"),
+    [
+        (None, LARGE, 1),
+        ("", "none", 0),
+        ("-1", "none", 0),
+        (" ", "none", 0),
+        ("MIG-2", SMALL, 1),
+        ("MIG-2,MIG-1", SMALL, 1),
+        (" MIG-2 , MIG-1", SMALL, 1),
+        ("MIG-9", "none", 0),
+        ("GPU-2b", WHOLE, 1),
+        ("1", WHOLE, 1),
+        ("GPU-1a", LARGE, 1),
+        ("0", LARGE, 1),
+        ("1,0", WHOLE, 1),
+    ],
+)
+def test_one_gpu_is_cut_into_slices_and_another_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, name: str, count: int
+) -> None:
+    stand_in(tmp_path, monkeypatch, MIXED)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = gpus.visible_gpus()
+    assert found[:2] == (name, count)
+    assert found[3] == {WHOLE: 80_000, LARGE: 38_912, SMALL: 9_728, "none": 0}[name] * gpus.MIB

@@ -45,6 +45,6 @@ def test_a_large_model_is_split_and_does_not_fit_one_gpu(h100: Hardware) -> None
     split = estimate(LARGE, h100, 8, WORK)
     assert split and split.split > 1 and split.split * split.copies == 8
     quantized = estimate(LARGE, h100, 1, WORK, bits_per_weight=4.8)
-    assert quantized and quantized.batch < 256 or quantized.split == 1
+    assert quantized and (quantized.split, quantized.batch) == (1, 256)  # 42 GB of weights and 25 GB of cache
     small = replace(h100, device_bytes=h100.device_bytes // 4)
     assert estimate(LARGE, small, 1, WORK, bits_per_weight=4.8) is None

@@ -47,14 +47,38 @@ def test_another_model_or_other_code_is_traced_anew(asked, monkeypatch):
     assert len(asked) == 3
 
 
-def test_an_engine_that_fails_is_one_line_with_the_reason(asked, monkeypatch):
+def test_an_engine_that_fails_is_one_line_with_the_reason_and_steps_are_traced(asked, monkeypatch):
     monkeypatch.setattr(cache.sys, "executable", "/bin/false")
-    engine = {"stage": 3, "ranks": 1}
-    with pytest.raises(UserError, match=r"cannot be tried out for 'llama' \(no message\)"):
-        cache.traced(CONFIG, True, [], [engine])
+    steps, (error,) = cache.traced(CONFIG, True, [SMALL], [{"stage": 3, "ranks": 1}])
+    assert isinstance(error, UserError) and "cannot be tried out for 'llama' (no message)" in str(error)
+    assert steps == [{"forward": {"weights": 1}}]
 
 
-def test_the_engines_processes_end_where_a_step_cannot_be_traced(asked, monkeypatch, tmp_path):
+def test_one_engine_fails_and_another_is_kept(asked, monkeypatch, tmp_path):
+    script = tmp_path / "python"
+    script.write_text("""#!/bin/sh\necho '["KeyError: no such layer", {"pinned": 7}]'\n""")
+    script.chmod(0o755)
+    monkeypatch.setattr(cache.sys, "executable", str(script))
+    error, found = cache.traced(CONFIG, True, [], [{"stage": 2, "ranks": 1}, {"stage": 3, "ranks": 1}])[1]
+    assert "(KeyError: no such layer)" in str(error) and found == {"pinned": 7}
+    monkeypatch.setattr(cache.sys, "executable", "/bin/false")
+    assert cache.traced(CONFIG, True, [], [{"stage": 3, "ranks": 1}])[1] == [{"pinned": 7}]
+
+
+def test_a_step_that_cannot_be_traced_takes_no_other_away(asked, monkeypatch):
+    def fails(_config, traced_step, _uniform):
+        if traced_step == SMALL:
+            raise UserError("cannot be traced")
+        return {"forward": {"weights": traced_step.batch}}
+
+    monkeypatch.setattr(step, "trace", fails)
+    (error, found), _ = cache.traced(CONFIG, True, [SMALL, LARGE], [])
+    assert str(error) == "cannot be traced" and found == {"forward": {"weights": 2}}
+    with pytest.raises(UserError, match="cannot be traced"):
+        cache.traced_steps(CONFIG, True, [SMALL])
+
+
+def test_the_engines_processes_end_where_the_steps_are_interrupted(asked, monkeypatch, tmp_path):
     script = tmp_path / "python"
     script.write_text('#!/bin/sh\nsleep 60 &\necho $! > "$(dirname "$0")/child"\nwait\n')
     script.chmod(0o755)
@@ -65,10 +89,10 @@ def test_the_engines_processes_end_where_a_step_cannot_be_traced(asked, monkeypa
         while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        raise UserError("cannot be traced")
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(step, "trace", fails)
-    with pytest.raises(UserError, match="cannot be traced"):
+    with pytest.raises(KeyboardInterrupt):
         cache.traced(CONFIG, True, [SMALL], [{"stage": 3, "ranks": 1}])
     child = Path("/proc") / (tmp_path / "child").read_text().strip()
     deadline = time.monotonic() + 60

@@ -23,6 +23,7 @@ REPLACED = {
         "_addmm_fp32": "ad4712207aa7",
     },
     "trl/trainer/sft_trainer.py": {"SFTTrainer.compute_loss": "77b4ad106c73"},
+    "peft/utils/integrations.py": {"dequantize_module_weight": "9050474b4841"},
     "transformers/integrations/deepspeed.py": {"is_deepspeed_zero3_enabled": "8969a2f9e605"},
     "transformers/modeling_utils.py": {"get_torch_context_manager_or_global_device": "d7f0d60088cc"},
     "deepspeed/comm/torch.py": {"build_shm_op": "5ee7daeb8dd5"},
@@ -56,6 +57,7 @@ LOOKED_UP = {
     "deepspeed/runtime/zero/partitioned_param_coordinator.py": "assert_ints_same_as_other_ranks(",
     "deepspeed/runtime/zero/linear.py": "get_accelerator()",
     "deepspeed/ops/adam/cpu_adam.py": "CPUAdamBuilder().load()",
+    "peft/tuners/lora/dora.py": "dequantize_module_weight(base_layer)",
     "bitsandbytes/_ops.py": '"bitsandbytes::gemm_4bit"',
 }
 

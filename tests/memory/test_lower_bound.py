@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import yaml
+from transformers import NemotronHConfig, Qwen3Config, Qwen3NextConfig, RecurrentGemmaConfig, Zamba2Config
 
 from conftest import RECIPES, ROOT
 from medsft.errors import DoesNotFit
@@ -25,6 +26,28 @@ def test_weights_are_counted_to_a_thousandth_and_never_too_many(file):
     values, exact = read_json(file), count_parameters(known_config(file.stem.replace("--", "/")))
     least = 0.9 if "vision_config" in values else 0.999  # a tower for images is not counted
     assert least * exact <= lower_bound.parameters(values) <= exact
+
+
+SMALL = {"hidden_size": 64, "intermediate_size": 512, "num_attention_heads": 4, "vocab_size": 100}
+HYBRIDS = [
+    Zamba2Config(**SMALL, num_hidden_layers=4, layers_block_type=["mamba", "hybrid"] * 2, num_mem_blocks=1),
+    RecurrentGemmaConfig(**SMALL, num_hidden_layers=4, num_key_value_heads=1),
+    NemotronHConfig(**SMALL, num_key_value_heads=4, layers_block_type=["mamba", "attention", "mlp"]),
+    Qwen3NextConfig(**SMALL, num_hidden_layers=4, num_key_value_heads=4, num_experts=2, head_dim=16),
+]
+
+
+@pytest.mark.parametrize("config", HYBRIDS, ids=lambda config: config.model_type)
+def test_layers_of_other_kinds_are_bounded_by_nothing(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    assert lower_bound.parameters(read_json(tmp_path / "config.json")) == 0 < count_parameters(config)
+
+
+@pytest.mark.parametrize("kinds", [["full_attention"] * 4, ["sliding_attention", "full_attention"] * 2])
+def test_kinds_of_attention_are_bounded_as_before(kinds):
+    config = Qwen3Config(**SMALL, num_hidden_layers=4, num_key_value_heads=4, head_dim=16, layer_types=kinds)
+    exact = count_parameters(config)
+    assert 0.95 * exact < lower_bound.parameters(config.to_dict()) <= exact
 
 
 def test_a_config_that_does_not_say_is_not_guessed():

@@ -1,19 +1,22 @@
 """The memory plan: what fits which machine, and what must never shrink."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig
+from transformers import JambaConfig, LlamaConfig
 
 from medsft.errors import DoesNotFit, UserError
 from medsft.hardware import specs
 from medsft.memory import peaks, plan_records, planner
 from medsft.memory.step_config import StepConfig
 from medsft.memory.strategies import STRATEGIES, applies
+from medsft.memory.trace import cache
 from medsft.memory.trace.cache import traced_beside
 from medsft.models.parameter_counts import count_parameters, known_config, sizes_of
+from medsft.training import micro_batch
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.2"
 TINY = LlamaConfig(
@@ -124,7 +127,7 @@ def test_more_ranks_hold_less_each(engines):
         planner.predict(OPTIMIZER_OFFLOAD, TINY, specs.described(A100, gpus=n), 2, 32, lora_r=4)["traced_bytes"]
         for n in RANKS
     ]
-    assert per_rank[0] >= per_rank[1] >= per_rank[2]
+    assert per_rank[0] > per_rank[1] > per_rank[2]
 
 
 @pytest.mark.slow
@@ -182,6 +185,82 @@ def test_check_fits_says_what_is_missing():
     planner.check_fits({"device_bytes": 10**9, "host_bytes": 10**9}, A100, 2 * 10**9)
     with pytest.raises(DoesNotFit, match=r"host memory and 20.0 GB to spare, has 24.0 GB.*plan_memory"):
         planner.check_fits({"device_bytes": 0, "host_bytes": 5 * 10**9}, LAPTOP, 20 * 10**9)
+
+
+@pytest.fixture
+def without_deepspeed(monkeypatch, tmp_path):
+    """A machine on which DeepSpeed's engine cannot be run, and nothing is kept of other runs."""
+    monkeypatch.setenv("MEDSFT_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache.sys, "executable", "/bin/false")
+
+
+def test_an_engine_that_cannot_be_run_takes_no_other_strategy_away(without_deepspeed):
+    among = ("full", "full_zero3_offload", "full_fsdp2_offload")
+    rows = {row["name"]: row for row in planner.strategies(TINY, A100, 1, 8, among=among)}
+    assert rows["full"]["fits"] and rows["full_fsdp2_offload"]["fits"]
+    failed = rows["full_zero3_offload"]
+    assert not failed["fits"] and "DeepSpeed's engine cannot be tried out for 'llama'" in failed["reason"]
+    assert set(failed) == set(plan_records.PlanRow.__annotations__)
+    assert planner.recommend(list(rows.values()), A100)[0] == "full_fsdp2_offload"
+    small = replace(A100, host_bytes=10**9, device_bytes=10**6)
+    none = planner.strategies(TINY, small, 1, 8, among=among)
+    assert "needs" in planner.recommend(none, small)[1]  # of one whose needs are known
+    for alone in (
+        lambda: planner.predict("full_zero3_offload", TINY, A100, 1, 8),
+        lambda: planner.strategies(TINY, A100, 1, 8, among=("full_zero3_offload",)),
+    ):
+        with pytest.raises(UserError, match="DeepSpeed's engine cannot be tried out"):
+            alone()
+
+
+def test_what_does_not_fit_is_said_where_nothing_else_can_be_traced(tmp_path, monkeypatch):
+    def untraced(*_args):
+        raise UserError("a training step of 'new' cannot be traced")
+
+    with pytest.raises(DoesNotFit, match=r"host memory and 20.0 GB to spare, has 24.0 GB.*plan_memory.py shows"):
+        planner.check_fits({"device_bytes": 0, "host_bytes": 5 * 10**9}, LAPTOP, 20 * 10**9, untraced)
+    monkeypatch.setattr(micro_batch, "cheaper", untraced)
+    run = SimpleNamespace(config=SimpleNamespace(per_device_train_batch_size=4, max_length=64))
+    arm = SimpleNamespace(folder=tmp_path)
+    told = pytest.raises(DoesNotFit, match="host memory ran out.*step of 'new' cannot be traced")
+    with told, micro_batch.explained(arm, run, auto_batch=False):
+        raise MemoryError
+
+
+def host_of(name, gpus, **step):
+    (row,) = planner.strategies(TINY, specs.described(A100, gpus=gpus), 1, 8, own=name, only_own=True, **step)
+    return row["host_bytes_by"], row["device_bytes"]
+
+
+def test_paged_states_are_counted_for_each_process():
+    paged = {"optimizer": "paged_adamw_8bit"}
+    one, device = host_of("full_8bit", 1, **paged)
+    assert host_of("full_8bit", 4, **paged)[0]["optimizer"] == 4 * one["optimizer"] == 4 * device["optimizer"]
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "bytes_a_weight"),
+    [
+        ("full_fp32", {}, 4),
+        ("lora", {"dtype": "float16", "autocast": False}, 2),
+        ("lora", {"dtype": "bfloat16"}, 0),  # read as it lies on the disk
+        ("qlora", {"dtype": "float32"}, 0),  # packed weight by weight
+    ],
+)
+def test_weights_are_converted_on_the_host_by_each_process(name, step, bytes_a_weight):
+    n = count_parameters(TINY)
+    assert host_of(name, 4, **step)[0].get("loading", 0) == 4 * bytes_a_weight * n
+    assert "loading" not in host_of(name, 1, **step)[0]
+
+
+def test_fsdp2_gathers_the_root_and_the_largest_layers_of_a_mixed_stack():
+    jamba = JambaConfig(hidden_size=64, intermediate_size=96, num_attention_heads=4, vocab_size=100, num_experts=4,
+                        num_hidden_layers=4, num_key_value_heads=2, expert_layer_offset=1)  # fmt: skip
+    sizes = sizes_of(jamba)
+    live = dict.fromkeys(peaks.DEVICE, 0)
+    device, _ = peaks.fsdp2_bytes(sizes, {"forward/first": live, "backward/loss": live}, 1)
+    root = 2 * 100 * 64 + 64  # embedding, head and the last norm
+    assert device["weights"] == 2 * (root + 2 * sizes.layer) and device["gradients"] == 4 * sizes.layer
 
 
 def test_unknown_strategy_is_named():

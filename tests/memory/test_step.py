@@ -10,12 +10,13 @@ from transformers import GPT2Config, LlamaConfig, MixtralConfig, Qwen3Config
 from transformers.models.t5 import T5Config
 
 from medsft.errors import UserError
+from medsft.memory.recipe import read_recipe
 from medsft.memory.step_config import StepConfig
 from medsft.memory.trace.library_patches import fake_tensors
 from medsft.memory.trace.model import build
 from medsft.memory.trace.nf4 import materialize
 from medsft.memory.trace.step import highest, trace, trace_layers
-from medsft.models.parameter_counts import known_config
+from medsft.models.parameter_counts import known_config, sizes_of
 
 MEASURE = Path(__file__).parents[1] / "bench" / "measured_step.py"
 SHAPE = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
@@ -98,7 +99,19 @@ def test_equals_the_allocator(settings):
 )
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_any_decoder(config, method):
-    assert total(config, StepConfig(method=method, batch=1, length=16)) > 0
+    """Frozen weights are those of the class, packed as bitsandbytes does; trained ones have gradients as large."""
+    step = StepConfig(method=method, batch=1, length=16, on_gpu=False)
+    peaks, sizes = trace(config, step, True), sizes_of(config)
+    weights, gradients = highest(peaks)[1]["weights"], max(peak["gradients"] for peak in peaks.values())
+    least = 2 * sizes.parameters
+    if method == "full":
+        assert gradients == least
+    else:
+        least += gradients  # adapters in float32
+    if method == "qlora":  # half a byte a weight, a byte for 64, four for 64 x 256; tables of 272 numbers, an offset
+        packed = [inputs * outputs for _, inputs, outputs in sizes.linears]
+        least += sum(-3 * n // 2 + -(-n // 64) + 4 * -(-n // (64 * 256)) + 4 * 273 for n in packed)
+    assert least <= weights < least + 4000  # tables of positions and the mask
 
 
 def test_tied_embeddings_are_counted_once():
@@ -106,6 +119,47 @@ def test_tied_embeddings_are_counted_once():
     free = LlamaConfig(**SHAPE, intermediate_size=176, tie_word_embeddings=False)
     weights = [highest(trace(c, StepConfig(batch=1, length=8, on_gpu=False), True))[1]["weights"] for c in (tied, free)]
     assert weights[1] - weights[0] == 2 * 500 * 64
+
+
+ADAPTED = {
+    "lora": "use_peft: true\ndtype: bfloat16",
+    "qlora": "use_peft: true\ndtype: bfloat16\nload_in_4bit: true\nstrategy: qlora",
+}
+
+
+def planned(folder, method, more, config):
+    """Bytes by category at the peak of a recipe's step, and of the gradients."""
+    (folder / "mine.yaml").write_text(f"arm: mine\nlora_target_modules: [q_proj]\n{ADAPTED[method]}\n{more}\n")
+    step = read_recipe(["--config", str(folder / "mine.yaml")]).step
+    peaks = trace(config, StepConfig(**step, method=method, batch=1, length=8, on_gpu=False), False)
+    return highest(peaks)[1], max(peak["gradients"] for peak in peaks.values())
+
+
+@pytest.mark.parametrize("method", ADAPTED)
+@pytest.mark.parametrize(
+    ("more", "trained"),
+    [
+        ("lora_modules_to_save: [lm_head]", 500 * 64),
+        ("use_dora: true", 2 * 64),  # a magnitude for each output of q_proj, in two layers
+    ],
+    ids=["modules_to_save", "dora"],
+)
+def test_what_a_recipe_trains_beside_its_adapters_is_counted(tmp_path, method, more, trained):
+    config = LlamaConfig(**{k: v for k, v in LLAMA.items() if k != "model_type"} | {"num_hidden_layers": 2})
+    plain, plain_gradients = planned(tmp_path, method, "", config)
+    found, gradients = planned(tmp_path, method, more, config)
+    assert found["weights"] - plain["weights"] == gradients - plain_gradients == 4 * trained  # in float32
+    assert 8 * trained <= found["optimizer"] - plain["optimizer"] <= 8 * trained + 64  # two moments, and step counts
+
+
+def test_adapters_on_experts_in_one_tensor_are_counted(tmp_path):
+    config = MixtralConfig(
+        intermediate_size=96, num_local_experts=4, num_key_value_heads=2, **SHAPE | {"num_hidden_layers": 2}
+    )
+    adapters = 2 * 4 * 16 * (64 + 2 * 96)  # in two layers of four experts
+    _, plain = planned(tmp_path, "lora", "", config)
+    _, found = planned(tmp_path, "lora", "lora_dropout: 0.0\nlora_target_parameters: [gate_up_proj]", config)
+    assert found - plain == 4 * adapters
 
 
 def test_a_model_without_a_decoder_is_refused():

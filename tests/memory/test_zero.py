@@ -36,3 +36,7 @@ def test_the_layers_are_found_where_they_are_kept():
     parent.layers = torch.nn.Identity()
     with pytest.raises(ValueError, match="3 layers"):
         zero.layer_list(model)
+
+
+def test_an_engine_that_cannot_be_run_is_its_reason():
+    assert zero.tried({"stage": 3}) == "KeyError: 'ranks'"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 
 from medsft.errors import UserError
 from medsft.files import sha256_file
@@ -92,3 +93,23 @@ def test_the_revision_of_a_hub_model_is_its_commit(tmp_path: Path, monkeypatch: 
     (cached / "refs" / "main").write_text(commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     assert loading.revision("someone/model") == commit
+
+
+def test_what_words_do_not_pass_through_is_frozen() -> None:
+    """Gemma 3 reads pictures too; its whole model is what TRL loads, and these rows hold words only."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
+
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"num_key_value_heads": 1, "head_dim": 16, "vocab_size": 128}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 28, "patch_size": 14}
+    network = Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=vision))
+    loading.freeze_unread(network)
+    network(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()
+    trained = {name: one.grad is not None for name, one in network.named_parameters() if one.requires_grad}
+    assert all(trained.values()) and any("layers.1" in name for name in trained)
+    frozen = {name.split(".")[1] for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"vision_tower", "multi_modal_projector"}
+    plain = LlamaForCausalLM(LlamaConfig(**{**text, "head_dim": None}))
+    loading.freeze_unread(plain)
+    assert all(parameter.requires_grad for parameter in plain.parameters())

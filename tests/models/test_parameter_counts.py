@@ -1,10 +1,22 @@
 """Exact counts of a model's parameters, and of what adapters and NF4 touch."""
 
 import pytest
-from transformers import GPT2Config, LlamaConfig, MixtralConfig
+from transformers import (
+    AutoConfig,
+    FalconH1Config,
+    GPT2Config,
+    GraniteMoeHybridConfig,
+    JambaConfig,
+    LlamaConfig,
+    MixtralConfig,
+    NemotronHConfig,
+    Zamba2Config,
+)
 from transformers.models.t5 import T5Config
 
 from medsft.errors import UserError
+from medsft.models import parameter_counts
+from medsft.models.meta import empty_model
 from medsft.models.parameter_counts import count_lora, count_parameters, known_config, sizes_of
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.2"
@@ -82,6 +94,40 @@ def test_absent_target_is_named(mistral):
 def test_other_decoders_are_counted(config, parameters):
     assert count_parameters(config) == parameters
     assert count_lora(config, 8) > 0
+
+
+SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "vocab_size": 100}
+HYBRIDS = [
+    FalconH1Config(**SMALL, num_hidden_layers=2, num_key_value_heads=2, mamba_d_ssm=64, mamba_n_heads=4),
+    GraniteMoeHybridConfig(
+        **SMALL, num_key_value_heads=2, layer_types=["mamba", "attention"], num_hidden_layers=2, mamba_n_heads=8
+    ),
+    NemotronHConfig(**SMALL, num_key_value_heads=2, layers_block_type=["mamba", "attention", "mlp"]),
+]
+
+
+@pytest.mark.parametrize("config", HYBRIDS, ids=lambda config: config.model_type)
+def test_infinite_numbers_in_a_configuration_are_read(config, tmp_path, monkeypatch):
+    counted = sum(p.numel() for p in empty_model(config, "float32").parameters())
+    assert count_parameters(config) == counted
+    config.save_pretrained(tmp_path)
+    assert count_parameters(AutoConfig.from_pretrained(tmp_path)) == counted
+    monkeypatch.setattr(parameter_counts, "CONFIGS", tmp_path)
+    (tmp_path / "config.json").rename(parameter_counts.config_file("someone/hybrid"))
+    kept = known_config("someone/hybrid")
+    assert count_parameters(kept) == counted and kept.name_or_path == ""
+
+
+def test_layers_of_several_sizes_and_shared_ones_are_told_from_the_rest():
+    jamba = JambaConfig(**SMALL, num_hidden_layers=4, num_key_value_heads=2, num_experts=2, attn_layer_period=2,
+                        expert_layer_period=2, attn_layer_offset=1, expert_layer_offset=1)  # fmt: skip
+    zamba = Zamba2Config(**SMALL, num_hidden_layers=4, layers_block_type=["mamba", "hybrid"] * 2, num_mem_blocks=1)
+    for config in (jamba, zamba):
+        model, sizes = empty_model(config, "float32"), sizes_of(config)
+        outside = {name: p.numel() for name, p in model.named_parameters() if ".layers." not in name}
+        assert sizes.root == sum(outside.values()) and not sizes.uniform
+        layers = [sum(p.numel() for p in layer.parameters()) for layer in model.model.layers]
+        assert sizes.layer == max(layers) > min(layers)
 
 
 def test_what_is_no_decoder_is_refused():

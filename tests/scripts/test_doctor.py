@@ -19,13 +19,36 @@ from medsft.hardware import cgroups, specs
         ("570.133.20", "13.0", "stop"),
         ("535.183.01", "12.8", "ok"),
         ("470.82.01", "12.1", "stop"),
-        ("", "13.0", "stop"),
+        ("", "13.0", "look"),
+        ("[N/A]", "13.0", "look"),
     ],
 )
 def test_driver_against_cuda(version: str, cuda: str, grade: str) -> None:
     finding = doctor.driver(version, cuda)
     assert finding.grade == grade
-    assert bool(finding.remedy) == (grade == "stop")
+    assert bool(finding.remedy) == (grade != "ok")
+
+
+def test_a_driver_that_answers_late_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    (tmp_path / "nvidia-smi").write_text(
+        '#!/bin/sh\ncase "$1" in *driver_version) sleep 6; echo 580.65.06;; '
+        "*) echo 'NVIDIA H200, 143771, 143156, Disabled';; esac\n"
+    )
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    found = {finding.what: finding for finding in doctor.gpus()}
+    assert found["driver"] == doctor.Finding("ok", "driver", "580.65.06, torch is built for CUDA 13.0")
+
+
+def test_a_machine_without_shared_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path / "none")
+    found = next(doctor.between_processes())
+    assert (found.grade, found.what) == ("look", "/dev/shm")
+    assert found.found.startswith("none: too little") and "--shm-size" in found.remedy
 
 
 @pytest.mark.parametrize(

@@ -137,3 +137,22 @@ def test_the_machine_is_read(plan, tiny_model):
 def test_help_is_complete():
     text = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
     assert "--as_published" in text and "Exit status 3" in text
+
+
+def test_what_a_recipe_leaves_open_is_the_plans_own_and_its_length_is_asked_for(plan, tmp_path, tiny_model):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        f"arm: mine\nstrategy: lora\nuse_peft: true\nmodel_name_or_path: {tiny_model}\nuse_cpu: true\n"
+        "max_length: null\noutput_dir: null\n"
+    )
+    small = ("--config", str(recipe), "--gpu", "none", "--host", "24GB", "--disk", "100GB", "--check_only", "true")
+    status, _, _, err = plan(*small)
+    assert status == 2 and err.count("\n") == 1
+    assert "mine.yaml: max_length: null cuts no row; give the plan the longest: --max_length" in err
+    assert plan(*small, "--max_length=16")[0] == 0
+
+
+def test_an_update_in_the_backward_pass_is_planned_for_one_process(plan):
+    recipe = SCRIPT.parent / "configs" / "mistral_7b" / "full_8bit_in_backward.yaml"
+    status, _, _, err = plan("--config", str(recipe), "--gpu", "h200", "--gpus", "2", "--host", "1TB", "--disk", "2TB")
+    assert status == 3 and "needs one GPU (--gpus 1)" in err

@@ -43,9 +43,8 @@ Row = TypeVar("Row")
 
 def visible_gpus() -> tuple[str, int, int, int]:
     """(name, count, total bytes, free bytes) of the GPUs this process may use; the smallest one's memory."""
-    rows, sliced = _memory()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    rows = _slice(visible or "") if sliced and visible != "" else _visible(rows)
+    rows, cut = _memory()
+    rows = _of_cut_machine(rows, cut) if any(cut) else _visible(rows)
     if not rows:
         return "none", 0, 0, 0
     return rows[0][0], len(rows), min(row[1] for row in rows), min(row[2] for row in rows)
@@ -62,15 +61,21 @@ def _visible(rows: list[Row]) -> list[Row]:
 
     By number, or by a UUID, of which the beginning is enough. A slice (MIG-...) counts as the first GPUs do.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
+    wanted = _wanted()
+    if wanted is None:
         return rows
-    wanted = [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
     if all(part.isdigit() for part in wanted):
         return [rows[int(part)] for part in wanted if int(part) < len(rows)]
     uuids = [line.strip() for line in nvidia_smi("uuid")]
     named = [rows[at] for part in wanted for at, uuid in enumerate(uuids[: len(rows)]) if uuid.startswith(part)]
     return named or rows[: len(wanted)]
+
+
+def _wanted() -> list[str] | None:
+    """What CUDA_VISIBLE_DEVICES names; [] where it hides every GPU, None where it is not set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    parts = None if visible is None else [part.strip() for part in visible.split(",")]
+    return parts and [part for part in parts if part not in ("", "-1")]
 
 
 def nvidia_smi(fields: str, seconds: float = ANSWERS_WITHIN) -> list[str]:
@@ -108,29 +113,46 @@ def compute_capability() -> float:
         return 0.0
 
 
-def _memory() -> tuple[list[Reported], bool]:
-    """(whole GPUs, whether the first is cut into MIG slices)."""
+def _memory() -> tuple[list[Reported], list[bool]]:
+    """(whole GPUs, whether each is cut into MIG slices)."""
     lines = nvidia_smi("name,memory.total,memory.free,mig.mode.current")
     fields = [[part.strip() for part in line.split(",")] for line in lines]
     # A GPU that shares the host's memory reports '[N/A]': it is planned as a machine without one.
-    rows = [(f[0], int(f[1]) * MIB, int(f[2]) * MIB) for f in fields if f[2:] and all(n.isdigit() for n in f[1:3])]
-    return rows, any(field[3:] == ["Enabled"] for field in fields)
+    known = [f for f in fields if f[2:] and all(n.isdigit() for n in f[1:3])]
+    return [(f[0], int(f[1]) * MIB, int(f[2]) * MIB) for f in known], [f[3:] == ["Enabled"] for f in known]
 
 
-def _slice(wanted: str) -> list[Reported]:
-    """The one MIG slice that CUDA gives a process: that of the UUID `wanted`, or the first; [] where none is made.
+def _of_cut_machine(rows: list[Reported], cut: list[bool]) -> list[Reported]:
+    """What a process may use where some GPUs are cut: the whole ones it names, else the one slice that CUDA gives it.
+
+    That of the first UUID it names, or the first of the GPU it names; [] where there is none.
+    """
+    wanted, slices = _wanted(), _slices()
+    if wanted and wanted[0].startswith("MIG-"):
+        chosen = [row for _, uuid, row in slices if uuid == wanted[0]]
+    elif wanted is None:
+        chosen = [row for _, _, row in slices]
+    else:
+        named = _visible([*range(len(rows))])
+        if not named or not cut[named[0]]:
+            return [rows[at] for at in named if not cut[at]]
+        chosen = [row for at, _, row in slices if at == named[0]]
+    return chosen[:1]
+
+
+def _slices() -> list[tuple[int, str, Reported]]:
+    """(number of its GPU, UUID, what it has) of each MIG slice.
 
     nvidia-smi names a slice by its profile, such as 3g.40gb, of which a twentieth is not for programs.
     """
-    name, found = "", []
+    at, name, found = 0, "", []
     for line in _lines(ANSWERS_WITHIN, "-L"):
-        if whole := re.match(r"GPU \d+: (.+?) \(UUID", line):
-            name = whole[1]
+        if whole := re.match(r"GPU (\d+): (.+?) \(UUID", line):
+            at, name = int(whole[1]), whole[2]
         elif part := re.match(r"\s+MIG (\S*?(\d+)gb\S*)\s.*\(UUID: (MIG-[^)]+)\)", line):
             size = int(0.95 * int(part[2]) * 1024) * MIB
-            found.append((part[3], (f"{name} MIG {part[1]}", size, size)))
-    chosen = [row for uuid, row in found if uuid == wanted] if wanted.startswith("MIG-") else [row for _, row in found]
-    return chosen[:1]
+            found.append((at, part[3], (f"{name} MIG {part[1]}", size, size)))
+    return found
 
 
 def known_name(reported: str) -> str | None:

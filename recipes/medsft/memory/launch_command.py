@@ -59,9 +59,17 @@ def launcher(config: str, hardware: Hardware) -> str:
     line = f"accelerate launch --config_file accelerate_configs/{config}"
     if hardware.nodes > 1:
         line += f" --num_machines {hardware.nodes} --machine_rank RANK --main_process_ip HOST --main_process_port 29500"
+        if _by_ssh(config):
+            line += " --deepspeed_multinode_launcher standard"
     if hardware.ranks > 1 and "offload" in config:  # each process on the cores beside its GPU
         line += " --enable_cpu_affinity"
     return f"{line} --num_processes {hardware.ranks}" if hardware.ranks > 1 else line
+
+
+def _by_ssh(config: str) -> bool:
+    """Whether accelerate would start DeepSpeed's launcher, which connects to the machines of a hostfile by pdsh."""
+    text = (CONFIGS.parent.parent / "accelerate_configs" / config).read_text(encoding="utf-8")
+    return "distributed_type: DEEPSPEED" in text and "deepspeed_multinode_launcher: standard" not in text
 
 
 def words(line: str) -> list[str]:

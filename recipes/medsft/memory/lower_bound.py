@@ -17,6 +17,9 @@ from medsft.records import Json
 
 # three matrices in the MLP where others have two
 GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "granite")
+# a layer of another kind than attention and MLP may be smaller, and is not counted: zamba2, recurrent_gemma, nemotron_h
+HYBRID = ("layers_block_type", "block_types", "hybrid_layer_ids", "hybrid_override_pattern", "lru_width",
+          "embedding_size")  # fmt: skip
 
 
 class Least(NamedTuple):
@@ -48,11 +51,12 @@ def check(argv: list[str], here: Hardware) -> None:
 def parameters(values: Json) -> int:
     """Weights of a decoder at the least: embeddings, attention and MLP of each layer, without norms and biases.
 
-    `values`: of its config.json; 0 where that does not say. Experts count once: a dense part is always there.
+    `values`: of its config.json; 0, which bounds nothing, where that does not say or where layers are of other kinds.
+    Experts count once: a dense part is always there.
     """
     text: Json = values.get("text_config") or values
     keys = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    if any(not isinstance(text.get(key), int) for key in keys):
+    if any(not isinstance(text.get(key), int) for key in keys) or _has_other_layers(text):
         return 0
     vocabulary, hidden, layers, heads, inner = (text[key] for key in keys)
     per_head = text.get("head_dim") or hidden // heads
@@ -61,6 +65,12 @@ def parameters(values: Json) -> int:
     mlp = (3 if text.get("model_type", values.get("model_type")) in GATED else 2) * hidden * inner
     tied = text.get("tie_word_embeddings", values.get("tie_word_embeddings", True))
     return int(vocabulary * hidden * (1 if tied else 2) + layers * (attention + mlp))
+
+
+def _has_other_layers(text: Json) -> bool:
+    given = [key for key, value in text.items() if value is not None]
+    others = set(text.get("layer_types") or []) - {"full_attention", "sliding_attention", "chunked_attention"}
+    return bool(others) or any(key in HYBRID or key.startswith("mamba") for key in given)
 
 
 def least(strategy: Strategy, n: int, here: Hardware, wide: bool = False) -> Least:

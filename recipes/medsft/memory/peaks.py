@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from medsft.distributed.deepspeed_config import zero_settings
+from medsft.errors import UserError
 from medsft.hardware.specs import Hardware
 from medsft.memory.step_config import EngineConfig, EnginePeaks, StepConfig, StepSettings
 from medsft.memory.strategies import Strategy
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LIVE_PARAMETERS = 1_000_000_000  # ZeRO-3 gathers at most so many at one time (stage3_max_live_parameters)
 NVME_BUFFERS = 4  # fp32 copies of the largest sub-group in host memory that DeepSpeed's swapper keeps
+BYTES = {"float32": 4, "float16": 2}  # a weight
 DEVICE = ("weights", "gradients", "optimizer", "activations", "temporary")
 
 Bytes = dict[str, int]  # by category
@@ -40,8 +42,8 @@ def bytes_of_strategies(
     length: int,
     settings: StepSettings,
     with_growth: bool,
-) -> dict[str, StrategyBytes]:
-    """The peaks of the chosen strategies by name. Growth is [] where it is not asked for.
+) -> dict[str, StrategyBytes | UserError]:
+    """The peaks of the chosen strategies by name, or why there are none. Growth is [] where it is not asked for.
 
     `settings`: what a recipe decides; it wins over the strategy's own.
     """
@@ -61,23 +63,27 @@ def bytes_of_strategies(
     more = peaks[len(wanted) :]
     added = {step: _per_row(a, b, batch) for step, a, b in zip(alike, more[::2], more[1::2], strict=True)}
     growths = [_growth(found, added.get(_with_any_optimizer(step))) for step, found in zip(wanted, peaks, strict=False)]
-    found = {
-        name: _of_one_process(step, stretches, growth, hardware)
+    found: dict[str, StrategyBytes | UserError] = {
+        name: stretches
+        if isinstance(stretches, UserError)
+        else _of_one_process(step, stretches, growth, sizes, hardware)
         for (name, step), stretches, growth in zip(steps.items(), peaks, growths, strict=False)
     }
-    if sharded:
-        plain, growth = peaks[len(wanted) - 1], growths[-1]
-        results = dict(zip(engines, engine_peaks, strict=True))
-        for name, strategy in sharded.items():
-            if strategy.engine == "fsdp2":
-                device, host = fsdp2_bytes(sizes, plain, hardware.ranks)
-                host = {c: size if c == "save" else size // hardware.nodes for c, size in host.items()}
-            else:
-                per_layer = _kept_per_layer(plain, sizes)
-                device, host = _engine_bytes(strategy, results[name], engines[name], per_layer, sizes, hardware)
-            # The engine's buffers stay as they are: what grows is what grows in a plain step.
-            grows = [(sum(device.values()), max(per_row for _, per_row in growth))] if growth else []
-            found[name] = StrategyBytes(device, host, grows)
+    results = dict(zip(engines, engine_peaks, strict=True))
+    for name, strategy in sharded.items():
+        plain, growth, result = peaks[len(wanted) - 1], growths[-1], results.get(name)
+        if isinstance(plain, UserError) or isinstance(result, UserError):
+            found[name] = plain if isinstance(plain, UserError) else cast(UserError, result)
+            continue
+        if result is None:  # FSDP2
+            device, host = fsdp2_bytes(sizes, plain, hardware.ranks)
+            host = {c: size if c == "save" else size // hardware.nodes for c, size in host.items()}
+        else:
+            per_layer = _kept_per_layer(plain, sizes)
+            device, host = _engine_bytes(strategy, result, engines[name], per_layer, sizes, hardware)
+        # The engine's buffers stay as they are: what grows is what grows in a plain step.
+        grows = [(sum(device.values()), max(per_row for _, per_row in growth))] if growth else []
+        found[name] = StrategyBytes(device, host, grows)
     return {name: found[name] for name in chosen}
 
 
@@ -90,15 +96,23 @@ def _with_any_optimizer(step: StepConfig) -> StepConfig:
     return replace(step, optimizer=StepConfig.optimizer)
 
 
-def _of_one_process(step: StepConfig, peaks: "Peaks", growth: Growth, hardware: Hardware) -> StrategyBytes:
-    """Without sharding; paged optimizer states may move to the host under pressure, so it must have room for them."""
+def _of_one_process(
+    step: StepConfig, peaks: "Peaks", growth: Growth, sizes: Sizes, hardware: Hardware
+) -> StrategyBytes:
+    """Without sharding; on the host what the processes of one machine need together."""
     from medsft.memory.trace.step import highest
 
-    device = highest(peaks)[1]
+    device, processes = highest(peaks)[1], max(1, hardware.gpus)
+    host: Bytes = {}
     if hardware.ranks > 1:  # DistributedDataParallel's buckets are a second copy of the gradients
         device["temporary"] += most_gradients(peaks)
-    paged = "paged" in step.optimizer and step.on_gpu
-    return StrategyBytes(device, {"optimizer": device["optimizer"]} if paged else {}, growth)
+    if "paged" in step.optimizer and step.on_gpu:  # the states may move to the host, which must have room for them
+        host["optimizer"] = device["optimizer"] * processes
+    if hardware.ranks > 1 and step.on_gpu and step.method != "qlora" and step.dtype != "bfloat16":
+        # each process converts the checkpoint's weights on the host; before there are states
+        loaded = BYTES[step.dtype] * sizes.parameters * processes
+        host["loading"] = max(0, loaded - host.get("optimizer", 0))
+    return StrategyBytes(device, host, growth)
 
 
 def most_gradients(peaks: "Peaks") -> int:
@@ -116,7 +130,7 @@ def fsdp2_bytes(sizes: Sizes, plain: "Peaks", ranks: int) -> tuple[Bytes, Bytes]
     On the host, fp32: weights and gradients (pinned, each tensor its own block) and two moments.
     torch/distributed/fsdp/_fully_shard/_fsdp_param_group.py and _fsdp_collectives.py (2.13).
     """
-    layer, root = sizes.layer, sizes.parameters - sizes.layers * sizes.layer
+    layer, root = sizes.layer, sizes.root
     moments: list[Bytes] = []
     for stretch, live in plain.items():
         if stretch.startswith(("forward", "backward")):
@@ -138,7 +152,8 @@ def engine_config(strategy: Strategy, sizes: Sizes, step: StepConfig, hardware: 
     ranks = hardware.ranks
     optimizer, parameters = ("none" if kept == "none" else "cpu" for kept in (strategy.optimizer, strategy.parameters))
     gathering = strategy.engine == "zero3" and (parameters == "cpu" or ranks > 1)
-    layers = math.ceil(LIVE_PARAMETERS / sizes.layer) + 2 if gathering else 2
+    live = LIVE_PARAMETERS * sizes.layers / (sizes.parameters - sizes.root)  # in layers
+    layers = math.ceil(live) + 2 if gathering else 2
     # Without a GPU the buckets are in the memory that NVMe offload is to save: as the run sets them.
     tight = strategy.optimizer == "nvme" and not step.on_gpu
     return {
@@ -157,13 +172,17 @@ def engine_config(strategy: Strategy, sizes: Sizes, step: StepConfig, hardware: 
     }
 
 
-def _per_row(once: "Peaks", twice: "Peaks", batch: int) -> Bytes:
+def _per_row(once: "Peaks | UserError", twice: "Peaks | UserError", batch: int) -> Bytes:
     """Memory is a linear function of the rows in each stretch, but for tiles of the loss, which stop growing."""
+    if isinstance(once, UserError) or isinstance(twice, UserError):
+        return {}
     return {s: max(0, sum(twice[s].values()) - sum(once[s].values())) // batch for s in once}
 
 
-def _growth(peaks: "Peaks", added: Bytes | None) -> Growth:
+def _growth(peaks: "Peaks | UserError", added: Bytes | None) -> Growth:
     """(bytes now, bytes a further row adds) for each stretch; nothing where no growth was asked for."""
+    if isinstance(peaks, UserError):
+        return []
     return [(sum(peaks[stretch].values()), more) for stretch, more in added.items()] if added else []
 
 

@@ -16,7 +16,7 @@ from medsft.memory.plan_records import PlanRow
 from medsft.memory.step_config import StepConfig, StepSettings, shared
 from medsft.memory.step_time import seconds_per_step
 from medsft.memory.strategies import ON_CPU, ORDER, ORDER_ON_CPU, STRATEGIES, Strategy, applies, recipe_of
-from medsft.models.parameter_counts import lora_parameters, sizes_of
+from medsft.models.parameter_counts import count_modules, lora_parameters, sizes_of
 from medsft.records import Memory
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def strategies(
         return exact
     names = [n for n in STRATEGIES if n in among and applies(n, hardware.gpus, hardware.nodes) and n != own]
     rows = exact + _rows(names, config, hardware, batch, length, shared(step), with_growth=True)
+    if rows and all(_untraced(row) for row in rows):
+        raise UserError(rows[0]["reason"])
     return sorted(rows, key=lambda row: [*STRATEGIES].index(row["name"]))
 
 
@@ -55,11 +57,14 @@ def predict(
     """Total bytes at the peak of training by strategy `name`: of one GPU (0 without a GPU) and of the host; beside them
     what was traced of one device, without the context and slack that a machine adds.
 
-    `step`: what the recipe decides (`step_config.of_recipe`). Raises UserError for an unknown strategy.
+    `step`: what the recipe decides (`step_config.of_recipe`). Raises UserError for an unknown strategy, and where this
+    one cannot be traced.
     """
     if name not in STRATEGIES:
         raise UserError(f"unknown strategy '{name}'; there are {', '.join(STRATEGIES)}")
     row = _rows([name], config, hardware, batch, length, step)[0]
+    if _untraced(row):
+        raise UserError(row["reason"])
     device, host, _ = _needs(row, hardware)
     return {"device_bytes": device, "host_bytes": host, "traced_bytes": _traced(row["device_bytes"])}
 
@@ -71,7 +76,8 @@ def recommend(candidates: list[PlanRow], hardware: Hardware) -> tuple[str | None
     name = next((n for n in order if n in fitting), None)
     if name is not None:
         return name, order[name]
-    least = min(candidates, key=lambda c: max(c["host_bytes"], sum(c["device_bytes"].values())))
+    known = [c for c in candidates if not _untraced(c)] or candidates
+    least = min(known, key=lambda c: max(c["host_bytes"], sum(c["device_bytes"].values())))
     return None, f"the least demanding is {least['name']}, which {least['reason']}"
 
 
@@ -88,7 +94,10 @@ def check_fits(
     short = _shortfall((prediction["device_bytes"], prediction["host_bytes"], 0), _free(hardware), reserve_bytes)
     if not short:
         return
-    others = candidates() if callable(candidates) else candidates or []
+    try:
+        others = candidates() if callable(candidates) else candidates or []
+    except UserError:  # no other strategy of this model can be traced
+        others = []
     fitting = [c["name"] for c in others if c["fits"] and not short_now(c, hardware, reserve_bytes)]
     remedy = f"what fits: {', '.join(fitting)}" if fitting else "recipes/plan_memory.py shows what fits"
     raise DoesNotFit(f"{short}; {remedy}")
@@ -119,11 +128,16 @@ def _rows(
     chosen = {n: s for n, s in every.items() if n not in hopeless}
     rows = [_hopeless_row(n, s, sizes.parameters, hardware) for n, s in hopeless.items()]
     found = bytes_of_strategies(chosen, config, sizes, hardware, batch, length, settings, with_growth)
+    beside = count_modules(config, settings.get("saved_modules", ()))
     for name, strategy in chosen.items():
-        adapters = lora_parameters(sizes, settings.get("lora_r", StepConfig.lora_r))
+        adapters = lora_parameters(sizes, settings.get("lora_r", StepConfig.lora_r)) + beside
         trained = sizes.parameters if strategy.trains_all else adapters
-        row = _row(name, strategy, found[name], _disk(strategy, sizes.parameters, trained), hardware, batch)
-        row["largest_micro_batch"] = _largest(found[name].growth, batch, row, hardware)
+        bytes_found = found[name]
+        if isinstance(bytes_found, UserError):
+            rows.append(_untraced_row(name, strategy, str(bytes_found), hardware))
+            continue
+        row = _row(name, strategy, bytes_found, _disk(strategy, sizes.parameters, trained), hardware, batch)
+        row["largest_micro_batch"] = _largest(bytes_found.growth, batch, row, hardware)
         weights = row["device_bytes"]["weights"]
         row["seconds_per_step"] = seconds_per_step(
             sizes.parameters, strategy.trains_all, tokens, weights, strategy.pcie, strategy.swap, hardware
@@ -140,6 +154,20 @@ def _hopeless_row(name: str, strategy: Strategy, parameters: int, hardware: Hard
     row = _row(name, strategy, found, int(least.disk), hardware, 1)
     row["fits"], row["reason"] = False, f"needs at least {lower_bound.shortfall(strategy, parameters, hardware)}"
     return row
+
+
+def _untraced_row(name: str, strategy: Strategy, reason: str, hardware: Hardware) -> PlanRow:
+    """A row of a strategy of whose bytes nothing is known, with the reason."""
+    row = _row(name, strategy, StrategyBytes(dict.fromkeys(DEVICE, 0), {}, []), 0, hardware, 1)
+    row["device_bytes"], row["host_bytes_by"] = dict.fromkeys(row["device_bytes"], 0), {}
+    row["host_bytes"] = row["host_bytes_pinned"] = row["pinned_bytes"] = 0
+    row["fits"], row["reason"] = False, reason
+    row["margin"] = {"device_bytes": None, "host_bytes": None, "disk_bytes": None}
+    return row
+
+
+def _untraced(row: PlanRow) -> bool:
+    return row["host_bytes"] == 0  # every other row has at least the process
 
 
 def _row(name: str, strategy: Strategy, found: StrategyBytes, disk: int, hardware: Hardware, batch: int) -> PlanRow:

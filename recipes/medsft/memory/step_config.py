@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from medsft.arguments import StudyArguments
 
-SHARED = ("checkpointing", "attention", "packing", "padded", "lora_r", "lora_targets", "lora_dropout", "adapter_dtype",
-          "double_quant", "accumulates")  # fmt: skip
+SHARED = ("checkpointing", "attention", "packing", "padded", "lora_r", "lora_targets", "lora_parameters",
+          "lora_dropout", "saved_modules", "dora", "adapter_dtype", "double_quant", "accumulates")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class StepConfig:
     on_gpu: bool = True
     lora_r: int = 16
     lora_targets: tuple[str, ...] = ("all-linear",)
+    lora_parameters: tuple[str, ...] = ()  # experts in one tensor, to which adapters are added
     lora_dropout: float = 0.0
+    saved_modules: tuple[str, ...] = ()  # trained whole beside the adapters
+    dora: bool = False
     adapter_dtype: str = "float32"
     double_quant: bool = True
     accumulates: bool = False
@@ -61,7 +64,10 @@ class StepSettings(TypedDict, total=False):
     padded: bool
     lora_r: int
     lora_targets: tuple[str, ...]
+    lora_parameters: tuple[str, ...]
     lora_dropout: float
+    saved_modules: tuple[str, ...]
+    dora: bool
     adapter_dtype: str
     double_quant: bool
     accumulates: bool
@@ -109,7 +115,6 @@ def of_recipe(study: "StudyArguments", config: "SFTConfig", model_args: "ModelCo
     attention = model_args.attn_implementation or "sdpa"
     flash = attention not in ("sdpa", "eager")
     kwargs = config.activation_checkpointing_kwargs or config.gradient_checkpointing_kwargs
-    targets: str | list[str] = model_args.lora_target_modules or ["all-linear"]
     return {
         "dtype": model_args.dtype or "float32",
         "optimizer": FLASH if study.flash_adamw else str(getattr(config.optim, "value", config.optim)),
@@ -120,13 +125,20 @@ def of_recipe(study: "StudyArguments", config: "SFTConfig", model_args: "ModelCo
         "packing": flat and not flash,
         "padded": not (flat or flash),
         "lora_r": model_args.lora_r,
-        "lora_targets": tuple([targets] if isinstance(targets, str) else targets),
+        "lora_targets": _names(model_args.lora_target_modules) or ("all-linear",),
+        "lora_parameters": _names(model_args.lora_target_parameters),
         "lora_dropout": model_args.lora_dropout,
+        "saved_modules": _names(model_args.lora_modules_to_save),
+        "dora": bool(model_args.use_dora),
         "adapter_dtype": study.adapter_dtype,
         "double_quant": bool(model_args.use_bnb_nested_quant),
         "accumulates": config.gradient_accumulation_steps > 1
         or (study.rows_per_step or 0) > config.per_device_train_batch_size * getattr(config, "world_size", 1),
     }
+
+
+def _names(given: str | list[str] | None) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given or ())
 
 
 def shared(settings: StepSettings) -> StepSettings:

@@ -123,7 +123,8 @@ def applies(name: str, gpus: int, nodes: int = 1) -> bool:
     """Whether a strategy makes sense on so many GPUs of each machine."""
     if gpus == 0:
         return name not in GPU_ONLY
-    return gpus * nodes > 1 or name not in ("full_zero2", "full_zero3")
+    # sharding needs several processes; an update during the backward pass cannot wait for another's gradients
+    return name not in (("full_zero2", "full_zero3") if gpus * nodes == 1 else ("full_8bit_in_backward",))
 
 
 def recipe_of(folder: Path, strategy: str) -> Path | None:

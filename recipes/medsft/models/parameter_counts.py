@@ -1,12 +1,12 @@
 """Sizes of a model counted exactly from its class on the meta device: no weights, no network, two seconds for 7B."""
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medsft.errors import UserError
-from medsft.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,8 @@ CONFIGS = Path(__file__).resolve().parent / "model_configs"
 @dataclass(frozen=True)
 class Sizes:
     """A decoder. `linears`: (last part of the name, inputs, outputs) of each linear layer but the output head; experts
-    in one tensor are not among them. `layer`: parameters of the first layer. `uniform`: all layers are alike.
+    in one tensor are not among them. `layer`: parameters of the largest layer; `root`: of what is outside all layers.
+    `uniform`: all layers are alike.
     """
 
     parameters: int
@@ -29,6 +30,7 @@ class Sizes:
     vocabulary: int
     uniform: bool
     tensors: tuple[int, ...] = ()
+    root: int = 0
 
     @property
     def linear_parameters(self) -> int:
@@ -49,8 +51,9 @@ def known_config(name: str) -> "PreTrainedConfig | None":
 
     from transformers import AutoConfig
 
-    values = read_json(file)
-    return AutoConfig.for_model(values.pop("model_type"), **values)
+    config: PreTrainedConfig = AutoConfig.from_pretrained(file)  # which reads infinite numbers too
+    config.name_or_path = ""  # it would be this machine's path
+    return config
 
 
 def sizes_of(config: "PreTrainedConfig") -> Sizes:
@@ -58,7 +61,8 @@ def sizes_of(config: "PreTrainedConfig") -> Sizes:
 
     Raises UserError, with the reason, where transformers has no decoder for it.
     """
-    return _count(config.__class__, config.to_json_string(use_diff=False))  # type: ignore[arg-type]
+    values = json.dumps(config.to_dict(), sort_keys=True)  # transformers' own JSON writes infinity as a dictionary
+    return _count(config.__class__, values)  # type: ignore[arg-type]
 
 
 def count_parameters(config: "PreTrainedConfig") -> int:
@@ -90,10 +94,16 @@ def lora_parameters(sizes: Sizes, r: int, targets: str | list[str] = "all-linear
     return sum(r * (inputs + outputs) for name, inputs, outputs in sizes.linears if name in wanted)
 
 
+def count_modules(config: "PreTrainedConfig", names: tuple[str, ...]) -> int:
+    """Parameters of the modules whose names end so, such as lm_head: 131,072,000 for Mistral-7B."""
+    from medsft.models.meta import empty_model
+
+    named = empty_model(config, "float32").named_modules() if names else []
+    return sum(p.numel() for name, module in named if name.endswith(names) for p in module.parameters())
+
+
 @cache
 def _count(config_class: "type[PreTrainedConfig]", values: str) -> Sizes:
-    import json
-
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -109,15 +119,18 @@ def _count(config_class: "type[PreTrainedConfig]", values: str) -> Sizes:
             linears.append((last, module.in_features, module.out_features))
         elif isinstance(module, Conv1D):  # GPT-2's linear layer, with its weight transposed
             linears.append((last, *module.weight.shape))
+    layers, parameters = _layers(model, text.num_hidden_layers), sum(p.numel() for p in model.parameters())
     return Sizes(
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=parameters,
         linears=tuple(linears),
-        layer=sum(p.numel() for p in _layers(model, text.num_hidden_layers)[0].parameters()),
+        layer=max(sum(p.numel() for p in layer.parameters()) for layer in layers),
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         vocabulary=text.vocab_size,
-        uniform=_alike(_layers(model, text.num_hidden_layers), text),
+        uniform=_alike(layers, text),
         tensors=tuple(p.numel() for p in model.parameters()),
+        # some hybrids share one block among layers
+        root=parameters - sum(p.numel() for p in {p for layer in layers for p in layer.parameters()}),
     )
 
 

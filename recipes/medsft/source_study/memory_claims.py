@@ -30,7 +30,7 @@ class Claim(NamedTuple):
 
 def claims(config: "PreTrainedConfig | None") -> list[Claim]:
     """The study's statements for its model (7,241,732,096 parameters), batch 4 x 512, rank 16."""
-    from medsft.memory.trace.cache import traced
+    from medsft.memory.trace.cache import traced_steps
     from medsft.memory.trace.step import highest
 
     assert config is not None  # the study's model is among the known ones
@@ -39,7 +39,7 @@ def claims(config: "PreTrainedConfig | None") -> list[Claim]:
     step = StepConfig(batch=BATCH, length=LENGTH, own_loss=True)
     quantized = StepConfig(method="qlora", batch=BATCH, length=LENGTH, lora_r=RANK, double_quant=False, own_loss=True)
     steps = [replace(step, checkpointing=False), step, StepConfig(batch=BATCH, length=LENGTH), quantized]
-    peaks = traced(config, sizes.uniform, steps, [])[0]
+    peaks = traced_steps(config, sizes.uniform, steps)
     kept, checkpointed = (p["backward/loss"]["activations"] for p in peaks[:2])
     full, qlora = (sum(highest(p)[1].values()) for p in peaks[2:])
     nf4 = 0.5625 * sizes.linear_parameters + 2 * (n - sizes.linear_parameters)  # as the study: no double quantization

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from medsft.distributed import deepspeed_config, waiting
-from medsft.errors import DoesNotFit
+from medsft.errors import DoesNotFit, UserError
 from medsft.files import read_json, write_json
 from medsft.hardware.specs import Hardware, launched, machine
 from medsft.memory import calibration, choices, planner
@@ -164,8 +164,9 @@ def explained(arm: ArmFolder, run: Run, auto_batch: bool) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)  # they keep the failed step's tensors; the plan needs memory
         try:
             remedy = "; or ".join(cheaper(run)) or "the plan knows nothing cheaper that fits: make plan"
-        except MemoryError:
-            remedy = "run make plan; too little memory is left in this process to compute it"
+        except (MemoryError, UserError) as failed:
+            no_room = "too little memory is left in this process to compute it"
+            remedy = f"run make plan; {no_room if isinstance(failed, MemoryError) else failed}"
         batch = run.config.per_device_train_batch_size
         if auto_batch and batch > 1 and (arm.folder / "auto_batch.json").exists():
             path = arm.folder / "auto_batch.json"

@@ -35,32 +35,57 @@ LAUNCHER = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "WORLD_SIZE", "RANK", "LOCA
 
 def traced(
     config: "PreTrainedConfig", uniform: bool, steps: "list[StepConfig]", engines: "list[EngineConfig]"
-) -> "tuple[list[Peaks], list[EnginePeaks]]":
+) -> "tuple[list[Peaks | UserError], list[EnginePeaks | UserError]]":
     """(peaks of each step, peaks of each of DeepSpeed's engines), from the cache where they are there.
 
-    Raises UserError where a step cannot be traced or the engine cannot be run.
+    In place of one that cannot be traced or run it has the error: the others of a plan do not depend on it.
     """
-    step_files = [_file("step", config, asdict(step)) for step in steps]
-    with traced_beside([(config, engine) for engine in engines]) as engine_files:
-        for file, step in zip(step_files, steps, strict=True):
-            if not file.is_file():
-                from medsft.memory.trace.step import trace
+    with traced_beside([(config, engine) for engine in engines]) as of_engines:
+        of_steps = [_or_error(config, uniform, step) for step in steps]
+    return of_steps, of_engines
 
-                _keep(file, trace(config, step, uniform))
-    return [read_json(file) for file in step_files], [read_json(file) for file in engine_files]
+
+def traced_steps(config: "PreTrainedConfig", uniform: bool, steps: "list[StepConfig]") -> "list[Peaks]":
+    """The peaks of each step. Raises UserError where one cannot be traced."""
+    return [_traced_step(config, uniform, step) for step in steps]
+
+
+def _traced_step(config: "PreTrainedConfig", uniform: bool, step: "StepConfig") -> "Peaks":
+    file = _file("step", config, asdict(step))
+    if not file.is_file():
+        from medsft.memory.trace.step import trace
+
+        _keep(file, trace(config, step, uniform))
+    peaks: Peaks = read_json(file)
+    return peaks
+
+
+def _or_error(config: "PreTrainedConfig", uniform: bool, step: "StepConfig") -> "Peaks | UserError":
+    try:
+        return _traced_step(config, uniform, step)
+    except UserError as error:
+        return error
 
 
 @contextmanager
-def traced_beside(engines: "list[tuple[PreTrainedConfig, EngineConfig]]") -> Iterator[list[Path]]:
-    """Run DeepSpeed's engines in other processes while the block runs; their peaks are in the files at its end."""
+def traced_beside(
+    engines: "list[tuple[PreTrainedConfig, EngineConfig]]",
+) -> "Iterator[list[EnginePeaks | UserError]]":
+    """Run DeepSpeed's engines in other processes while the block runs; their peaks, or errors, are there at its end."""
     files = [_file("zero", config, engine) for config, engine in engines]
     missing = {file: request for file, request in zip(files, engines, strict=True) if not file.is_file()}
     requests: list[EngineConfig] = [{"config": _values(config), **engine} for config, engine in missing.values()]
     beside = _start(requests) if requests else None
+    results: list[EnginePeaks | UserError] = []
     try:
-        yield files
+        yield results
+        failed: dict[Path, UserError] = {}
         for file, result in zip(missing, _finish(beside, requests) if beside else [], strict=True):
-            _keep(file, result)
+            if isinstance(result, UserError):
+                failed[file] = result
+            else:
+                _keep(file, result)
+        results += [failed[file] if file in failed else read_json(file) for file in files]
     finally:
         if beside and beside.poll() is None:  # with its own children, which would wait for work for ever
             os.killpg(beside.pid, signal.SIGKILL)
@@ -90,11 +115,17 @@ def _start(requests: "list[EngineConfig]") -> "subprocess.Popen[str]":
     return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe, process_group=0)
 
 
-def _finish(process: "subprocess.Popen[str]", requests: "list[EngineConfig]") -> "list[EnginePeaks]":
+def _finish(process: "subprocess.Popen[str]", requests: "list[EngineConfig]") -> "list[EnginePeaks | UserError]":
     out, err = process.communicate()
     if process.returncode:
         reason = (err.strip().splitlines() or ["no message"])[-1]
-        models = " and ".join(sorted({request["config"]["model_type"] for request in requests}))
-        raise UserError(f"DeepSpeed's engine cannot be tried out for '{models}' ({reason[:300]})")
-    results: list[EnginePeaks] = json.loads(out.strip().splitlines()[-1])
-    return results
+        results: list[EnginePeaks | str] = [reason] * len(requests)
+    else:
+        results = json.loads(out.strip().splitlines()[-1])
+    pairs = zip(requests, results, strict=True)
+    return [_refused(request, found) if isinstance(found, str) else found for request, found in pairs]
+
+
+def _refused(request: "EngineConfig", reason: str) -> UserError:
+    model = request["config"]["model_type"]
+    return UserError(f"DeepSpeed's engine cannot be tried out for '{model}' ({reason[:300]})")

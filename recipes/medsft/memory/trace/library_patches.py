@@ -1,4 +1,4 @@
-"""Private names of torch, transformers, TRL and bitsandbytes that tracing uses or replaces.
+"""Private names of torch, transformers, TRL, PEFT and bitsandbytes that tracing uses or replaces.
 
 Those of DeepSpeed are in `deepspeed_patches`. tests/memory/test_library_patches.py fails when a library changes one.
 """
@@ -131,6 +131,28 @@ def stand_in_trainer(model: torch.nn.Module) -> "SFTTrainer":
         _tp_size=1,
     )
     return cast("SFTTrainer", stand_in)
+
+
+# ---- PEFT -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def dora_on_nf4() -> Iterator[None]:
+    """DoRA reads the weight of a 4-bit layer unpacked; PEFT knows one by its weight's class, which cannot be traced."""
+    from bitsandbytes.functional import dequantize_4bit
+    from peft.tuners.lora import dora
+
+    original = dora.dequantize_module_weight
+
+    def unpacked(layer: Any) -> torch.Tensor:
+        if not hasattr(layer, "original_shape"):
+            return original(layer)
+        if layer.weight.device.type == "meta":  # not materialized yet
+            return torch.empty(layer.original_shape, dtype=torch.bfloat16, device="meta")
+        return cast(torch.Tensor, dequantize_4bit(layer.weight.data, layer.quant_state))
+
+    with replaced((dora, "dequantize_module_weight", unpacked)):
+        yield
 
 
 # ---- bitsandbytes ---------------------------------------------------------------------------------------------------

@@ -71,6 +71,9 @@ def lora_config(step: StepConfig) -> "LoraConfig":
         lora_alpha=2 * step.lora_r,
         lora_dropout=step.lora_dropout,
         target_modules=targets,
+        target_parameters=list(step.lora_parameters) or None,
+        modules_to_save=list(step.saved_modules) or None,
+        use_dora=step.dora,
         task_type="CAUSAL_LM",
     )
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, cast
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from medsft.memory.trace.library_patches import without_avx512
 
@@ -14,11 +15,14 @@ BLOCK, SCALE_BLOCK = 64, 256  # weights that share a scale; scales that share a 
 
 
 def quantize(model: "PreTrainedModel", double_quant: bool) -> None:
-    """Replace the linear layers of a model on meta, except the output head, by empty 4-bit ones; before PEFT."""
+    """Replace the linear layers of a model on meta, except the output head, by empty 4-bit ones; before PEFT.
+
+    As transformers does: GPT-2's Conv1D too, whose weight is transposed.
+    """
     head = model.get_output_embeddings()
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is torch.nn.Linear and child is not head:
+            if (type(child) is torch.nn.Linear or isinstance(child, Conv1D)) and child is not head:
                 setattr(module, name, _packed(child, double_quant))
     model.is_loaded_in_4bit = True  # type: ignore[assignment]
     model.quantization_method = "bitsandbytes"  # type: ignore[assignment]
@@ -63,12 +67,13 @@ def materialize(model: torch.nn.Module) -> list[torch.Tensor]:
     return states
 
 
-def _packed(linear: torch.nn.Linear, double_quant: bool) -> "bitsandbytes.nn.Linear4bit":
+def _packed(linear: torch.nn.Linear | Conv1D, double_quant: bool) -> "bitsandbytes.nn.Linear4bit":
     import bitsandbytes
 
+    shape = linear.weight.shape if isinstance(linear, torch.nn.Linear) else linear.weight.shape[::-1]
     packed = bitsandbytes.nn.Linear4bit(
-        linear.in_features,
-        linear.out_features,
+        shape[1],
+        shape[0],
         bias=linear.bias is not None,
         compute_dtype=torch.bfloat16,
         quant_type="nf4",
@@ -78,6 +83,6 @@ def _packed(linear: torch.nn.Linear, double_quant: bool) -> "bitsandbytes.nn.Lin
     if packed.bias is not None:
         packed.bias = torch.nn.Parameter(packed.bias.to(linear.weight.dtype))
     packed.requires_grad_(False)
-    packed.original_shape = linear.weight.shape  # type: ignore[assignment]
+    packed.original_shape = shape  # type: ignore[assignment]
     without_avx512(packed)
     return packed

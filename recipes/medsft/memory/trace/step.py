@@ -74,7 +74,7 @@ def trace_layers(
     # Which positions are answers depends on values, of which there are none: all of them are.
     answers = library_patches.replaced((answer_loss, "answers", lambda h, labels: (h.flatten(0, 1), labels.flatten())))
     dropout, loss = library_patches.dropout_of_device(step.on_gpu), library_patches.loss_of_one_device(step.on_gpu)
-    with warnings.catch_warnings(), masks, dropout, loss, answers:
+    with warnings.catch_warnings(), masks, dropout, loss, answers, library_patches.dora_on_nf4():
         warnings.simplefilter("ignore")
         model = build(config, step, layers, peft_config)
         with library_patches.fake_tensors(), PlaceholderScalars(truth=True):

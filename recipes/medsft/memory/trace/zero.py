@@ -5,7 +5,8 @@
 A process of its own, because it replaces private parts of DeepSpeed (`library_patches`): the device is PyTorch's
 'meta', the host is its 'cpu', the process group is fake, CPUAdam's kernel does nothing. All of the engine's own code
 runs: partitioning of all layers, gathering, buckets, offload, its optimizer step. Only as many layers compute as it
-gathers at one time; what each further one keeps is added by `peaks`. Prints a JSON list of `EnginePeaks`.
+gathers at one time; what each further one keeps is added by `peaks`. Prints a JSON list of
+`EnginePeaks`, or of reasons.
 """
 
 import gc
@@ -49,7 +50,15 @@ def main() -> None:
     gc.disable()  # a tenth of the time; what a short dry run leaves behind is small
     # one process for each: what it replaces, and its process group, are for good
     with multiprocessing.get_context("fork").Pool(min(2, len(requests)), maxtasksperchild=1) as pool:
-        print(json.dumps(pool.map(dry_run, requests, chunksize=1)), file=out)
+        print(json.dumps(pool.map(tried, requests, chunksize=1)), file=out)
+
+
+def tried(request: "EngineConfig") -> "EnginePeaks | str":
+    """The peaks of one configuration; the reason where it cannot be run, which other configurations may be."""
+    try:
+        return dry_run(request)
+    except Exception as error:  # any library's code runs here
+        return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def dry_run(request: "EngineConfig") -> "EnginePeaks":
