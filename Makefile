@@ -3,7 +3,8 @@
 # Variables, each settable on the command line:
 #   CONFIG       folder of recipes/configs (default mistral_7b; `make demo` uses demo)
 #   STUDY        folder under runs/ (default: the name of CONFIG)
-#   DATA         a local .jsonl/.json/.csv/.parquet file or a hub dataset, instead of the one in data.yaml
+#   DATA         a local .jsonl/.json/.csv/.parquet file or a hub dataset, instead of the one in data.yaml; a path with blanks
+#                in quotes of the shell: DATA='"my rows.jsonl"'
 #   ARM, FORMAT  what `make export` takes: an arm's name; merged, adapter, ollama, vllm or gguf
 #   QUANTIZE     how GGUF files store the weights: of `make export FORMAT=gguf` (f16) and `make evaluate ENGINE=gguf` (q8_0 q4_k_m)
 #   TUNE         TUNE=0: the recipes' learning rates, not the ones that a sweep chose; make study and make demo sweep first
@@ -32,12 +33,14 @@ FORMAT ?= merged
 QUANTIZE ?= $(if $(filter gguf,$(ENGINE)),q8_0 q4_k_m,f16)
 STUDIES ?= $(STUDY)
 QUICK ?=
+override QUICK := $(filter-out 0,$(QUICK))
 TUNE ?= $(if $(QUICK),0,1)
 SEEDS ?= 1 2
 TRAIN_MINUTES ?= 5
 TRAIN_ROWS ?=
 BENCH ?=
 SHORT ?=
+override SHORT := $(filter-out 0,$(SHORT))
 EXTERNAL ?=
 TORTURE ?=
 TORTURE_ROUNDS ?= 50
@@ -45,8 +48,12 @@ MINUTES ?= 9
 DEVICE ?= auto
 ROWS ?=
 FRESH ?=
+override FRESH := $(filter-out 0,$(FRESH))
 WHEELS ?=
 GPU_IMAGE ?=
+override GPU_IMAGE := $(filter-out 0,$(GPU_IMAGE))
+# an environment may have a variable of that name, which make would run instead of itself
+MAKE := $(MAKE_COMMAND)
 VENV := .venv
 PY := $(VENV)/bin/python
 SERVING ?=
@@ -209,6 +216,9 @@ plan: setup  ## what fits this machine, before anything is loaded
 baseline: setup  ## answers of the untrained model to the held-out patients
 	$(ANSWER) recipes/generate.py --config $(CFG)/generate.yaml $(IN) --arm baseline
 
+# DATA is what an arm trains on: without it the split is prepared from the recipe's own
+lora qlora fft fft-offload fft-nvme: $(if $(DATA),data)
+
 lora: setup  ## train the LoRA arm
 	@$(FITS) $(CFG)/lora.yaml
 	$(LAUNCH) recipes/sft_lora.py --config $(CFG)/lora.yaml $(IN) $(TUNED)
@@ -284,6 +294,8 @@ study: setup  ## all of it: data, plan, every arm that fits, evaluate, report
 	[ -z "$$failed" ] || { echo "error: the training of$$failed failed (see above); the study is without it, and the same command goes on"; exit 1; }
 
 demo: setup  ## the whole study on a laptop without GPU, account or hub: 20 to 40 minutes on two cores
+	@$(if $(and $(call GIVEN,CONFIG),$(filter-out demo,$(CONFIG))),echo "error: make demo is the study of CONFIG=demo; use make study CONFIG=$(CONFIG)"; exit 2)
+	@$(if $(call GIVEN,SEEDS),$(if $(word 2,$(SEEDS)),echo "error: make demo takes a number of seeds$(,) such as SEEDS=3; make seeds takes a list"; exit 2))
 	@$(MAKE) --no-print-directory demo-stages CONFIG=demo STUDY=$(if $(filter $(origin STUDY),command line environment),$(STUDY),demo$(if $(QUICK),_quick))
 
 # The source study's preset, the sound one, and the sound one with each fault alone, on the same rows and steps. A fault's

@@ -152,7 +152,7 @@ class GenerateArguments:
     study_dir: str = option("runs/demo", "folder of the study")
     arm: str = option("baseline", "which arm answers: a trained arm, or a name that starts with 'baseline'")
     model_name_or_path: str = option(
-        "embedded/SmolLM2-135M-Instruct", "base model of the baseline arm; a trained arm knows its own"
+        "embedded/SmolLM2-135M-Instruct", "model of an untrained arm before any is trained; then it is theirs"
     )
     dtype: str = option(
         "auto", "precision of the weights: auto, bfloat16 or float32; auto: bfloat16 where the processor computes in it"

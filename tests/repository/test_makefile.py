@@ -103,3 +103,39 @@ def test_recipes_for_the_processor_are_one_process_beside_gpus(tmp_path: Path) -
 
     assert started("paper") and not any("accelerate launch" in line for line in started("paper"))
     assert all("accelerate launch" in line for line in started("lora", "CONFIG=mistral_7b"))
+
+
+def dry_run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What make would run, as typed in a shell: `make test` above it would add its own variables."""
+    typed = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "--dry-run", *words]
+    return subprocess.run(command, cwd=ROOT, env={**typed, **environment}, capture_output=True, text=True)
+
+
+def test_a_variable_called_make_does_not_take_its_place() -> None:
+    done = dry_run("study", "CONFIG=demo", MAKE="study")
+    assert done.returncode == 0 and "recipes/report.py" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("target", ["lora", "qlora", "fft", "fft-offload"])
+def test_an_arm_is_trained_on_the_data_that_is_named(target: str) -> None:
+    lines = dry_run(target, "CONFIG=demo", "STUDY=mine", "DATA=mine.jsonl").stdout.splitlines()
+    prepared = next(at for at, line in enumerate(lines) if "prepare_data.py" in line and "--data mine.jsonl" in line)
+    assert any("launch_command" in line or "recipes/sft_" in line for line in lines[prepared:])
+    assert "prepare_data.py" not in dry_run(target, "CONFIG=demo", "STUDY=mine").stdout
+
+
+def test_quick_0_is_not_quick() -> None:
+    lasting, quick = (dry_run("demo", f"QUICK={value}").stdout for value in (0, 1))
+    assert "STUDY=demo_quick" in quick and "--max_steps 4" in quick
+    assert "STUDY=demo_quick" not in lasting and "--max_steps 4" not in lasting
+    assert "--short" not in dry_run("bench", "SHORT=0").stdout and "--short" in dry_run("bench", "SHORT=1").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("CONFIG=paper",), "use make study CONFIG=paper"), (("SEEDS=1 2",), "takes a number of seeds, such as SEEDS=3")],
+)
+def test_what_the_demo_does_not_do_is_said(words: tuple[str, ...], said: str) -> None:
+    assert f"{said}" in dry_run("demo", *words).stdout
+    assert said not in dry_run("demo", "CONFIG=demo", "SEEDS=3").stdout

@@ -153,6 +153,18 @@ def test_inference_template_renders_the_same_without_marks(smollm2: Any, file: P
     assert texts[0] == texts[1]
 
 
+def test_marks_on_lines_of_their_own_leave_no_line_break(smollm2: Any) -> None:
+    """transformers renders with trim_blocks: a line with nothing but a tag is no line of the text."""
+    lines = ["{% for m in messages %}", "<|im_start|>{{ m['role'] }}", "{% if m['role'] == 'assistant' %}"]
+    lines += ["{% generation %}", "{{ m['content'] }}<|im_end|>", "{% endgeneration %}"]
+    lines += ["{% else %}", "{{ m['content'] }}<|im_end|>", "{% endif %}", "{% endfor %}"]
+    template = "\n".join(lines)
+    told = {"chat_template": template, "tokenize": False}
+    own = smollm2.apply_chat_template(PROBE, **told)
+    assert "assistant\n" in own and "\n\n" not in own
+    assert smollm2.apply_chat_template(PROBE, **{**told, "chat_template": inference_template(template)}) == own
+
+
 def test_a_file_without_marks_gets_them(smollm2: Any, tmp_path: Path) -> None:
     file = tmp_path / "mine.jinja"
     file.write_text(inference_template((FOLDER / "chatml.jinja").read_text()))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import pty
 import shlex
 import signal
 import subprocess
@@ -148,15 +149,20 @@ pathlib.Path("checkpoint").touch()
 
 
 @pytest.mark.slow
-def test_the_entrypoint_waits_for_a_training_whose_launcher_is_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_entrypoint_waits_for_a_training_whose_launcher_is_gone(tmp_path: Path, terminal: bool) -> None:
+    """With a terminal too, which `docker compose run` gives."""
     command = [ROOT / "docker" / "entrypoint", sys.executable, "-c", LAUNCHER, TRAINING]
-    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL)
+    own, its = pty.openpty()
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=its if terminal else subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while not (tmp_path / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
     assert (tmp_path / "checkpoint").exists()
+    os.close(own)
+    os.close(its)
 
 
 @pytest.mark.parametrize("status", [0, 3, 127])

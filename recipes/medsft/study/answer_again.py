@@ -12,7 +12,7 @@ from medsft.records import Json
 from medsft.study.names import BASELINE, TEST, answers_folder
 
 # said by the line itself, or of one launch and machine
-NOT_REPEATED = ("study_dir", "arm", "test", "shard", "shards", "endpoint", "served_model", "allow_remote", "config")
+NOT_REPEATED = ("study_dir", "arm", "test", "shard", "shards", "endpoint", "served_model", "allow_remote")
 OF_THE_WEIGHTS = ("model_name_or_path", "dtype", "quantization", "merge", "engine", "tensor_parallel")
 
 

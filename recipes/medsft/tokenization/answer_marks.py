@@ -102,7 +102,8 @@ def unmarked(template: str) -> str:
     before, head, rest = template.partition(HEAD)
     if head:
         return before + rest[: rest.index(MIDDLE)]
-    return re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)
+    # a comment takes the line break away that the mark's tag took
+    return re.sub(r"\{%(-?)\s*(?:end)?generation\s*(-?)%\}", r"{#\1 \2#}", template)
 
 
 def without_clock(template: str) -> str:
