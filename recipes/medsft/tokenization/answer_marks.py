@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 HOLE = "\ufdd0answer\ufdd1"  # Unicode's noncharacters: no dialogue and no template contains them
+MARK = re.compile(r"\{#.*?#\}|\{%(-?)\s*(?:end)?generation\s*(-?)%\}", re.DOTALL)  # or a comment, which may name one
 TODAY = datetime(2024, 7, 26)  # as Llama-3.1's template says without a clock; else each day had another prompt
 SYSTEM: Turn = {"role": "system", "content": "Answer briefly."}
 NO_THINKING = "{%- set enable_thinking = false -%}"
@@ -102,8 +103,12 @@ def unmarked(template: str) -> str:
     before, head, rest = template.partition(HEAD)
     if head:
         return before + rest[: rest.index(MIDDLE)]
-    # a comment takes the line break away that the mark's tag took
-    return re.sub(r"\{%(-?)\s*(?:end)?generation\s*(-?)%\}", r"{#\1 \2#}", template)
+    return MARK.sub(_as_comment, template)
+
+
+def _as_comment(found: re.Match[str]) -> str:
+    """A comment in place of a mark: it takes away the line break that the mark's tag took. Comments are left alone."""
+    return found[0] if found[0].startswith("{#") else f"{{#{found[1]} {found[2]}#}}"
 
 
 def without_clock(template: str) -> str:
