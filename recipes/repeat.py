@@ -61,7 +61,8 @@ def command(study: Path, arm: str, seed: int, record: TrainRecord, here: Hardwar
     script = "sft_lora.py" if adapters else "sft_full.py"
     alone = "single_gpu.yaml" if record["processes"] == 1 else "multi_gpu.yaml" if here.gpus else "multi_cpu.yaml"
     count = min(here.gpus, record["processes"]) if here.gpus else record["processes"]
-    launch = words(launcher(strategy.config or alone, replace(here, gpus=count)))
+    counted = replace(here, gpus=count) if strategy.config or count > 1 else here  # one process beside several GPUs
+    launch = words(launcher(strategy.config or alone, counted))
     if count > 1 and "--num_processes" not in launch:
         launch += ["--num_processes", str(count)]
     return [
