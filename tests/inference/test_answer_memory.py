@@ -95,11 +95,11 @@ def test_nothing_is_loaded_where_the_weights_do_not_fit(
 
 @pytest.mark.slow
 def test_answers_are_the_same_in_smaller_batches(
-    tiny_study: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_study: Path, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = generation_rows(tiny_study)
     args = GenerateArguments(
-        study_dir=str(tiny_study), model_name_or_path=str(random_model), dtype="float32", max_new_tokens=8
+        study_dir=str(tmp_path), model_name_or_path=str(random_model), dtype="float32", max_new_tokens=8
     )
     answerer = generation.load(args)
 

@@ -314,7 +314,11 @@ def test_a_new_conversation_ends_the_answers_of_the_old_one(browser: Any, addres
     page.click("#send")
     page.wait_for_function("() => [...document.querySelectorAll('.bot.message')].some(b => b.innerText.length > 20)")
     page.click("#new")
-    page.wait_for_function("() => !document.querySelectorAll('.bot.message').length")
-    page.wait_for_timeout(3_000)  # ten updates of the old answers
-    assert page.query_selector(".bot.message") is None
+    page.wait_for_selector("#asked", state="hidden")
+    page.fill("#limit input[type=number]", "16")
+    page.fill("#message textarea", "And my back?")
+    page.click("#send")
+    page.wait_for_function("() => document.querySelector('#asked textarea')?.value == 'And my back?'")
+    page.wait_for_function(FINISHED, arg=2)  # one answer of each arm: nothing of the conversation before
+    assert page.input_value("#asked textarea") == "And my back?"
     page.close()

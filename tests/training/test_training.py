@@ -14,8 +14,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def study(tiny_study: Path) -> Path:
-    return tiny_study
+def study(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "study"
+    shutil.copytree(tiny_study / "data", folder / "data")
+    return folder
 
 
 @pytest.mark.parametrize("recipe", ["lora", "qlora", "full"])

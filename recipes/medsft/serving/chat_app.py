@@ -109,8 +109,14 @@ def build(
             exported = gr.Textbox(label="written to", interactive=False, elem_id="exported")
 
         def talk(text: str, now: Conversation, heat: float, longest: int, start: int) -> Iterator[tuple[object, ...]]:
+            kept: object = now  # given once: a late update must not put the old conversation in place of a new one
             for shown in turn(pool, text, now, heat, int(longest), int(start)):
-                yield shown["banner"], shown["asked"], "", now, *shown["boxes"]
+                if now.get("ended"):
+                    break
+                yield shown["banner"], shown["asked"], "", kept, *shown["boxes"]
+                kept = gr.skip()
+            if now.get("ended"):  # at its end gradio shows the last update once more: let that change nothing
+                yield (gr.skip(),) * (4 + len(boxes))
 
         def cast_vote(chosen: str | None, harmful: list[str], now: Conversation, keep: bool) -> tuple[str, str]:
             names = take_vote(chosen, now, keep, vote_file, harmful, weights)
@@ -119,12 +125,18 @@ def build(
         given, answered = [message, state, temperature, limit, seed], [banner, asked, message, state, *boxes]
         limits: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": at_once, "trigger_mode": "once"}
         # one event, so that a message cannot be sent by the key while one that was sent by the button is answered
-        started = gr.on([send.click, message.submit], talk, given, answered, show_progress="hidden", **limits)
+        gr.on([send.click, message.submit], talk, given, answered, show_progress="hidden", **limits)
         vote.click(cast_vote, [choice, unsafe, state, keep_texts], [names, tally], show_progress="hidden")
         gone = gr.update(visible=False)
         blank: tuple[object, ...] = ("", None, [], gone, gone, *([[]] * len(boxes)))
         emptied = [state, names, choice, unsafe, banner, asked, *boxes]
-        again.click(lambda: (new_conversation([*pool]), *blank), None, emptied, cancels=[started])
+
+        def begin_anew(now: Conversation) -> tuple[object, ...]:
+            now["ended"] = True
+            time.sleep(FRAME)  # updates that are on their way arrive first
+            return new_conversation([*pool]), *blank
+
+        again.click(begin_anew, state, emptied)
         page.load(lambda: shown_votes(vote_file, weights), None, tally)  # the votes of earlier sittings
         export.click(lambda now: str(write_conversation(now, folder)), state, exported)
     return page
@@ -185,6 +197,8 @@ def turn(pool: Pool, text: str, now: Conversation, heat: float, longest: int, se
     try:
         yield shown(texts)
         for texts in adapter_pool.side_by_side({arm: noted(arm) for arm in now["arms"]}):
+            if now.get("ended"):
+                return
             if growing and time.monotonic() - shown_at > FRAME:
                 shown_at = time.monotonic()
                 yield shown(texts)

@@ -33,7 +33,7 @@ class Conversation(TypedDict):
     """`arms` in the order of the letters, `turns` of each, the patient's red `flags`, turns when last `voted`.
 
     `cut`: by arm, at how many tokens which of its answers (counted from 0) ran into the limit. A vote shows the names:
-    from then on the conversation is `unblinded`. `busy`: the arms answer.
+    from then on the conversation is `unblinded`. `busy`: the arms answer; `ended`: another one has begun.
     """
 
     arms: list[str]
@@ -42,6 +42,7 @@ class Conversation(TypedDict):
     flags: list[str]
     cut: dict[str, dict[int, int]]
     busy: NotRequired[bool]
+    ended: NotRequired[bool]
     voted: NotRequired[int]
     unblinded: NotRequired[bool]
 
