@@ -70,7 +70,8 @@ def test_penalised_answers_can_be_the_primary_ones(study: Path) -> None:
 def test_what_an_arm_has_not_answered_is_refused_with_the_way_to_it(study: Path) -> None:
     done = score(study, "--decoding", "penalised")
     assert done.returncode == 2
-    assert "run generate.py --arm baseline --repetition_penalty 1.1" in done.stderr.splitlines()[-1]
+    line = f"run: python recipes/generate.py --study_dir {study} --arm baseline "
+    assert line in done.stderr.splitlines()[-1] and done.stderr.rstrip().endswith("--repetition_penalty 1.1")
     (study / "lora" / "sampled" / "seed_2.jsonl").unlink()
     done = score(study, "--decoding", "sampled")
     assert done.returncode == 2 and "other numbers of draws" in done.stderr.splitlines()[-1]
