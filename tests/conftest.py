@@ -53,6 +53,12 @@ def run_script(
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
+def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """make as typed in a shell: `make test` above it would add its own variables."""
+    typed = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *words], cwd=ROOT, env={**typed, **environment}, capture_output=True, text=True)
+
+
 def run_here(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run recipes/NAME inside this process: the same script and exit status, without ten seconds of imports."""
     out, err, code = io.StringIO(), io.StringIO(), 0

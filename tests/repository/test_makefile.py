@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, make
 
 PINS = "-c constraints.txt"
 
@@ -106,10 +106,8 @@ def test_recipes_for_the_processor_are_one_process_beside_gpus(tmp_path: Path) -
 
 
 def dry_run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What make would run, as typed in a shell: `make test` above it would add its own variables."""
-    typed = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    command = ["make", "--dry-run", *words]
-    return subprocess.run(command, cwd=ROOT, env={**typed, **environment}, capture_output=True, text=True)
+    """What make would run."""
+    return make("--dry-run", *words, **environment)
 
 
 def test_a_variable_called_make_does_not_take_its_place() -> None:

@@ -1,12 +1,10 @@
 """A wrong name is answered with those that exist: studies, arms, folders of recipes, variables of make."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, run_here
+from conftest import make, run_here
 from medsft.errors import UserError
 from medsft.files import write_json
 from medsft.study import names
@@ -63,12 +61,6 @@ def test_compare_lists_the_studies(runs: Path) -> None:
 def test_a_wrong_recipe_lists_the_recipes(given: str, expected: str) -> None:
     done = run_here("score.py", "--config", given)
     assert done.returncode == 2 and expected in done.stderr
-
-
-def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """make with a target that only prints, as typed in a shell: `make test` above it would add its own variables."""
-    typed = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(["make", *words], cwd=ROOT, env={**typed, **environment}, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
